@@ -1,0 +1,221 @@
+//! The head of a request.
+
+use bytes::Bytes;
+
+use super::{MAX_FIELDS, MAX_RAW, MalformedHead, Table, is_token};
+
+pub(super) const TAG: u8 = 1;
+pub(super) const SLOTS: usize = 7;
+const FIXED: usize = 6 + SLOTS * 2;
+
+/// HTTP version of the client's request, as `$_SERVER['SERVER_PROTOCOL']` and the access log show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+    /// HTTP/2
+    Http2,
+}
+
+impl Version {
+    /// The protocol name of RFC 9110 §2.5.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2.0",
+        }
+    }
+
+    pub(super) fn code(self) -> u8 {
+        match self {
+            Version::Http10 => 10,
+            Version::Http11 => 11,
+            Version::Http2 => 20,
+        }
+    }
+}
+
+/// How the client reached the front door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain HTTP.
+    Http,
+    /// HTTP over TLS, here or at a trusted proxy in front.
+    Https,
+}
+
+impl Scheme {
+    /// The scheme of RFC 9110 §4.2.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+}
+
+/// A checked request head. Cloning it costs a reference count.
+#[derive(Clone)]
+pub struct RequestHead {
+    bytes: Bytes,
+    fields: u16,
+}
+
+impl RequestHead {
+    /// Takes a head from a peer. Everything is checked here, so that the readers below cannot fail.
+    ///
+    /// # Errors
+    /// When the block is cut short, too large, or holds what no HTTP parser would have let through.
+    pub fn decode(bytes: Bytes) -> Result<Self, MalformedHead> {
+        let Some(fixed) = bytes.get(..FIXED) else {
+            return Err(MalformedHead("cut short"));
+        };
+        if fixed[0] != TAG {
+            return Err(MalformedHead("not a request head"));
+        }
+        if !matches!(fixed[1], 10 | 11 | 20) || fixed[2] > 1 {
+            return Err(MalformedHead("unknown version or scheme"));
+        }
+        let fields = u16::from_le_bytes([fixed[4], fixed[5]]);
+        if usize::from(fields) > MAX_FIELDS {
+            return Err(MalformedHead("too many fields"));
+        }
+        let raw_at = FIXED + usize::from(fields) * 4;
+        if bytes.len() < raw_at || bytes.len() - raw_at > MAX_RAW {
+            return Err(MalformedHead("cut short or too large"));
+        }
+        let head = Self { bytes, fields };
+        let raw_len = head.raw().len();
+        let mut before = 0;
+        for slot in 0..SLOTS {
+            let end = head.slot_end(slot);
+            if end < before || end > raw_len {
+                return Err(MalformedHead("slot offsets out of order"));
+            }
+            if !head.raw()[before..end].iter().all(|byte| (0x21..0x7f).contains(byte) || *byte >= 0x80) {
+                return Err(MalformedHead("a control character outside the fields"));
+            }
+            if std::str::from_utf8(&head.raw()[before..end]).is_err() {
+                return Err(MalformedHead("text that is not UTF-8"));
+            }
+            before = end;
+        }
+        if head.method().is_empty() || !head.method().bytes().all(is_token) {
+            return Err(MalformedHead("the method is not a token"));
+        }
+        head.table().validate()?;
+        Ok(head)
+    }
+
+    pub(super) fn from_built(bytes: Bytes, fields: u16) -> Self {
+        Self { bytes, fields }
+    }
+
+    /// The head as it travels.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The method, as the client wrote it.
+    pub fn method(&self) -> &str {
+        self.slot(0)
+    }
+
+    /// Path and query in origin form, RFC 9112 §3.2.1.
+    pub fn target(&self) -> &str {
+        self.slot(1)
+    }
+
+    /// The part of the target before `?`.
+    pub fn path(&self) -> &str {
+        self.target().split_once('?').map_or(self.target(), |(path, _)| path)
+    }
+
+    /// The part of the target behind the first `?`, empty when there is none.
+    pub fn query(&self) -> &str {
+        self.target().split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// Host and port the client asked for, from `Host` or `:authority`; empty for an HTTP/1.0 client that named none.
+    pub fn authority(&self) -> &str {
+        self.slot(2)
+    }
+
+    /// The client's IP address, as text.
+    pub fn remote_addr(&self) -> &str {
+        self.slot(3)
+    }
+
+    /// The client's port, as text.
+    pub fn remote_port(&self) -> &str {
+        self.slot(4)
+    }
+
+    /// The IP address the request came in by, as text.
+    pub fn local_addr(&self) -> &str {
+        self.slot(5)
+    }
+
+    /// The port the request came in by, as text.
+    pub fn local_port(&self) -> &str {
+        self.slot(6)
+    }
+
+    /// The HTTP version the client spoke.
+    pub fn version(&self) -> Version {
+        match self.bytes.get(1) {
+            Some(10) => Version::Http10,
+            Some(20) => Version::Http2,
+            _ => Version::Http11,
+        }
+    }
+
+    /// The scheme the client used.
+    pub fn scheme(&self) -> Scheme {
+        match self.bytes.get(2) {
+            Some(1) => Scheme::Https,
+            _ => Scheme::Http,
+        }
+    }
+
+    /// The header fields in the order in which they came; names in lower case.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> + '_ {
+        self.table().iter()
+    }
+
+    /// The first value of the field `name` (in lower case).
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.fields().find(|(candidate, _)| *candidate == name).map(|(_, value)| value)
+    }
+
+    fn raw(&self) -> &[u8] {
+        self.bytes.get(FIXED + usize::from(self.fields) * 4..).unwrap_or_default()
+    }
+
+    fn slot_end(&self, slot: usize) -> usize {
+        Table::end(self.bytes.get(6..FIXED).unwrap_or_default(), slot)
+    }
+
+    fn slot(&self, slot: usize) -> &str {
+        let start = if slot == 0 { 0 } else { self.slot_end(slot - 1) };
+        let bytes = self.raw().get(start..self.slot_end(slot)).unwrap_or_default();
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    fn table(&self) -> Table<'_> {
+        Table {
+            ends: self.bytes.get(FIXED..FIXED + usize::from(self.fields) * 4).unwrap_or_default(),
+            raw: self.raw(),
+            start: self.slot_end(SLOTS - 1),
+        }
+    }
+}
+
+impl std::fmt::Debug for RequestHead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} ({} fields)", self.method(), self.target(), self.fields)
+    }
+}
