@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Troupe beside its peers, on this machine. Arguments go to loadtests/bench (--help lists them).
+# Exit codes: 0 every figure that was measured is met, 1 a figure is missed or a run had errors, 2 usage,
+# 69 something is missing and cannot be installed here.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/requirements.sh
+. scripts/requirements.sh
+
+case " $* " in *" --help "* | *" -h "*) exec python3 loadtests/bench "$@" ;; esac
+
+need_cargo
+need_php
+need_packages python3 python3-minimal
+need_packages wrk wrk
+need_packages nginx nginx-light
+need_packages php-fpm8.2 php8.2-fpm
+
+cargo build --release --locked -p bare-actix -p open-loop
+# A Troupe that does not build leaves its columns empty; the peers are still worth measuring.
+cargo build --release --locked --bin troupe || say "troupe does not build: its columns are skipped"
+exec python3 loadtests/bench --bin-dir "${CARGO_TARGET_DIR:-target}/release" "$@"
