@@ -1,0 +1,87 @@
+//! `[mesh]`: where this process listens for links, and where its peers are.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Links between services that run apart. One process with all services has none and reads nothing of this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MeshConfig {
+    /// Where links are accepted: "address:port" or "unix:/path". Empty: 127.0.0.1, balancer on port 7401, php-pool on 7402.
+    #[schemars(extend("format" = "mesh-listen"))]
+    pub listen: String,
+    /// A file with the pre-shared key, 32 bytes or more; required when listening beyond loopback.
+    #[schemars(extend("format" = "path"))]
+    pub key_file: PathBuf,
+    /// How peers are found: "static" takes them as written, "dns" looks their names up again every 5 seconds.
+    pub discovery: Discovery,
+    /// Where the other services are: "address:port", "name:port" or "unix:/path", one or several per service.
+    pub peers: Peers,
+    /// How long a call waits for a link that is away, inside its deadline.
+    #[serde(with = "duration")]
+    #[schemars(with = "String", extend("format" = "duration"))]
+    pub connect_wait: Duration,
+}
+
+/// How peers are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Discovery {
+    /// Each peer is one instance.
+    #[default]
+    Static,
+    /// Each peer is a name; every address it has is one instance.
+    Dns,
+}
+
+/// Peers by service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[schemars(inline)]
+pub struct Peers {
+    /// The balancers.
+    #[schemars(extend("items" = { "type": "string", "format": "mesh-peer" }))]
+    pub balancer: Vec<String>,
+    /// The php-pools.
+    #[schemars(extend("items" = { "type": "string", "format": "mesh-peer" }))]
+    pub php_pool: Vec<String>,
+}
+
+impl Default for MeshConfig {
+    fn default() -> Self {
+        Self {
+            listen: String::new(),
+            key_file: PathBuf::new(),
+            discovery: Discovery::Static,
+            peers: Peers::default(),
+            connect_wait: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self { balancer: vec!["127.0.0.1:7401".to_owned()], php_pool: vec!["127.0.0.1:7402".to_owned()] }
+    }
+}
+
+/// A duration as a string with its unit.
+mod duration {
+    use std::borrow::Cow;
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*duration))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map_err(|error| D::Error::custom(format!("`{text}` is no duration: {error}")))
+    }
+}

@@ -1,0 +1,82 @@
+//! Strings with a form: the schemas that name the form, and the one place that checks it.
+//!
+//! The schema carries the form in `format`; the loader checks every such value with [`check`] before serde sees it,
+//! so that all mistakes of a file are found at once.
+
+use std::net::{IpAddr, SocketAddr};
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+use crate::units::{Duration, Percent, Size};
+
+/// The schema of a path; relative ones are taken from the directory of the file that configures them.
+pub fn path(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "format": "path" })
+}
+
+/// The schema of an address to listen on: `127.0.0.1:8080`, `[::]:8080`.
+pub fn socket_address(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "format": "socket-address" })
+}
+
+/// The schema of a list of networks: `10.0.0.0/8`, `::1/128`.
+pub fn networks(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": { "type": "string", "format": "cidr" } })
+}
+
+/// Checks a text against the form that a schema names; forms that are not known here hold no text back.
+///
+/// # Errors
+///
+/// Says what is wrong with the text, in lower case, without the key.
+pub fn check(format: &str, text: &str) -> Result<(), String> {
+    let said = |error: crate::units::UnitError| error.to_string();
+    match format {
+        "duration" => text.parse::<Duration>().map(drop).map_err(said),
+        "size" => text.parse::<Size>().map(drop).map_err(said),
+        "percent" => text.parse::<Percent>().map(drop).map_err(said),
+        "socket-address" => is_socket_address(text)
+            .then_some(())
+            .ok_or_else(|| format!("`{text}` is not an address such as \"127.0.0.1:8080\" or \"[::]:8080\"")),
+        "mesh-listen" => (text.is_empty() || is_unix(text) || is_socket_address(text))
+            .then_some(())
+            .ok_or_else(|| format!("`{text}` is not an address such as \"127.0.0.1:7401\" or \"unix:/run/troupe/balancer.sock\"")),
+        "mesh-peer" => (is_unix(text) || is_host_and_port(text))
+            .then_some(())
+            .ok_or_else(|| format!("`{text}` is not a peer such as \"10.0.0.7:7401\", \"balancer:7401\" or \"unix:/run/troupe/balancer.sock\"")),
+        "cidr" => is_network(text)
+            .then_some(())
+            .ok_or_else(|| format!("`{text}` is not a network such as \"10.0.0.0/8\" or \"::1/128\"")),
+        _ => Ok(()),
+    }
+}
+
+fn is_socket_address(text: &str) -> bool {
+    text.parse::<SocketAddr>().is_ok()
+}
+
+fn is_unix(text: &str) -> bool {
+    text.strip_prefix("unix:").is_some_and(|path| path.starts_with('/'))
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    if is_socket_address(text) {
+        return true;
+    }
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let named = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    named && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+fn is_network(text: &str) -> bool {
+    let Some((address, bits)) = text.split_once('/') else {
+        return false;
+    };
+    match (address.parse::<IpAddr>(), bits.parse::<u8>()) {
+        (Ok(IpAddr::V4(_)), Ok(bits)) => bits <= 32,
+        (Ok(IpAddr::V6(_)), Ok(bits)) => bits <= 128,
+        _ => false,
+    }
+}
