@@ -1,1 +1,11 @@
-//! See Cargo.toml.
+//! The messages between the services: types, versions and their codecs; no I/O.
+//!
+//! | contract | caller → callee | what for |
+//! |---|---|---|
+//! | [`invoke::Invoke`] | gateway → balancer → php-pool | one HTTP request |
+//! | [`report::Report`] | balancer → php-pool | which pools an instance has, and how loaded they are |
+
+pub mod invoke;
+pub mod report;
+
+mod envelope;

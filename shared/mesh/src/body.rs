@@ -1,0 +1,351 @@
+//! Bodies: none, whole, or a stream of pieces with back-pressure.
+//!
+//! A body is never held whole unless it came in one piece. A stream is bounded in bytes: its writer waits while the
+//! reader is behind, and a reader that goes away is seen by the writer at its next write.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+/// Bytes a stream holds between its writer and its reader: two pieces of the size links send.
+pub const STREAM_BUFFER: usize = 64 * 1024;
+/// What a piece costs beside its bytes, so that a flood of one-byte pieces is bounded too.
+const PIECE_OVERHEAD: usize = 64;
+
+/// The body of a call or a reply.
+#[derive(Debug, Default)]
+pub enum Body {
+    /// No body.
+    #[default]
+    Empty,
+    /// A body at hand.
+    Full(Bytes),
+    /// A body on its way.
+    Stream(BodyReader),
+}
+
+impl Body {
+    /// A body at hand, or none when `bytes` is empty.
+    pub fn full(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::Empty } else { Self::Full(bytes) }
+    }
+
+    /// Length in bytes, when it is known.
+    pub fn len(&self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Full(bytes) => Some(bytes.len() as u64),
+            Self::Stream(reader) => reader.len,
+        }
+    }
+
+    /// Whether there is certainly no body.
+    pub fn is_empty(&self) -> bool {
+        self.len() == Some(0)
+    }
+
+    /// The same body again, when it is wholly at hand: what a retry needs.
+    pub fn try_clone(&self) -> Option<Self> {
+        match self {
+            Self::Empty => Some(Self::Empty),
+            Self::Full(bytes) => Some(Self::Full(bytes.clone())),
+            Self::Stream(_) => None,
+        }
+    }
+
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// When the writer went away before the end.
+    pub async fn next(&mut self) -> Option<Result<Bytes, BodyBroken>> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// See [`Body::next`].
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyBroken>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(_) => match std::mem::take(self) {
+                Self::Full(bytes) => Poll::Ready(Some(Ok(bytes))),
+                _ => Poll::Ready(None),
+            },
+            Self::Stream(reader) => reader.poll_next(context),
+        }
+    }
+}
+
+/// The writer of a stream went away before its end: what was read is a part only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the body ended before it was complete")]
+pub struct BodyBroken;
+
+/// The reader of a stream went away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the reader of the body is gone")]
+pub struct ReaderGone;
+
+/// Told of bytes as the application takes them: how a link grants its peer credit for what was really consumed.
+pub trait Consumed: Send + Sync {
+    /// The reader took a piece of `bytes` bytes.
+    fn consumed(&self, bytes: usize);
+    /// The reader was dropped before the end.
+    fn abandoned(&self);
+}
+
+/// A stream bounded to [`STREAM_BUFFER`] bytes; `len` is the length where it is known beforehand.
+pub fn channel(len: Option<u64>) -> (BodyWriter, BodyReader) {
+    bounded(len, STREAM_BUFFER, None)
+}
+
+/// A stream whose writer is limited by credit of its own, told of each piece taken through `consumed`.
+pub fn credited(len: Option<u64>, consumed: Arc<dyn Consumed>) -> (BodyWriter, BodyReader) {
+    bounded(len, usize::MAX, Some(consumed))
+}
+
+fn bounded(len: Option<u64>, limit: usize, consumed: Option<Arc<dyn Consumed>>) -> (BodyWriter, BodyReader) {
+    let shared = Arc::new(Mutex::new(Shared {
+        pieces: VecDeque::new(),
+        weight: 0,
+        limit,
+        end: End::Open,
+        reader_gone: false,
+        reader: None,
+        writer: None,
+    }));
+    (BodyWriter { shared: Arc::clone(&shared) }, BodyReader { shared, consumed, len, done: false })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Open,
+    Complete,
+    Broken,
+}
+
+struct Shared {
+    pieces: VecDeque<Bytes>,
+    weight: usize,
+    limit: usize,
+    end: End,
+    reader_gone: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+/// The writing half of a stream. Dropped without [`BodyWriter::finish`], it breaks the stream.
+pub struct BodyWriter {
+    shared: Arc<Mutex<Shared>>,
+}
+
+impl BodyWriter {
+    /// Adds a piece, waiting while the reader is behind.
+    ///
+    /// # Errors
+    /// When the reader is gone.
+    pub async fn write(&mut self, piece: Bytes) -> Result<(), ReaderGone> {
+        poll_fn(|context| self.poll_ready(context)).await?;
+        self.push(piece)
+    }
+
+    /// Ready when a piece would be taken without waiting.
+    ///
+    /// # Errors
+    /// When the reader is gone.
+    pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ReaderGone>> {
+        let mut shared = self.shared.lock();
+        if shared.reader_gone {
+            return Poll::Ready(Err(ReaderGone));
+        }
+        if shared.weight < shared.limit {
+            return Poll::Ready(Ok(()));
+        }
+        shared.writer = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Adds a piece whatever waits already: for writers that hold credit for it.
+    ///
+    /// # Errors
+    /// When the reader is gone.
+    pub fn push(&mut self, piece: Bytes) -> Result<(), ReaderGone> {
+        let reader = {
+            let mut shared = self.shared.lock();
+            if shared.reader_gone {
+                return Err(ReaderGone);
+            }
+            if piece.is_empty() {
+                return Ok(());
+            }
+            shared.weight += piece.len() + PIECE_OVERHEAD;
+            shared.pieces.push_back(piece);
+            shared.reader.take()
+        };
+        if let Some(waker) = reader {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Ends the stream: what was written is the whole body.
+    pub fn finish(self) {
+        self.end(End::Complete);
+    }
+
+    /// Resolves when the reader is gone.
+    pub async fn closed(&mut self) {
+        poll_fn(|context| {
+            let mut shared = self.shared.lock();
+            if shared.reader_gone {
+                return Poll::Ready(());
+            }
+            shared.writer = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn end(&self, end: End) {
+        let reader = {
+            let mut shared = self.shared.lock();
+            if shared.end == End::Open {
+                shared.end = end;
+            }
+            shared.reader.take()
+        };
+        if let Some(waker) = reader {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for BodyWriter {
+    fn drop(&mut self) {
+        self.end(End::Broken);
+    }
+}
+
+/// The reading half of a stream.
+pub struct BodyReader {
+    shared: Arc<Mutex<Shared>>,
+    consumed: Option<Arc<dyn Consumed>>,
+    len: Option<u64>,
+    done: bool,
+}
+
+impl BodyReader {
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// When the writer went away before the end.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyBroken>>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let (piece, writer) = {
+            let mut shared = self.shared.lock();
+            match shared.pieces.pop_front() {
+                Some(piece) => {
+                    shared.weight -= piece.len() + PIECE_OVERHEAD;
+                    (piece, shared.writer.take())
+                }
+                None if shared.end == End::Open => {
+                    shared.reader = Some(context.waker().clone());
+                    return Poll::Pending;
+                }
+                None => {
+                    self.done = true;
+                    return Poll::Ready((shared.end == End::Broken).then_some(Err(BodyBroken)));
+                }
+            }
+        };
+        if let Some(waker) = writer {
+            waker.wake();
+        }
+        if let Some(consumed) = &self.consumed {
+            consumed.consumed(piece.len());
+        }
+        Poll::Ready(Some(Ok(piece)))
+    }
+}
+
+impl Drop for BodyReader {
+    fn drop(&mut self) {
+        let (writer, open) = {
+            let mut shared = self.shared.lock();
+            shared.reader_gone = true;
+            shared.pieces.clear();
+            shared.weight = 0;
+            (shared.writer.take(), shared.end == End::Open)
+        };
+        if let Some(waker) = writer {
+            waker.wake();
+        }
+        if let (Some(consumed), true) = (&self.consumed, open && !self.done) {
+            consumed.abandoned();
+        }
+    }
+}
+
+impl std::fmt::Debug for BodyReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BodyReader").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn noop() -> Context<'static> {
+        Context::from_waker(Waker::noop())
+    }
+
+    #[tokio::test]
+    async fn pieces_arrive_in_order_and_the_end_is_told_apart_from_a_break() {
+        let (mut writer, reader) = channel(None);
+        let mut body = Body::Stream(reader);
+        writer.write(Bytes::from_static(b"a")).await.unwrap();
+        writer.write(Bytes::from_static(b"b")).await.unwrap();
+        writer.finish();
+        assert_eq!(body.next().await, Some(Ok(Bytes::from_static(b"a"))));
+        assert_eq!(body.next().await, Some(Ok(Bytes::from_static(b"b"))));
+        assert_eq!(body.next().await, None);
+
+        let (mut writer, reader) = channel(None);
+        let mut body = Body::Stream(reader);
+        writer.write(Bytes::from_static(b"a")).await.unwrap();
+        drop(writer);
+        assert_eq!(body.next().await, Some(Ok(Bytes::from_static(b"a"))));
+        assert_eq!(body.next().await, Some(Err(BodyBroken)));
+        assert_eq!(body.next().await, None);
+    }
+
+    #[test]
+    fn a_writer_waits_for_a_slow_reader_and_sees_it_leave() {
+        let (mut writer, mut reader) = channel(None);
+        writer.push(Bytes::from(vec![0; STREAM_BUFFER])).unwrap();
+        assert!(writer.poll_ready(&mut noop()).is_pending());
+        assert!(reader.poll_next(&mut noop()).is_ready());
+        assert!(writer.poll_ready(&mut noop()).is_ready());
+        drop(reader);
+        assert_eq!(writer.poll_ready(&mut noop()), Poll::Ready(Err(ReaderGone)));
+        assert_eq!(writer.push(Bytes::from_static(b"x")), Err(ReaderGone));
+    }
+
+    #[test]
+    fn a_flood_of_tiny_pieces_is_bounded_too() {
+        let (mut writer, _reader) = channel(None);
+        let mut taken = 0;
+        while writer.poll_ready(&mut noop()).is_ready() {
+            writer.push(Bytes::from_static(b"x")).unwrap();
+            taken += 1;
+        }
+        assert!(taken <= STREAM_BUFFER / PIECE_OVERHEAD + 1, "{taken}");
+    }
+}

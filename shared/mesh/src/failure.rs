@@ -1,0 +1,151 @@
+//! How a call can end without a reply.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The closed set of ways in which a call fails. New kinds are added with care: every service matches on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Outcome {
+    /// No instance of the callee could be reached in time.
+    Unreachable,
+    /// The callee, or a queue before it, is full; nothing was started.
+    Overloaded,
+    /// The call's budget was spent.
+    Deadline,
+    /// The caller gave up.
+    Cancelled,
+    /// The callee does not speak the contract, or not this version.
+    Incompatible,
+    /// The callee understood the call and declined it; `status` says how.
+    Refused,
+    /// The callee died or broke the protocol while the call was with it.
+    Broken,
+    /// The callee failed in a way that is its own fault.
+    Internal,
+}
+
+impl Outcome {
+    /// The name in metrics, logs and problem documents.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Unreachable => "unreachable",
+            Outcome::Overloaded => "overloaded",
+            Outcome::Deadline => "deadline",
+            Outcome::Cancelled => "cancelled",
+            Outcome::Incompatible => "incompatible",
+            Outcome::Refused => "refused",
+            Outcome::Broken => "broken",
+            Outcome::Internal => "internal",
+        }
+    }
+}
+
+/// Where in the path of a call it failed, or which stage spent its budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Stage {
+    /// The HTTP front.
+    Gateway,
+    /// The way to another process.
+    Link,
+    /// The choice of a worker.
+    Balancer,
+    /// The pool's queue in the balancer.
+    Queue,
+    /// Waiting for a PHP process.
+    PhpPool,
+    /// The PHP code itself.
+    Php,
+    /// An upstream HTTP server.
+    Upstream,
+}
+
+impl Stage {
+    /// The name in metrics, logs and problem documents.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stage::Gateway => "gateway",
+            Stage::Link => "link",
+            Stage::Balancer => "balancer",
+            Stage::Queue => "queue",
+            Stage::PhpPool => "php-pool",
+            Stage::Php => "php",
+            Stage::Upstream => "upstream",
+        }
+    }
+}
+
+/// What is known about whether the callee began to work on the call. Only `No` allows a retry of any call; `Maybe`
+/// allows one of an idempotent call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Started {
+    /// Proven not to have started.
+    No,
+    /// It may have.
+    Maybe,
+}
+
+/// A call's end without a reply.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{} at {}: {reason}", outcome.as_str(), stage.as_str())]
+pub struct Failure {
+    /// What happened.
+    pub outcome: Outcome,
+    /// Where.
+    pub stage: Stage,
+    /// Whether the callee may have begun.
+    pub started: Started,
+    /// The HTTP status a refusal asks for.
+    pub status: Option<u16>,
+    /// What the client may read: no names of hosts, files or code.
+    pub reason: Cow<'static, str>,
+    /// What only logs (and clients in development) may show.
+    pub detail: Option<Box<str>>,
+    /// When it is worth trying again.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure of a call that may have started.
+    pub fn new(outcome: Outcome, stage: Stage, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            outcome,
+            stage,
+            started: Started::Maybe,
+            status: None,
+            reason: reason.into(),
+            detail: None,
+            retry_after: None,
+        }
+    }
+
+    /// The call's budget was spent at `stage`.
+    pub fn deadline(stage: Stage) -> Self {
+        Self::new(Outcome::Deadline, stage, "the request's time was spent")
+    }
+
+    /// Full; to be tried again after `retry_after`.
+    pub fn overloaded(stage: Stage, reason: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(Outcome::Overloaded, stage, reason).not_started() }
+    }
+
+    /// Declined with an HTTP status.
+    pub fn refused(stage: Stage, status: u16, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: Some(status), ..Self::new(Outcome::Refused, stage, reason).not_started() }
+    }
+
+    /// The same failure, with proof that the call did not start.
+    #[must_use]
+    pub fn not_started(mut self) -> Self {
+        self.started = Started::No;
+        self
+    }
+
+    /// The same failure with text for the log.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<Box<str>>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+}
