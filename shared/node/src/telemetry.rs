@@ -1,0 +1,134 @@
+//! Logs: one line per event on stderr, text for people, JSON for machines, and a panic hook that writes there too.
+//!
+//! A JSON line is `{"ts":…,"level":…,"service":…,"instance":…,"target":…,"msg":…}` plus the event's own fields and those
+//! of the spans around it, all on one level. stdout is never written to: it is an interface of the command line.
+
+mod json;
+mod panics;
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{Layer, fmt};
+
+pub use json::JsonLines;
+
+/// The environment variable that overrides the configured level, for one run: `TROUPE_LOG=debug`.
+pub const LEVEL_VARIABLE: &str = "TROUPE_LOG";
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text when stderr is a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// Text, coloured on a terminal unless `NO_COLOR` is set.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What the log of a process is set up with.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// A level (`info`) or directives (`info,troupe_gateway=debug`).
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+    /// What runs in this process, as shown in each JSON line: `gateway`, or `troupe` for everything at once.
+    pub service: String,
+    /// Which instance of it: a name that stays the same over restarts.
+    pub instance: String,
+}
+
+/// Why the log could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The level is not understood.
+    #[error(
+        "cannot read the log level {given:?} from {origin}: {source}; use error, warn, info, debug or trace, or a list such as \
+         info,troupe_gateway=debug"
+    )]
+    Level {
+        /// Where it was given: `log.level` or the environment variable.
+        origin: &'static str,
+        /// What was given.
+        given: String,
+        /// What the parser says.
+        source: ParseError,
+    },
+    /// The process has a subscriber already.
+    #[error("cannot set up the log: {0}")]
+    Installed(#[from] TryInitError),
+}
+
+/// Sets up the process's log on stderr and the panic hook. Call once, before threads are started.
+///
+/// # Errors
+///
+/// When the level is not understood, or the process has a log already.
+pub fn install(options: &LogOptions) -> Result<(), TelemetryError> {
+    let from_environment = std::env::var(LEVEL_VARIABLE).ok();
+    let filter = filter(&options.level, from_environment.as_deref())?;
+    let terminal = std::io::stderr().is_terminal();
+    let layer = if as_json(options.format, terminal) {
+        JsonLines::new(&options.service, &options.instance, std::io::stderr).boxed()
+    } else {
+        let no_color = std::env::var_os("NO_COLOR");
+        fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(terminal && no_color.is_none_or(|value| value.is_empty()))
+            // A log that cannot be written must not panic on its way to say so.
+            .log_internal_errors(false)
+            .boxed()
+    };
+    tracing_subscriber::registry().with(filter).with(layer).try_init()?;
+    panics::install();
+    Ok(())
+}
+
+fn as_json(format: LogFormat, terminal: bool) -> bool {
+    match format {
+        LogFormat::Auto => !terminal,
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    }
+}
+
+fn filter(configured: &str, environment: Option<&str>) -> Result<EnvFilter, TelemetryError> {
+    let (origin, given) = match environment.map(str::trim).filter(|level| !level.is_empty()) {
+        Some(level) => (LEVEL_VARIABLE, level),
+        None => ("log.level", configured),
+    };
+    EnvFilter::builder().parse(given).map_err(|source| TelemetryError::Level {
+        origin,
+        given: given.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_overrides_the_level_and_errors_name_their_origin() {
+        assert_eq!(filter("info", None).expect("valid").to_string(), "info");
+        assert_eq!(filter("info", Some("debug")).expect("valid").to_string(), "debug");
+        assert_eq!(filter("warn", Some(" ")).expect("valid").to_string(), "warn");
+        let error = filter("info", Some("troupe=loud")).expect_err("no such level");
+        assert!(error.to_string().contains("TROUPE_LOG"), "{error}");
+        let error = filter("troupe=loud", None).expect_err("no such level");
+        assert!(error.to_string().contains("log.level"), "{error}");
+    }
+
+    #[test]
+    fn auto_is_text_on_a_terminal_only() {
+        assert!(!as_json(LogFormat::Auto, true));
+        assert!(as_json(LogFormat::Auto, false));
+        assert!(as_json(LogFormat::Json, true));
+        assert!(!as_json(LogFormat::Text, false));
+    }
+}
