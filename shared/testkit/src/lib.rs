@@ -1,1 +1,13 @@
-//! See Cargo.toml.
+//! Whole stacks in a test: real processes, real sockets, real signals. For development only.
+//!
+//! A [`stack::Stack`] starts the real binary, as one process or as one per service, in a directory of its own and on ports
+//! of its own, and takes everything down again when it is dropped. [`http`] is a small blocking client that shows a
+//! response as it came over the wire.
+
+#![allow(clippy::disallowed_methods, reason = "tests wait for other processes on threads of their own")]
+
+pub mod http;
+pub mod ports;
+pub mod processes;
+pub mod stack;
+pub mod wait;
