@@ -1,0 +1,2 @@
+<?php
+return fn (): string => str_repeat('x', 1 << 30);

@@ -1,0 +1,4 @@
+<?php
+use Troupe\Request;
+
+return fn (Request $request): array => ['message' => 'hello', 'name' => $request->query('name', 'world')];

@@ -1,0 +1,2 @@
+<?php
+return fn (): array => ['pid' => getmypid(), 'draw' => mt_rand()];

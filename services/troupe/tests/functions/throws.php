@@ -1,0 +1,4 @@
+<?php
+return function (): void {
+    throw new DomainException('a secret of the house');
+};

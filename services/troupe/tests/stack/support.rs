@@ -1,0 +1,21 @@
+//! What the tests of this binary share: where things are, and each stack they run against.
+
+use std::path::{Path, PathBuf};
+
+use troupe_testkit::stack::Stack;
+
+/// The binary under test.
+pub(crate) fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_troupe"))
+}
+
+/// The functions the tests call.
+pub(crate) fn functions() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/functions")
+}
+
+/// Runs `check` against one process and against three.
+pub(crate) fn in_both(config: &str, check: impl Fn(&mut Stack)) {
+    check(&mut Stack::one_process(binary(), &functions(), config));
+    check(&mut Stack::apart(binary(), &functions(), config));
+}
