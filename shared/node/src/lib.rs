@@ -3,6 +3,9 @@
 pub mod config;
 pub mod units;
 
+pub mod admin;
 pub mod limits;
+pub mod metrics;
+pub mod shutdown;
 pub mod telemetry;
 pub mod threads;
