@@ -1,0 +1,75 @@
+"""The figures a release must meet (DESIGN's "must" column), judged over one run."""
+
+from dataclasses import dataclass
+
+from memory import AtRest
+from rounds import MANY, OPEN, Results
+
+NOT_MEASURED = "not measured"
+
+
+@dataclass
+class Verdict:
+    path: str
+    must: str
+    measured: str
+    outcome: str
+
+
+def judge(results: Results, at_rest: dict[str, AtRest]) -> list[Verdict]:
+    verdicts: list[Verdict] = []
+
+    def samples(peer: str, scenario: str):
+        found = results.get(peer, {}).get(scenario)
+        return found if found and found.samples else None
+
+    def add(path: str, must: str, value: float | None, limit: float, at_least: bool, unit: str, void: bool) -> None:
+        if value is None:
+            verdicts.append(Verdict(path, must, "", NOT_MEASURED))
+            return
+        met = value >= limit if at_least else value <= limit
+        outcome = "void: errors" if void else "pass" if met else "MISS"
+        verdicts.append(Verdict(path, must, f"{value:.2f} {unit}".rstrip(), outcome))
+
+    def ratio(path: str, must: str, limit: float, at_least: bool, scenario: str, of: str, to: str, value) -> None:
+        above, below = samples(of, scenario), samples(to, scenario)
+        if not above or not below or not value(below):
+            add(path, must, None, limit, at_least, "×", False)
+            return
+        void = above.is_void() or below.is_void()
+        add(path, must, value(above) / value(below), limit, at_least, "×", void)
+
+    at64 = "64 connections"
+    rate = lambda found: found.rate()  # noqa: E731
+    p50 = lambda found: found.latency("p50")  # noqa: E731
+    p99 = lambda found: found.latency("p99")  # noqa: E731
+    one, three, bare, nginx = "troupe-one", "troupe-three", "bare-actix", "nginx-fpm"
+
+    ratio("PHP function, one process", "≥ 0.70 × bare actix-web", 0.70, True, at64, one, bare, rate)
+    ratio("PHP function, one process", "≥ 2.5 × nginx + php-fpm", 2.5, True, at64, one, nginx, rate)
+    ratio("PHP function, three processes", "≥ 0.60 × bare actix-web", 0.60, True, at64, three, bare, rate)
+    ratio("PHP function, three processes", "≥ 2 × nginx + php-fpm", 2.0, True, at64, three, nginx, rate)
+    ratio("p50 at one connection, three processes", "≤ 2.5 × one process", 2.5, False, "1 connection", three, one, p50)
+    for peer, title in ((one, "one process"), (three, "three processes")):
+        ratio(f"p99 at 64 connections, {title}", "≤ 1.5 × bare actix-web", 1.5, False, at64, peer, bare, p99)
+    for peer, title in ((one, "one process"), (three, "three processes")):
+        found = samples(peer, OPEN)
+        value = p99(found) / 1000 if found else None
+        add(f"p99 at half capacity, open loop, {title}", "≤ 5 ms", value, 5.0, False, "ms", bool(found and found.is_void()))
+    for peer, title in ((one, "one process"), (three, "gateway of three")):
+        found = at_rest.get(peer)
+        value = found.per_idle_connection if found else None
+        add(f"memory per idle connection, {title}", "≤ 24 KiB", value, 24.0, False, "KiB", False)
+    found = at_rest.get(three)
+    value = found.front_rss * 1024 / 1e6 if found else None
+    add("gateway process at rest", "≤ 25 MB RSS", value, 25.0, False, "MB", False)
+    for scenario in ("256 connections", MANY):
+        for peer, title in ((one, "one process"), (three, "three processes")):
+            found = results.get(peer, {}).get(scenario)
+            failed = sum(found.errors().values()) + len(found.problems) if found else None
+            if failed is None:
+                verdicts.append(Verdict(f"failed requests at {scenario}, {title}", "0", "", NOT_MEASURED))
+            else:
+                outcome = "pass" if failed == 0 else "MISS"
+                verdicts.append(Verdict(f"failed requests at {scenario}, {title}", "0", str(failed), outcome))
+    return verdicts

@@ -1,0 +1,75 @@
+"""The load generators: wrk for what a peer can take, open-loop for how long a request takes below that."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from peers import BODY, Peer
+
+REPORT_LUA = Path(__file__).resolve().parent.parent / "wrk" / "report.lua"
+# Beyond its load a generator needs time to connect and to report; what takes longer hangs.
+SLACK_SECONDS = 60
+# wrk counts a slower answer as an error. As long as a browser's patience, so that slow and failed stay apart.
+ANSWER_SECONDS = 10
+
+
+class LoadFailed(Exception):
+    """A generator could not do its work; says nothing about the peer."""
+
+
+@dataclass
+class Sample:
+    """One run of a generator against one peer."""
+
+    requests: int
+    seconds: float
+    bytes: int
+    errors: dict[str, int]
+    latency_us: dict[str, int]
+
+    @property
+    def rate(self) -> float:
+        return self.requests / self.seconds if self.seconds else 0.0
+
+    @property
+    def bytes_per_second(self) -> float:
+        return self.bytes / self.seconds if self.seconds else 0.0
+
+    def failed(self) -> int:
+        return sum(self.errors.values())
+
+
+def wrk(peer: Peer, connections: int, seconds: int, threads: int) -> Sample:
+    command = ["wrk", f"-t{min(threads, connections)}", f"-c{connections}", f"-d{seconds}s"]
+    command += [f"--timeout={ANSWER_SECONDS}s", "-s", str(REPORT_LUA), peer.url()]
+    measured = run(command, seconds)
+    return Sample(
+        measured["requests"],
+        measured["duration_us"] / 1e6,
+        measured["bytes"],
+        measured["errors"],
+        measured["latency_us"],
+    )
+
+
+def open_loop(peer: Peer, binary: Path, rate: int, connections: int, seconds: int, threads: int) -> Sample:
+    command = [str(binary), f"--port={peer.port}", f"--path={peer.path}", f"--body={BODY}", f"--rate={rate}"]
+    command += [f"--connections={connections}", f"--seconds={seconds}", f"--threads={threads}"]
+    measured = run(command, seconds)
+    errors = {"failed": measured["errors"], "unfinished": measured["unfinished"]}
+    latency = measured["latency_us"] | {"generator_late_p99": measured["generator_late_us_p99"]}
+    return Sample(measured["requests"], float(seconds), 0, errors, latency)
+
+
+def run(command: list[str], seconds: int) -> dict:
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds + SLACK_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LoadFailed(f"{command[0]} did not end within {seconds + SLACK_SECONDS} s") from error
+    last = done.stdout.strip().rpartition("\n")[2]
+    if done.returncode != 0 or not last.startswith("{"):
+        raise LoadFailed(f"{' '.join(command)}: exit {done.returncode}: {(done.stderr or done.stdout).strip()[-500:]}")
+    return json.loads(last)

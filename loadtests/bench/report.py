@@ -1,0 +1,137 @@
+"""The tables, for people and for programs."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from goals import Verdict
+from memory import AtRest
+from peers import Peer
+from rounds import CAPACITY_OF, CLOSED, MANY, OPEN, Results
+
+
+@dataclasses.dataclass
+class Run:
+    """Everything one run has found."""
+
+    date: str
+    options: dict[str, object]
+    machine: dict[str, object]
+    peers: list[Peer]
+    skipped: dict[str, str]
+    results: Results
+    at_rest: dict[str, AtRest]
+    peaks: dict[str, list[dict]]
+    instructions: dict[str, dict[str, float]]
+    instructions_by: str
+    verdicts: list[Verdict]
+
+
+def markdown(run: Run) -> str:
+    lines = [f"# Side by side, {run.date}, commit {run.machine['commit']}{' (dirty)' if run.machine['dirty'] else ''}", ""]
+    lines += [
+        "The load generator shares the cores with what it measures: ratios within this run mean something, absolute",
+        "figures do not. Medians over interleaved rounds; access logs off everywhere; any error voids a row.",
+        "",
+    ]
+    facts = {**run.machine, **run.options}
+    lines += [", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in facts.items()), ""]
+    for name, reason in run.skipped.items():
+        lines += [f"**Skipped: {name}**: {reason.splitlines()[0]}", ""]
+    lines += ["## Against the figures", ""]
+    lines += table(
+        ["path", "must", "measured", ""], [[v.path, v.must, v.measured, v.outcome] for v in run.verdicts]
+    )
+    for scenario in [*CLOSED, OPEN, MANY]:
+        rows = [row(run, peer, scenario) for peer in run.peers if scenario in run.results.get(peer.name, {})]
+        if rows:
+            lines += [f"## {scenario[0].upper()}{scenario[1:]}", ""]
+            head = ["", "req/s", "× bare", "× nginx+fpm", "MB/s", "p50 ms", "p99 ms", "p99.9 ms", "errors"]
+            lines += table(head, rows)
+    lines += ["## Memory", ""]
+    rest = [
+        [title(run, name), f"{found.front_rss / 1024:.1f} MiB", f"{found.per_idle_connection:.1f} KiB"]
+        for name, found in run.at_rest.items()
+    ]
+    lines += table(["", "front process at rest", "per idle keep-alive connection"], rest)
+    peaks = [
+        [title(run, name), entry["process"], f"{entry['peak_rss'] / 1024:.1f}", pss(entry)]
+        for name, entries in run.peaks.items()
+        for entry in entries
+    ]
+    lines += table(["", "process", "peak RSS MiB", "PSS together MiB"], peaks)
+    lines += ["## Instructions per request", ""]
+    if run.instructions:
+        counts = [
+            [title(run, name), label, f"{value:,.0f}"]
+            for name, labels in run.instructions.items()
+            for label, value in labels.items()
+        ]
+        lines += [f"Counted by {run.instructions_by}, PHP not included.", ""]
+        lines += table(["", "process", "instructions"], counts)
+    else:
+        lines += ["Not counted: perf cannot count here; `--instructions` counts with callgrind.", ""]
+    return "\n".join(lines)
+
+
+def row(run: Run, peer: Peer, scenario: str) -> list[str]:
+    samples = run.results[peer.name][scenario]
+    if not samples.samples:
+        return [peer.title] + [""] * 7 + [f"void: {samples.problems[0].splitlines()[0]}"]
+    rate = samples.rate() or 0.0
+
+    def against(other: str) -> str:
+        base = run.results.get(other, {}).get(scenario)
+        base_rate = base.rate() if base else None
+        # A rate that was asked for says nothing, nor does one of errors.
+        if not base or not base_rate or scenario == OPEN or samples.is_void() or base.is_void():
+            return ""
+        return f"{rate / base_rate:.2f}"
+
+    megabytes = (samples.median(lambda sample: sample.bytes_per_second) or 0.0) / 1e6
+    times = [f"{(samples.latency(name) or 0.0) / 1000:.2f}" for name in ("p50", "p99", "p999")]
+    kinds = [f"{kind} {count}" for kind, count in samples.errors().items()]
+    if samples.problems:
+        kinds.append(f"no answer afterwards {len(samples.problems)} ×")
+    errors = ", ".join(kinds) or "0"
+    cells = [peer.title, f"{rate:,.0f}", against("bare-actix"), against("nginx-fpm")]
+    return [*cells, f"{megabytes:.1f}" if megabytes else "", *times, errors]
+
+
+def title(run: Run, name: str) -> str:
+    return next((peer.title for peer in run.peers if peer.name == name), name)
+
+
+def pss(entry: dict) -> str:
+    return f"{entry['pss_together'] / 1024:.1f}" if "pss_together" in entry else ""
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """A markdown table whose columns line up in a terminal too."""
+    widths = [max(len(cells[column]) for cells in [head, *rows]) for column in range(len(head))]
+
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+
+    return [line(head), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(line, rows), ""]
+
+
+def store(run: Run, directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "report.md").write_text(markdown(run) + "\n")
+    data = {
+        "date": run.date,
+        "options": run.options,
+        "machine": run.machine,
+        "skipped": run.skipped,
+        "verdicts": [dataclasses.asdict(verdict) for verdict in run.verdicts],
+        "capacity_scenario": CAPACITY_OF,
+        "results": {
+            peer: {scenario: dataclasses.asdict(samples) for scenario, samples in scenarios.items()}
+            for peer, scenarios in run.results.items()
+        },
+        "at_rest": {peer: dataclasses.asdict(found) for peer, found in run.at_rest.items()},
+        "peaks": run.peaks,
+        "instructions_per_request": run.instructions,
+    }
+    (directory / "report.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
