@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::units::{Duration, Percent, Size};
+use crate::units::{self, Duration, Percent, Size};
 
 /// The schema of a path; relative ones are taken from the directory of the file that configures them.
 pub fn path(_: &mut SchemaGenerator) -> Schema {
@@ -48,6 +48,20 @@ pub fn check(format: &str, text: &str) -> Result<(), String> {
             .then_some(())
             .ok_or_else(|| format!("`{text}` is not a network such as \"10.0.0.0/8\" or \"::1/128\"")),
         _ => Ok(()),
+    }
+}
+
+/// What a string of this form is called in a message.
+#[must_use]
+pub fn form(format: &str) -> &'static str {
+    match format {
+        "duration" => units::DURATION_FORM,
+        "size" => units::SIZE_FORM,
+        "percent" => units::PERCENT_FORM,
+        "path" => "a path",
+        "socket-address" | "mesh-listen" | "mesh-peer" => "an address",
+        "cidr" => "a network",
+        _ => "a string",
     }
 }
 
