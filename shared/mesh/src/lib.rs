@@ -9,5 +9,6 @@ pub mod body;
 pub mod config;
 pub mod contract;
 pub mod deadline;
+pub mod discovery;
 pub mod failure;
 pub mod port;
