@@ -1,13 +1,17 @@
 //! Cuts the bytes of a link into frames, whatever pieces they arrive in.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::frame::{Announced, Frame, HEADER_LEN, Header, ProtocolError, read_header};
 
+/// Payloads shorter than this are copied out of the read buffer: a slice would keep the whole buffer alive as long as the
+/// call lives and force a new one to be reserved, which costs more than the copy.
+pub const COPY_BELOW: usize = 2 * 1024;
+
 /// Incremental decoder of one direction of one link.
 ///
-/// Feed it the read buffer after each read; it splits complete frames off the front without copying and leaves the
-/// rest. After an error it stays failed: the position in the bytes is lost and the link has to end.
+/// Feed it the read buffer after each read; it takes complete frames off the front, long payloads without copying,
+/// and leaves the rest. After an error it stays failed: the position in the bytes is lost and the link has to end.
 #[derive(Debug, Default)]
 pub struct FrameDecoder {
     state: State,
@@ -53,7 +57,7 @@ impl FrameDecoder {
                         return Ok(None);
                     }
                     self.state = State::Header;
-                    let payload = buffer.split_to(length).freeze();
+                    let payload = take_payload(buffer, length);
                     return Ok(Some(Frame { header, payload }));
                 }
                 State::Skip(length) => {
@@ -82,6 +86,17 @@ impl FrameDecoder {
     /// Whether the bytes so far end exactly between two frames, given what is left in the buffer.
     pub fn is_between_frames(&self, buffered: usize) -> bool {
         matches!(self.state, State::Header) && buffered == 0
+    }
+}
+
+fn take_payload(buffer: &mut BytesMut, length: usize) -> Bytes {
+    match buffer.get(..length).filter(|_| length < COPY_BELOW) {
+        Some(short) => {
+            let copy = Bytes::copy_from_slice(short);
+            buffer.advance(length);
+            copy
+        }
+        None => buffer.split_to(length).freeze(),
     }
 }
 

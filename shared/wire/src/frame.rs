@@ -182,7 +182,7 @@ impl Header {
     }
 }
 
-/// A received frame. The payload is a slice of the read buffer: keep a copy, not the slice, of anything long-lived.
+/// A received frame. A payload beyond [`crate::decoder::COPY_BELOW`] is a slice of the read buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// The header.
@@ -300,6 +300,14 @@ pub enum ProtocolError {
     /// A REQ for a stream whose call is not over, or beyond the announced number of calls.
     #[error("request for stream {stream}, which is in use or beyond the announced limit")]
     StreamInUse {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// A frame that does not belong to where its call is: a second RES, DATA before RES.
+    #[error("{kind:?} frame out of order on stream {stream}")]
+    OutOfOrder {
+        /// The kind.
+        kind: Kind,
         /// The stream.
         stream: StreamId,
     },

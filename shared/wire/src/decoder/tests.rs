@@ -31,7 +31,7 @@ prop_compose! {
         contract: u16,
         index in 0u32..1 << 20,
         aux in 1u32..,
-        payload in prop::collection::vec(any::<u8>(), 0..600),
+        payload in prop_oneof![4 => prop::collection::vec(any::<u8>(), 0..600), 1 => prop::collection::vec(any::<u8>(), 2000..5000)],
     ) -> Frame {
         let stream = match kind {
             Kind::Ping | Kind::Pong | Kind::Goaway => StreamId::LINK,
