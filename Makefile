@@ -11,4 +11,4 @@ test: ; @scripts/test.sh $(ARGS) ## install what the tests need, then run every 
 lint: ; @scripts/lint.sh $(ARGS) ## formatting, clippy, docs, file sizes, dependencies; changes nothing
 fmt: ; @cargo fmt --all $(ARGS) ## format the Rust code
 bench: ; @scripts/bench.sh $(ARGS) ## Troupe beside its peers on this machine; stores a report in loadtests/reports/
-fuzz: ; @scripts/fuzz.sh $(ARGS) ## every fuzz target for 60 seconds (needs nightly Rust and cargo-fuzz)
+fuzz: ; @scripts/fuzz.sh $(ARGS) ## every fuzz target for 60 seconds

@@ -7,6 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/requirements.sh
 
 readonly MAX_LINES=500
+# A workspace of its own: it is built with other flags.
+readonly FUZZ_MANIFEST=shared/wire/fuzz/Cargo.toml
 # The crates that the project is given to build on: all of them stand in the workspace's dependencies.
 readonly GIVEN=(actix actix-web actix-rt tokio serde config deadpool redis metrics metrics-exporter-prometheus)
 
@@ -18,7 +20,10 @@ sources() {
         -o -type f \( "${names[@]}" \) -print0
 }
 
-rust_format() { cargo fmt --all -- --check; }
+rust_format() {
+    cargo fmt --all -- --check &&
+        { [ ! -f "$FUZZ_MANIFEST" ] || cargo fmt --manifest-path "$FUZZ_MANIFEST" -- --check; }
+}
 rust_clippy() { cargo clippy --workspace --all-targets --locked --quiet -- -D warnings; }
 rust_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet; }
 
