@@ -12,3 +12,4 @@ pub mod deadline;
 pub mod discovery;
 pub mod failure;
 pub mod port;
+pub mod supervise;
