@@ -70,6 +70,10 @@ php_syntax() {
     return "$broken"
 }
 
+python_syntax() {
+    sources '*.py' | xargs -0 python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]'
+}
+
 shell_scripts() { { sources '*.sh' && printf './.ci/run\0'; } | xargs -0 shellcheck --external-sources; }
 dependency_rules() { cargo deny --locked check licenses bans sources; }
 unused_dependencies() { cargo machete; }
@@ -95,6 +99,7 @@ check "files of at most $MAX_LINES lines" file_sizes
 check "given crates" given_crates
 check "ignored tests" ignored_tests
 check "PHP syntax" php_syntax
+check_with python3 "Python syntax" python_syntax
 check_with shellcheck "shell scripts" shell_scripts
 check_with cargo-deny "licences, bans, sources" dependency_rules
 check_with cargo-machete "unused dependencies" unused_dependencies

@@ -40,9 +40,36 @@ class Sample:
         return sum(self.errors.values())
 
 
-def wrk(peer: Peer, connections: int, seconds: int, threads: int) -> Sample:
+# What a browser sends beside the request line, in number and size.
+BROWSER = {
+    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+    "Accept-Encoding": "gzip, deflate, br, zstd",
+    "Accept-Language": "en-GB,en;q=0.9,de;q=0.8",
+    "Cache-Control": "max-age=0",
+    "Cookie": "session=6f1c9e0d2b7a4835; theme=dark; consent=necessary; _seen=1731999999.42",
+    "DNT": "1",
+    "If-None-Match": '"none-of-these"',
+    "Origin": "https://app.example",
+    "Pragma": "no-cache",
+    "Priority": "u=0, i",
+    "Referer": "https://app.example/overview?tab=open",
+    "Sec-CH-UA": '"Browser";v="141", "Not?A_Brand";v="8"',
+    "Sec-CH-UA-Mobile": "?0",
+    "Sec-CH-UA-Platform": '"Linux"',
+    "Sec-Fetch-Dest": "document",
+    "Sec-Fetch-Mode": "navigate",
+    "Sec-Fetch-Site": "same-origin",
+    "Upgrade-Insecure-Requests": "1",
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+}
+
+
+def wrk(peer: Peer, connections: int, seconds: int, threads: int, headers: dict[str, str] | None = None) -> Sample:
     command = ["wrk", f"-t{min(threads, connections)}", f"-c{connections}", f"-d{seconds}s"]
-    command += [f"--timeout={ANSWER_SECONDS}s", "-s", str(REPORT_LUA), peer.url()]
+    command += [f"--timeout={ANSWER_SECONDS}s", "-s", str(REPORT_LUA)]
+    for name, value in (headers or {}).items():
+        command += ["-H", f"{name}: {value}"]
+    command.append(peer.url())
     measured = run(command, seconds)
     return Sample(
         measured["requests"],

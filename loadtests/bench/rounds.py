@@ -6,11 +6,16 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from load import LoadFailed, Sample, open_loop, wrk
+from load import BROWSER, LoadFailed, Sample, open_loop, wrk
 from peers import NotUp, Peer
 
-# Connections of the closed loop, by name of the scenario.
-CLOSED = {"1 connection": 1, "64 connections": 64, "256 connections": 256}
+# Connections of the closed loop and headers beside Host, by name of the scenario.
+CLOSED: dict[str, tuple[int, dict[str, str]]] = {
+    "1 connection": (1, {}),
+    "64 connections": (64, {}),
+    "256 connections": (256, {}),
+    "64 connections, browser's headers": (64, BROWSER),
+}
 OPEN = "open loop, half capacity"
 MANY = "5,000 connections"
 CAPACITY_OF = "64 connections"
@@ -83,12 +88,12 @@ def measure(peers: list[Peer], durations: Durations, threads: int, open_loop_bin
             say(f"    {peer.name}: {error}")
 
     for number in range(durations.rounds):
-        say(f"round {number + 1} of {durations.rounds}")
+        say(f"round {number + 1} of {durations.rounds}, requests a second: {'; '.join(CLOSED)}")
         for peer in rotated(peers, number):
-            for scenario, connections in CLOSED.items():
-                record(peer, scenario, lambda: wrk(peer, connections, durations.closed, threads))
-            rates = {name: samples.samples[-1].rate for name, samples in results[peer.name].items() if samples.samples}
-            say("    " + f"{peer.name:16}" + "  ".join(f"{name}: {rate:,.0f}/s" for name, rate in rates.items()))
+            for scenario, (connections, headers) in CLOSED.items():
+                record(peer, scenario, lambda: wrk(peer, connections, durations.closed, threads, headers))
+            rates = [f"{samples.samples[-1].rate:9,.0f}" for samples in results[peer.name].values() if samples.samples]
+            say(f"    {peer.name:16}{' '.join(rates)}")
 
     for number in range(durations.rounds):
         say(f"open loop, round {number + 1} of {durations.rounds}")
