@@ -1,0 +1,138 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Troupe\Runtime;
+
+use Troupe\Request;
+
+/** Loads a pool's code once: the autoloader, then every function file. */
+final class Boot
+{
+    /** @var list<array{name: string, index: int, file: string}> */
+    public array $functions = [];
+
+    /** @var list<array{file: string, line: int, message: string}> the files that are not served, and why */
+    public array $errors = [];
+
+    /** @var list<callable> by index */
+    public array $callables = [];
+
+    /** @var list<bool> by index: whether the function takes the request */
+    public array $takesRequest = [];
+
+    /** @var list<array<string, string>> by index: what $_SERVER holds in each call of it */
+    public array $constants = [];
+
+    /** The file that is being loaded, for the report when it ends the process. */
+    public string $loading = '';
+
+    public readonly string $root;
+    public readonly int $memorySoft;
+
+    /** @var array<string, string> */
+    private readonly array $server;
+
+    public function __construct(string $configuration)
+    {
+        $values = json_decode((string) file_get_contents($configuration), true, 8, JSON_THROW_ON_ERROR);
+        $this->root = $values['root'];
+        $this->memorySoft = (int) ($values['memory_soft'] ?? 0) ?: PHP_INT_MAX;
+        $this->server = ($values['server'] ?? []) + [
+            'GATEWAY_INTERFACE' => 'CGI/1.1',
+            'SERVER_SOFTWARE' => 'Troupe',
+            'DOCUMENT_ROOT' => $this->root,
+            'REDIRECT_STATUS' => '200',
+            'SCRIPT_NAME' => '',
+            'PATH_INFO' => '',
+            'QUERY_STRING' => '',
+            'REQUEST_METHOD' => 'GET',
+        ];
+    }
+
+    /** @throws \Throwable when the autoloader cannot be loaded; a broken function file only gets an entry in `$errors` */
+    public function load(): void
+    {
+        $_SERVER = $this->server;
+        unset($GLOBALS['argv'], $GLOBALS['argc']);
+        chdir($this->root);
+        $autoload = "$this->root/vendor/autoload.php";
+        if (is_file($autoload)) {
+            $this->require($autoload);
+        }
+        foreach (self::files($this->root) as $name => $file) {
+            try {
+                $this->add((string) $name, $file, $this->require($file));
+            } catch (\Throwable $error) {
+                $this->errors[] = ['file' => $error instanceof BootError ? $file : $error->getFile(), 'line' => $error instanceof BootError ? 0 : $error->getLine(), 'message' => $error->getMessage()];
+            }
+        }
+        $this->loading = '';
+        Output::collect();
+        if (Output::$pending !== '') {
+            fwrite(Stdio::$error, 'printed while loading: ' . rtrim(Output::$pending) . "\n");
+            Output::reset();
+        }
+        Fibers::mentioned();
+        Headers::reset();
+        Sessions::remember();
+        Superglobals::remember();
+        Reset::remember($this->root);
+        gc_collect_cycles();
+    }
+
+    private function require(string $file): mixed
+    {
+        $this->loading = $file;
+        $before = Descriptors::open();
+        // A scope of its own: what a file calls $file or $this must not be ours.
+        $value = (static fn (): mixed => require func_get_arg(0))($file);
+        $left = Descriptors::leftOpen($before);
+        if ($left !== null) {
+            throw new BootError("$file leaves $left open, which all processes would share: open it inside the function");
+        }
+        return $value;
+    }
+
+    private function add(string $name, string $file, mixed $value): void
+    {
+        if (!is_callable($value)) {
+            throw new BootError('returns ' . get_debug_type($value) . ', not a function: end the file with `return function (...) {...};`, or put it under src/ if it is no function');
+        }
+        $parameters = (new \ReflectionFunction($value(...)))->getParameters();
+        $type = isset($parameters[0]) ? $parameters[0]->getType() : null;
+        if ($type instanceof \ReflectionNamedType && !in_array($type->getName(), [Request::class, 'mixed', 'object'], true)) {
+            throw new BootError("takes a {$type->getName()}: the only argument of a function is the " . Request::class);
+        }
+        if (isset($parameters[1]) && !$parameters[1]->isOptional()) {
+            throw new BootError('takes more than one argument: the only argument of a function is the ' . Request::class);
+        }
+        $this->functions[] = ['name' => $name, 'index' => count($this->functions), 'file' => $file];
+        $this->callables[] = $value;
+        $this->takesRequest[] = $parameters !== [];
+        $this->constants[] = ['SCRIPT_FILENAME' => $file] + $this->server;
+    }
+
+    /** @return array<string|int, string> the function files under a folder by function name, sorted */
+    private static function files(string $root, string $prefix = ''): array
+    {
+        $files = [];
+        foreach (scandir($root . ($prefix === '' ? '' : "/$prefix")) ?: [] as $entry) {
+            if ($entry[0] === '.' || $entry[0] === '_' || $entry === 'vendor' || $entry === 'src') {
+                continue;
+            }
+            $path = $prefix . $entry;
+            if (is_dir("$root/$path")) {
+                $files += self::files($root, "$path/");
+            } elseif (str_ends_with($entry, '.php') && !in_array($entry, ['vendor.php', 'src.php', '.php'], true)) {
+                $files[substr($path, 0, -4)] = "$root/$path";
+            }
+        }
+        return $files;
+    }
+}
+
+/** A function file that cannot be served although PHP could load it. */
+final class BootError extends \RuntimeException
+{
+}

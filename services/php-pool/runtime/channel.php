@@ -1,0 +1,77 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Troupe\Runtime;
+
+/**
+ * The frames between php-pool and this process: two FIFOs, little endian.
+ *
+ * To PHP, 32 bytes and the payload: u32 length, u8 kind, u8 flags, u16 function, u32 meta length, u32 body length,
+ * u64 deadline (nanoseconds of CLOCK_MONOTONIC, which is hrtime()), u64 call id.
+ * To php-pool, 16 bytes and the payload: u32 length, u8 kind, u8 flags, u16 status, u32 head length, u32 microseconds.
+ */
+final class Channel
+{
+    public const HEADER = 32;
+    public const HEADER_FORMAT = 'Vlength/Ckind/Cflags/vfunction/Vmeta/Vbody/Pdeadline';
+
+    public const CALL = 1;
+    public const BODY = 2;
+    public const STOP = 3;
+
+    public const READY = 1;
+    public const REPLY = 2;
+    public const HEAD = 3;
+    public const DATA = 4;
+    public const END = 5;
+    public const EXPIRED = 6;
+    public const ERROR = 7;
+
+    /** Flag of the frames that end a call: this process exits after it. */
+    public const RECYCLE = 1;
+
+    /** The longest body of one DATA frame: what a pipe takes at once. */
+    public const PIECE = 65536;
+
+    /** @var resource */
+    public static $in;
+
+    /** @var resource */
+    public static $out;
+
+    /** @param string $path of the two FIFOs, without `.in` and `.out`; they are opened close-on-exec */
+    public static function open(string $path): void
+    {
+        self::$in = fopen("$path.in", 're');
+        self::$out = fopen("$path.out", 'we');
+        // A frame of 64 KiB is then read with one system call instead of eight.
+        stream_set_chunk_size(self::$in, self::PIECE);
+    }
+
+    /** Reads what is missing of `$length` bytes; null when php-pool is gone. (From a FIFO, one fread() waits for all it is asked for.) */
+    public static function complete(string|false $bytes, int $length): ?string
+    {
+        $bytes = (string) $bytes;
+        while (strlen($bytes) < $length) {
+            $more = fread(self::$in, $length - strlen($bytes));
+            if ($more === '' || $more === false) {
+                return null;
+            }
+            $bytes .= $more;
+        }
+        return $bytes;
+    }
+
+    /** Writes one frame; false when its reader is gone. */
+    public static function send(int $kind, int $flags = 0, int $status = 0, string $head = '', string $body = '', int $micros = 0): bool
+    {
+        $frame = pack('VCCvVV', strlen($head) + strlen($body), $kind, $flags, $status, strlen($head), $micros) . $head . $body;
+        try {
+            return @fwrite(self::$out, $frame) === strlen($frame);
+        } catch (\Throwable) {
+            // A function's own error handler turned the notice about the broken pipe into an exception.
+            return false;
+        }
+    }
+}

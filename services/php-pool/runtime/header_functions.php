@@ -1,0 +1,56 @@
+<?php
+
+declare(strict_types=1);
+
+use Troupe\Runtime\Headers;
+use Troupe\Runtime\Output;
+
+/*
+ * The header() family, in the place of the built-in functions, which do nothing on the command line. Every caller in PHP code
+ * finds these: from a namespace, by `\header`, through call_user_func() or as a first-class callable.
+ */
+
+function header(string $header, bool $replace = true, int $response_code = 0): void
+{
+    Headers::add($header, $replace, $response_code);
+}
+
+function header_remove(?string $name = null): void
+{
+    if (!Headers::writable()) {
+        return;
+    }
+    if ($name === null) {
+        Headers::$lines = [];
+    } else {
+        Headers::remove(strtolower($name));
+    }
+}
+
+/** @return list<string> */
+function headers_list(): array
+{
+    return array_map(rtrim(...), array_values(Headers::$lines));
+}
+
+function headers_sent(mixed &$filename = null, mixed &$line = null): bool
+{
+    $filename = '';
+    $line = 0;
+    return Output::$streaming;
+}
+
+function header_register_callback(callable $callback): bool
+{
+    Headers::$callback = $callback;
+    return true;
+}
+
+function http_response_code(int $response_code = 0): int|bool
+{
+    $before = Headers::$status;
+    if ($response_code !== 0 && Headers::writable()) {
+        Headers::$status = $response_code;
+    }
+    return $before;
+}

@@ -1,0 +1,129 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Troupe\Runtime;
+
+/** The response head as header() and its family build it: PHP's rules, PHP's warnings. */
+final class Headers
+{
+    public static int $status = 200;
+
+    /**
+     * Lines by lower-case name, in the order they will be sent. The second and later ones of a name have the key
+     * "name\n<counter>", which no name can collide with.
+     *
+     * @var array<string|int, string> "Name: value\n"
+     */
+    public static array $lines = [];
+
+    /** @var ?callable called once, just before the head is sent */
+    public static $callback = null;
+
+    private static int $repeated = 0;
+
+    public static function add(string $line, bool $replace, int $status): void
+    {
+        $line = rtrim($line);
+        if (!self::writable() || $line === '') {
+            return;
+        }
+        if (strpbrk($line, "\r\n\0") !== false) {
+            trigger_error(
+                str_contains($line, "\0") ? 'Header may not contain NUL bytes' : 'Header may not contain more than a single header, new line detected',
+                E_USER_WARNING,
+            );
+            return;
+        }
+        if (strncasecmp($line, 'HTTP/', 5) === 0) {
+            self::$status = $status ?: ((int) (explode(' ', $line, 3)[1] ?? 200) ?: 200);
+            return;
+        }
+        $colon = strpos($line, ':');
+        if ($colon === false || $colon === 0) {
+            return;
+        }
+        $name = rtrim(substr($line, 0, $colon));
+        $value = ltrim(substr($line, $colon + 1));
+        $key = strtolower($name);
+        switch ($key) {
+            case 'content-type':
+                $value = self::withCharset($value);
+                break;
+            case 'location':
+                if ((self::$status < 300 || self::$status > 399) && self::$status !== 201) {
+                    self::$status = 302;
+                }
+                break;
+            case 'www-authenticate':
+                self::$status = 401;
+                break;
+        }
+        if ($status !== 0) {
+            self::$status = $status;
+        }
+        self::put($key, "$name: $value\n", $replace);
+    }
+
+    /** Adds a finished line ("Name: value\n"), which the caller has checked. */
+    public static function put(string $key, string $line, bool $replace): void
+    {
+        if ($replace) {
+            self::remove($key);
+        } elseif (isset(self::$lines[$key])) {
+            $key .= "\n" . ++self::$repeated;
+        }
+        self::$lines[$key] = $line;
+    }
+
+    public static function remove(string $key): void
+    {
+        unset(self::$lines[$key]);
+        if (self::$repeated > 0) {
+            self::$lines = array_filter(
+                self::$lines,
+                static fn (string|int $other): bool => !str_starts_with((string) $other, "$key\n"),
+                ARRAY_FILTER_USE_KEY,
+            );
+        }
+    }
+
+    /** True while the head can still change; warns as PHP does when it cannot. */
+    public static function writable(): bool
+    {
+        if (!Output::$streaming) {
+            return true;
+        }
+        trigger_error('Cannot modify header information - headers already sent', E_USER_WARNING);
+        return false;
+    }
+
+    /** The head to send: calls the callback, adds what a session needs and the default content type. */
+    public static function finish(): string
+    {
+        if (self::$callback !== null) {
+            $callback = self::$callback;
+            self::$callback = null;
+            $callback();
+        }
+        Sessions::addHeaders();
+        if (!isset(self::$lines['content-type'])) {
+            return "Content-Type: text/html; charset=UTF-8\n" . implode('', self::$lines);
+        }
+        return implode('', self::$lines);
+    }
+
+    public static function reset(): void
+    {
+        self::$status = 200;
+        self::$lines = [];
+        self::$callback = null;
+        self::$repeated = 0;
+    }
+
+    private static function withCharset(string $type): string
+    {
+        $charset = strncasecmp($type, 'text/', 5) === 0 && stripos($type, 'charset=') === false ? (string) ini_get('default_charset') : '';
+        return $charset === '' ? $type : "$type;charset=$charset";
+    }
+}

@@ -1,0 +1,318 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Troupe\Runtime;
+
+use Troupe\Request;
+
+/** The life of one process: a call, its reply, the reset; and again. */
+final class Loop
+{
+    /** The process that serves; one that a function has forked must not answer in its place. */
+    public static int $pid = 0;
+
+    private static bool $serving = true;
+
+    /** The reply, once the function has returned it; null when what it printed is the reply. */
+    private ?string $body = null;
+
+    private ?\Throwable $failure = null;
+
+    /** The function ended by exit: what it printed is the reply, even if that is nothing. */
+    private bool $exited = false;
+
+    /** Exits are survived in a Fiber now. */
+    private bool $surviving = false;
+
+    private bool $recycle = false;
+
+    public function __construct(private readonly Boot $boot)
+    {
+    }
+
+    /** After fork or exec: READY, then calls until php-pool goes away or says stop. */
+    public function serve(array $ready = []): void
+    {
+        self::$pid = (int) getmypid();
+        mt_srand();
+        Reset::$seeded = false;
+        // lcg_value() cannot be seeded: a number of steps of its own sets this process apart from the other forks.
+        for ($steps = random_int(1, 1000); $steps > 0; $steps--) {
+            lcg_value();
+        }
+        Shutdown::$functions = [];
+        Shutdown::$hook = $this->ended(...);
+        Channel::send(Channel::READY, body: (string) json_encode(['pid' => self::$pid, 'memory' => memory_get_usage(true)] + $ready));
+        $this->run();
+        Shutdown::$hook = null;
+    }
+
+    public static function stop(): void
+    {
+        self::$serving = false;
+    }
+
+    private function run(): void
+    {
+        $callables = $this->boot->callables;
+        $in = Channel::$in;
+        while (self::$serving) {
+            $header = fread($in, Channel::HEADER);
+            if (strlen((string) $header) !== Channel::HEADER && ($header = Channel::complete($header, Channel::HEADER)) === null) {
+                self::$serving = false;
+                return;
+            }
+            ['length' => $length, 'kind' => $kind, 'flags' => $flags, 'function' => $function, 'meta' => $meta, 'deadline' => $deadline]
+                = unpack(Channel::HEADER_FORMAT, $header);
+            $payload = '';
+            if ($length !== 0) {
+                $payload = fread($in, $length);
+                if (strlen((string) $payload) !== $length && ($payload = Channel::complete($payload, $length)) === null) {
+                    self::$serving = false;
+                    return;
+                }
+            }
+            if ($kind !== Channel::CALL) {
+                // What is left of a streamed body that the function did not read to its end is skipped.
+                self::$serving = $kind === Channel::BODY;
+                continue;
+            }
+            Call::$started = hrtime(true);
+            if ($deadline !== 0 && Call::$started >= $deadline) {
+                self::$serving = ($flags & Call::LAST) === 0;
+                Channel::send(Channel::EXPIRED, self::$serving ? 0 : Channel::RECYCLE);
+                continue;
+            }
+            Call::$flags = $flags;
+            Call::$stage = Call::RUNNING;
+            try {
+                $this->prepare($function, $meta === $length ? $payload : substr($payload, 0, $meta), $meta === $length ? '' : substr($payload, $meta));
+                $value = $this->boot->takesRequest[$function]
+                    ? $callables[$function](new Request($_SERVER, $_GET, $_POST, $_COOKIE, $_FILES))
+                    : $callables[$function]();
+                $body = Reply::body($value);
+                unset($value);
+                if (is_iterable($body)) {
+                    $this->stream($body);
+                    // Ends a generator that was left early: its `finally` blocks run.
+                    $body = null;
+                    $this->exited = true;
+                }
+                $this->body = $body;
+            } catch (\Throwable $error) {
+                unset($value, $body);
+                $this->caught($error);
+            }
+            $this->finish();
+        }
+    }
+
+    private function prepare(int $function, string $meta, string $body): void
+    {
+        if (!isset($this->boot->callables[$function])) {
+            throw new \OutOfBoundsException("there is no function number $function");
+        }
+        Call::$function = $this->boot->functions[$function]['name'];
+        // The format comes from php-pool, which writes strings and arrays only.
+        $variables = unserialize($meta);
+        if (Call::$flags & (Call::FORM | Call::STREAM)) {
+            Input::$streamed = (Call::$flags & Call::STREAM) !== 0;
+            Input::$complete = !Input::$streamed;
+            $form = Call::$flags & Call::FORM ? $variables : ['s' => $variables, 'p' => null, 'f' => null, 'b' => null];
+            Superglobals::fill($form['s'], $this->boot->constants[$function]);
+            Superglobals::body($body, $form['b'] ?? null, $form['p'] ?? null, $form['f'] ?? null);
+            return;
+        }
+        Superglobals::fill($variables, $this->boot->constants[$function]);
+        if ($body !== '') {
+            Superglobals::body($body);
+        }
+    }
+
+    /** @param iterable<mixed> $pieces each is sent at once; what was printed meanwhile goes before it */
+    private function stream(iterable $pieces): void
+    {
+        foreach ($pieces as $piece) {
+            if (Output::$finished) {
+                return;
+            }
+            Output::$pending .= Reply::piece($piece);
+            Output::write();
+            if (Output::$finished) {
+                return;
+            }
+        }
+    }
+
+    /** An exception that the function did not catch: the handler it has set answers, or nobody. */
+    private function caught(\Throwable $error): void
+    {
+        if (!Output::$streaming) {
+            Output::discard();
+        }
+        $handler = set_exception_handler(null);
+        restore_exception_handler();
+        if ($handler === null) {
+            Failure::log($error);
+            $this->failure = $error;
+        } else {
+            try {
+                if (!Output::$streaming && Headers::$status === 200) {
+                    Headers::$status = 500;
+                }
+                $handler($error);
+                $this->exited = true;
+            } catch (\Throwable $error) {
+                Failure::log($error);
+                $this->failure = $error;
+            }
+        }
+        if ($this->surviving && $error instanceof \FiberError) {
+            $this->recycle = true;
+        }
+    }
+
+    /** From the end of the function to the next call. After an exit it is entered again and goes on where it was. */
+    private function finish(): void
+    {
+        if (Shutdown::$functions !== []) {
+            Call::$stage = Call::CLOSING;
+            try {
+                Shutdown::run();
+            } catch (\Throwable $error) {
+                Shutdown::$functions = [];
+                $this->caught($error);
+            }
+        }
+        Call::$stage = Call::SENDING;
+        Output::collect();
+        Sessions::close();
+        if (memory_get_usage() > $this->boot->memorySoft) {
+            gc_collect_cycles();
+            $this->recycle = $this->recycle || memory_get_usage() > $this->boot->memorySoft;
+        }
+        if ((Call::$flags & Call::LAST) !== 0 || Output::$gone) {
+            $this->recycle = true;
+        }
+        if (!Output::$gone) {
+            try {
+                $this->send($this->recycle ? Channel::RECYCLE : 0);
+            } catch (\Throwable $error) {
+                // The callback of header_register_callback().
+                Failure::log($error);
+                Channel::send(Channel::ERROR, $this->recycle ? Channel::RECYCLE : 0, 500, '', Failure::describe($error), Call::micros());
+            }
+        }
+        Call::$stage = Call::IDLE;
+        $this->body = null;
+        $this->failure = null;
+        $this->exited = false;
+        Uploads::reset();
+        if ($this->recycle || Output::$gone) {
+            self::$serving = false;
+            return;
+        }
+        Output::reset();
+        Headers::reset();
+        Input::reset();
+        Sessions::reset();
+        Superglobals::reset();
+        Reset::all();
+    }
+
+    private function send(int $flags): void
+    {
+        if ($this->failure !== null) {
+            self::$serving = Channel::send(Channel::ERROR, $flags, 500, '', Failure::describe($this->failure), Call::micros());
+            return;
+        }
+        if (!Output::$streaming) {
+            $body = $this->body;
+            if ($body === null) {
+                $body = Output::$pending;
+                if ($body === '' && !$this->exited && Headers::$status === 200) {
+                    Headers::$status = 204;
+                }
+            } elseif (Output::$pending !== '') {
+                error_log(Call::$function . ' returned its reply; what it printed besides is dropped: ' . substr(Output::$pending, 0, 1000));
+            }
+            if (strlen($body) <= Output::WHOLE) {
+                $head = Headers::finish();
+                self::$serving = Channel::send(Channel::REPLY, $flags, Headers::$status, $head, $body, Call::micros());
+                return;
+            }
+            Output::$pending = $body;
+        } elseif ($this->body !== null && !Output::$finished) {
+            Output::$pending .= $this->body;
+        }
+        $this->body = null;
+        if (Output::$pending === '' || Output::write()) {
+            self::$serving = Channel::send(Channel::END, $flags, micros: Call::micros());
+        }
+    }
+
+    /** @param ?array{type: int, message: string, file: string, line: int} $error the fatal error that ended the script; null: an exit */
+    private function ended(?array $error): void
+    {
+        if (Call::$stage === Call::IDLE || getmypid() !== self::$pid) {
+            return;
+        }
+        Shutdown::$hook = null;
+        if ($error !== null) {
+            Failure::makeRoom();
+            if (!Output::$streaming) {
+                Output::discard();
+                Headers::$status = 500;
+            }
+            Call::$flags |= Call::LAST;
+        } elseif (Fibers::mentioned()) {
+            $this->recycle = true;
+        }
+        $this->surviving = true;
+        Shutdown::survive(function () use ($error): bool {
+            if (Call::$stage !== Call::IDLE) {
+                $this->resume($error);
+            }
+            $this->run();
+            return false;
+        });
+    }
+
+    /** Completes a call that ended in the middle. */
+    private function resume(?array &$error): void
+    {
+        if (Call::$stage !== Call::RUNNING) {
+            // An exit in a shutdown function skips the others.
+            Shutdown::$functions = [];
+        }
+        $this->exited = true;
+        $this->body = Call::$stage === Call::RUNNING ? null : $this->body;
+        if ($error !== null) {
+            Call::$stage = Call::CLOSING;
+            try {
+                Shutdown::run();
+            } catch (\Throwable $thrown) {
+                Failure::log($thrown);
+            }
+            Output::collect();
+            if (Output::$pending === '' || Output::$streaming) {
+                $this->failure = new FatalError($error);
+            }
+            $error = null;
+        }
+        $this->finish();
+    }
+}
+
+/** A fatal error of PHP's, carried where exceptions are. */
+final class FatalError extends \Error
+{
+    /** @param array{type: int, message: string, file: string, line: int} $error */
+    public function __construct(array $error)
+    {
+        parent::__construct($error['message']);
+        $this->file = $error['file'];
+        $this->line = $error['line'];
+    }
+}

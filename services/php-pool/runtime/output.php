@@ -1,0 +1,121 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Troupe\Runtime;
+
+/**
+ * Where output goes: from the outermost output buffer into `$pending`, and from there into the reply, whole or in pieces.
+ *
+ * The outermost buffer cannot be removed and keeps nothing itself (a chunk size of one byte), so that flush() reaches all that
+ * was printed however many buffers a function has opened above it.
+ */
+final class Output
+{
+    /** A reply up to this length is one frame; what is longer leaves in pieces, so that memory stays bounded. */
+    public const WHOLE = 262144;
+
+    /** Printed, or returned, and not yet sent. */
+    public static string $pending = '';
+
+    /** The head is sent: the reply is a stream now. */
+    public static bool $streaming = false;
+
+    /** The reply is complete although the function still runs (fastcgi_finish_request, or the client asked for the head only). */
+    public static bool $finished = false;
+
+    /** The reader of the reply went away. */
+    public static bool $gone = false;
+
+    public static function capture(): void
+    {
+        ob_start([self::class, 'sink'], 1, PHP_OUTPUT_HANDLER_CLEANABLE | PHP_OUTPUT_HANDLER_FLUSHABLE);
+    }
+
+    /** The handler of the outermost buffer. */
+    public static function sink(string $output, int $phase): string
+    {
+        if ($phase & PHP_OUTPUT_HANDLER_CLEAN) {
+            self::$pending = '';
+            return '';
+        }
+        if (!self::$finished) {
+            self::$pending .= $output;
+            if (strlen(self::$pending) > self::WHOLE && Call::$stage !== Call::IDLE) {
+                self::flush();
+            }
+        }
+        return '';
+    }
+
+    /** Moves what is left in a function's own buffers to `$pending`, as PHP does at the end of a request. */
+    public static function collect(): void
+    {
+        while (count(ob_list_handlers()) > 1) {
+            ob_end_flush();
+        }
+    }
+
+    /** Forgets everything that is not sent. */
+    public static function discard(): void
+    {
+        while (count(ob_list_handlers()) > 1) {
+            ob_end_clean();
+        }
+        self::$pending = '';
+    }
+
+    /** Sends what is pending, with the head if that is still to be sent; ends the function when nobody reads. */
+    public static function flush(): void
+    {
+        if (Call::$stage === Call::IDLE || self::$finished) {
+            return;
+        }
+        if (!self::write()) {
+            // As under php-fpm: no `finally` runs, the shutdown functions do.
+            exit;
+        }
+    }
+
+    /** Sends what is pending, with the head if that is still to be sent; false when nobody reads. */
+    public static function write(): bool
+    {
+        $body = self::$pending;
+        self::$pending = '';
+        if (!self::$streaming) {
+            $head = Headers::finish();
+            self::$streaming = true;
+            $first = substr($body, 0, Channel::PIECE);
+            if (!Channel::send(Channel::HEAD, 0, Headers::$status, $head, $first)) {
+                return self::leave();
+            }
+            $body = substr($body, Channel::PIECE);
+            if (($_SERVER['REQUEST_METHOD'] ?? '') === 'HEAD') {
+                self::$finished = true;
+                return true;
+            }
+        }
+        for ($offset = 0; $offset < strlen($body); $offset += Channel::PIECE) {
+            $piece = strlen($body) <= Channel::PIECE ? $body : substr($body, $offset, Channel::PIECE);
+            if (!Channel::send(Channel::DATA, 0, 0, '', $piece)) {
+                return self::leave();
+            }
+        }
+        return true;
+    }
+
+    private static function leave(): bool
+    {
+        self::$gone = true;
+        self::$finished = true;
+        self::$pending = '';
+        return false;
+    }
+
+    public static function reset(): void
+    {
+        self::$pending = '';
+        self::$streaming = false;
+        self::$finished = false;
+    }
+}

@@ -1,0 +1,27 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Troupe\Runtime;
+
+/*
+ * A process without a zygote: where PHP has no pcntl, and where every call gets a fresh PHP.
+ *
+ *     php -d … -- runtime/process.php RUN/boot.json ID < runtime/start.php
+ *
+ * Its standard descriptors are its own from the start. READY tells, besides, what a zygote tells when it is ready.
+ */
+
+require __DIR__ . '/load.php';
+
+$boot = new Boot($argv[2]);
+$path = dirname($argv[2]) . '/' . $argv[3];
+if (function_exists('posix_setpgid')) {
+    posix_setpgid(0, 0);
+}
+Shutdown::arm();
+Stdio::defineConstants();
+$boot->load();
+Channel::open($path);
+(new Loop($boot))->serve(['php' => PHP_VERSION, 'functions' => $boot->functions, 'errors' => $boot->errors]);
+exit(0);

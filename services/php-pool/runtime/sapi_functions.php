@@ -1,0 +1,65 @@
+<?php
+
+declare(strict_types=1);
+
+/* Functions that php-fpm has and the command line lacks, or has without anything in them. */
+
+/** @return array<string, string> the request's headers, by their usual spelling */
+function getallheaders(): array
+{
+    $headers = [];
+    foreach ($_SERVER as $name => $value) {
+        $name = (string) $name;
+        if (str_starts_with($name, 'HTTP_')) {
+            $name = substr($name, 5);
+        } elseif (($name !== 'CONTENT_TYPE' && $name !== 'CONTENT_LENGTH') || $value === '') {
+            continue;
+        }
+        $headers[str_replace(' ', '-', ucwords(strtolower(strtr($name, '_', ' '))))] = (string) $value;
+    }
+    return $headers;
+}
+
+/** @return array<string, string> */
+function apache_request_headers(): array
+{
+    return getallheaders();
+}
+
+/** @internal */
+function troupe_input(int $type): array
+{
+    return match ($type) {
+        INPUT_GET => $_GET,
+        INPUT_POST => $_POST,
+        INPUT_COOKIE => $_COOKIE,
+        INPUT_SERVER => $_SERVER,
+        INPUT_ENV => $_ENV,
+        default => throw new ValueError('filter_input(): Argument #1 ($type) must be an INPUT_* constant'),
+    };
+}
+
+function filter_has_var(int $input_type, string $var_name): bool
+{
+    return array_key_exists($var_name, troupe_input($input_type));
+}
+
+function filter_input(int $type, string $var_name, int $filter = FILTER_DEFAULT, array|int $options = 0): mixed
+{
+    $input = troupe_input($type);
+    if (array_key_exists($var_name, $input)) {
+        return filter_var($input[$var_name], $filter, $options);
+    }
+    $flags = is_array($options) ? (int) ($options['flags'] ?? 0) : $options;
+    if (is_array($options) && isset($options['options']['default'])) {
+        return $options['options']['default'];
+    }
+    // With this flag, PHP swaps what "absent" and "invalid" give.
+    return ($flags & FILTER_NULL_ON_FAILURE) !== 0 ? false : null;
+}
+
+function filter_input_array(int $type, array|int $options = FILTER_DEFAULT, bool $add_empty = true): array|false|null
+{
+    $input = troupe_input($type);
+    return $input === [] ? null : filter_var_array($input, $options, $add_empty);
+}

@@ -1,0 +1,122 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Troupe\Runtime;
+
+/**
+ * PHP's own sessions, made to end with the request.
+ *
+ * session_start() finds its cookie in $_COOKIE, but sends its headers past the redeclared header(): they are added here. And
+ * PHP keeps the session's id until the process ends, so that the next request would get the same session: only destroying a
+ * session frees the id, so after each request that used one, another one, of a handler that stores nothing, is destroyed.
+ */
+final class Sessions
+{
+    private static bool $available = false;
+
+    private static string $module = 'files';
+
+    private static ?\SessionHandlerInterface $void = null;
+
+    public static function remember(): void
+    {
+        self::$available = function_exists('session_id');
+        if (self::$available) {
+            self::$module = (string) session_module_name();
+        }
+    }
+
+    /** Writes the session, before the client can come back for it. */
+    public static function close(): void
+    {
+        if (self::$available && session_id() !== '' && session_status() === PHP_SESSION_ACTIVE) {
+            session_commit();
+        }
+    }
+
+    /** Adds the cookie of a new session, and the headers that keep caches away. */
+    public static function addHeaders(): void
+    {
+        if (!self::$available || ($id = session_id()) === '' || !ini_get('session.use_cookies')) {
+            return;
+        }
+        $name = session_name();
+        if ($id !== (Superglobals::$cookies[$name] ?? null)) {
+            $options = session_get_cookie_params();
+            $options['expires'] = $options['lifetime'] > 0 ? time() + $options['lifetime'] : 0;
+            Headers::put('set-cookie', 'Set-Cookie: ' . Cookies::line($name, $id, $options) . "\n", false);
+        }
+        foreach (self::limiter() as $line) {
+            $key = strtolower(strstr($line, ':', true));
+            if (!isset(Headers::$lines[$key])) {
+                Headers::put($key, "$line\n", true);
+            }
+        }
+    }
+
+    public static function reset(): void
+    {
+        if (!self::$available || session_id() === '') {
+            return;
+        }
+        if (session_status() === PHP_SESSION_ACTIVE) {
+            session_commit();
+        }
+        session_set_save_handler(self::$void ??= new VoidSessions(), false);
+        session_id('x');
+        session_start();
+        session_destroy();
+        if (self::$module !== 'user') {
+            session_module_name(self::$module);
+        }
+    }
+
+    /** @return list<string> the headers of session.cache_limiter, as PHP sends them */
+    private static function limiter(): array
+    {
+        $seconds = 60 * (int) ini_get('session.cache_expire');
+        $past = 'Expires: Thu, 19 Nov 1981 08:52:00 GMT';
+        return match (ini_get('session.cache_limiter')) {
+            'nocache' => [$past, 'Cache-Control: no-store, no-cache, must-revalidate', 'Pragma: no-cache'],
+            'private' => [$past, "Cache-Control: private, max-age=$seconds"],
+            'private_no_expire' => ["Cache-Control: private, max-age=$seconds"],
+            'public' => ['Expires: ' . gmdate('D, d M Y H:i:s', time() + $seconds) . ' GMT', "Cache-Control: public, max-age=$seconds"],
+            default => [],
+        };
+    }
+}
+
+/** Stores nothing: for the session that is only made to be destroyed. */
+final class VoidSessions implements \SessionHandlerInterface
+{
+    public function open(string $path, string $name): bool
+    {
+        return true;
+    }
+
+    public function close(): bool
+    {
+        return true;
+    }
+
+    public function read(string $id): string|false
+    {
+        return '';
+    }
+
+    public function write(string $id, string $data): bool
+    {
+        return true;
+    }
+
+    public function destroy(string $id): bool
+    {
+        return true;
+    }
+
+    public function gc(int $max_lifetime): int|false
+    {
+        return 0;
+    }
+}

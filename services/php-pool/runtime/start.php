@@ -1,0 +1,1 @@
+<?php require $argv[1];

@@ -1,0 +1,43 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Troupe\Runtime;
+
+/**
+ * The standard descriptors 1 and 2, and how a forked process gets its own.
+ *
+ * The zygote holds the first streams PHP opens on them: those are the descriptors themselves, every later `php://stdout` is a
+ * duplicate. Closing the first one closes the descriptor, and the next open takes its number: the dup2() of plain PHP.
+ */
+final class Stdio
+{
+    /** @var resource descriptor 1 */
+    public static $output;
+
+    /** @var resource descriptor 2: where PHP's own log goes, too */
+    public static $error;
+
+    public static function hold(): void
+    {
+        self::$output = fopen('php://stdout', 'w');
+        self::$error = fopen('php://stderr', 'w');
+    }
+
+    /** Puts two FIFOs in the place of descriptors 1 and 2. They are not close-on-exec: programs that functions start inherit them. */
+    public static function reopen(string $output, string $error): void
+    {
+        fclose(self::$output);
+        self::$output = fopen($output, 'w');
+        fclose(self::$error);
+        self::$error = fopen($error, 'w');
+    }
+
+    /** What a function writes to these goes to the log, never into the reply. */
+    public static function defineConstants(): void
+    {
+        define('STDIN', fopen('/dev/null', 'r'));
+        define('STDOUT', self::$output);
+        define('STDERR', self::$error);
+    }
+}

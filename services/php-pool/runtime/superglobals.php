@@ -1,0 +1,101 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Troupe\Runtime;
+
+/** Fills the superglobals for one call, as php-fpm has them. */
+final class Superglobals
+{
+    /** @var array<string|int, mixed> $_COOKIE as it came, whatever the function did to it */
+    public static array $cookies = [];
+
+    /** @var array<string, mixed> */
+    private static array $environment = [];
+
+    /** @var array<string, true> the global variables that exist once all code is loaded */
+    private static array $globals = [];
+
+    public static function remember(): void
+    {
+        self::$environment = $_ENV;
+        self::$globals = array_map(static fn (): bool => true, $GLOBALS);
+    }
+
+    /**
+     * @param array<string, string> $variables what differs from request to request, as php-pool sent it
+     * @param array<string, string> $constants what is the same for each call of this function
+     */
+    public static function fill(array $variables, array $constants): void
+    {
+        $now = microtime(true);
+        $variables += $constants;
+        $variables['PHP_SELF'] = $variables['SCRIPT_NAME'] . $variables['PATH_INFO'];
+        $variables['REQUEST_TIME_FLOAT'] = $now;
+        $variables['REQUEST_TIME'] = (int) $now;
+        if (isset($variables['HTTP_AUTHORIZATION'])) {
+            $variables += self::authorization($variables['HTTP_AUTHORIZATION']);
+        }
+        $_SERVER = $variables;
+        $_GET = [];
+        if ($variables['QUERY_STRING'] !== '') {
+            parse_str($variables['QUERY_STRING'], $_GET);
+        }
+        $_COOKIE = isset($variables['HTTP_COOKIE']) ? Cookies::parse($variables['HTTP_COOKIE']) : [];
+        self::$cookies = $_COOKIE;
+        $_POST = [];
+        $_FILES = [];
+        $_REQUEST = $_GET;
+    }
+
+    /**
+     * The body, of a call that has one: $_POST, $_FILES, and what php://input will read.
+     *
+     * @param ?string $fields of a multipart body, urlencoded
+     * @param ?list<array{string, string, string, string, int, int}> $files
+     */
+    public static function body(string $body, ?string $spool = null, ?string $fields = null, ?array $files = null): void
+    {
+        Input::$body = $body;
+        Input::$spool = $spool;
+        if ($files !== null) {
+            $_FILES = Uploads::accept($files);
+        }
+        if ($fields === null && !Input::$streamed && $_SERVER['REQUEST_METHOD'] === 'POST'
+            && strncasecmp($_SERVER['CONTENT_TYPE'] ?? '', 'application/x-www-form-urlencoded', 33) === 0) {
+            $fields = $spool === null ? $body : (string) file_get_contents($spool);
+        }
+        if ($fields !== null && $fields !== '') {
+            parse_str($fields, $_POST);
+            $_REQUEST = array_replace($_GET, $_POST);
+        }
+        if ($body !== '' || $spool !== null || Input::$streamed) {
+            Input::install();
+        }
+    }
+
+    /** Removes the global variables a call has made, and what it did to $_ENV. */
+    public static function reset(): void
+    {
+        $_ENV = self::$environment;
+        unset($_SESSION);
+        if (count($GLOBALS) !== count(self::$globals)) {
+            foreach (array_diff_key($GLOBALS, self::$globals) as $name => $_) {
+                unset($GLOBALS[$name]);
+            }
+        }
+    }
+
+    /** @return array<string, string> */
+    private static function authorization(string $header): array
+    {
+        if (strncasecmp($header, 'Digest ', 7) === 0) {
+            return ['PHP_AUTH_DIGEST' => substr($header, 7)];
+        }
+        if (strncasecmp($header, 'Basic ', 6) !== 0) {
+            return [];
+        }
+        $parts = explode(':', (string) base64_decode(substr($header, 6)), 2);
+        return isset($parts[1]) ? ['PHP_AUTH_USER' => $parts[0], 'PHP_AUTH_PW' => $parts[1]] : [];
+    }
+}
