@@ -49,7 +49,7 @@ pub struct PhpPoolConfig {
     #[schemars(extend("x-names" = "lower"))]
     pub ini: BTreeMap<String, IniValue>,
     /// Environment variables that PHP sees beside the few it is given.
-    #[schemars(extend("x-names" = "verbatim"))]
+    #[schemars(extend("x-names" = "verbatim", "x-secret" = true))]
     pub env: BTreeMap<String, String>,
     /// Calls that wait for a process of this pool, in each balancer.
     pub queue: QueueConfig,

@@ -1,2 +1,31 @@
-//! x
-fn main() {}
+//! Troupe: PHP functions, PHP applications and HTTP services behind one front door.
+//!
+//! This crate is the program: its command line, the root of the configuration, and the start of the services.
+
+mod cli;
+mod commands;
+mod config;
+mod failure;
+mod output;
+mod services;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Measured against the system's allocator for the data path; see docs/performance.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match commands::run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if !error.message.is_empty() {
+                output::say(&format!("{}\n", error.message.trim_end_matches('\n')));
+            }
+            ExitCode::from(error.code as u8)
+        }
+    }
+}

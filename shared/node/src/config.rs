@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 pub use assign::variable_for;
 pub use nearest::nearest;
 pub use problem::{Problem, ProblemRecord, Problems};
-pub use schema::schema_of;
+pub use schema::{expected, of_type, schema_of};
 pub use sections::{AdminConfig, LogConfig, LogFormat, NodeConfig, Pin, QueueConfig, Threads};
 pub use tree::Place;
 
@@ -104,7 +104,7 @@ where
 // === impl Loaded ===
 
 impl<T> Loaded<T> {
-    /// Where the value of a key comes from: its own place, else that of the nearest table or list around it.
+    /// Where the value of a key comes from.
     #[must_use]
     pub fn place(&self, key: &str) -> Place {
         self.places.of(key)
@@ -140,3 +140,6 @@ impl<T> Loaded<T> {
         self.file.as_deref().map(|path| (path, self.text.as_str()))
     }
 }
+
+#[cfg(test)]
+mod tests;

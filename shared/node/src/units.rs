@@ -62,9 +62,9 @@ pub enum UnitError {
     TooLarge(String, &'static str),
 }
 
-const DURATION_FORM: &str = "a duration such as \"250ms\", \"30s\" or \"5m\"";
-const SIZE_FORM: &str = "a size such as \"32KiB\", \"64MiB\" or \"1GiB\"";
-const PERCENT_FORM: &str = "a share such as \"50%\"";
+pub(crate) const DURATION_FORM: &str = "a duration such as \"250ms\", \"30s\" or \"5m\"";
+pub(crate) const SIZE_FORM: &str = "a size such as \"32KiB\", \"64MiB\" or \"1GiB\"";
+pub(crate) const PERCENT_FORM: &str = "a share such as \"50%\"";
 
 // === impl Duration ===
 
@@ -353,3 +353,6 @@ fn is_digits(text: &str) -> bool {
 fn is_bare_number(text: &str) -> bool {
     !text.is_empty() && text.parse::<f64>().is_ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,7 +90,13 @@ impl Layers {
 }
 
 impl Places {
+    /// Where a key itself is set; the defaults when nothing sets it.
     pub(super) fn of(&self, key: &str) -> Place {
+        self.0.get(key).cloned().unwrap_or_default()
+    }
+
+    /// Where a key is set, else what is around it: the place to show to people.
+    fn near(&self, key: &str) -> Place {
         let mut key = key;
         loop {
             if let Some(place) = self.0.get(key) {
@@ -111,7 +117,7 @@ impl Places {
         match problem.place {
             Some(_) => problem,
             None => {
-                let place = self.of(&problem.key);
+                let place = self.near(&problem.key);
                 problem.at(place)
             }
         }
@@ -121,7 +127,8 @@ impl Places {
     fn add(&mut self, path: &str, key_place: &Place, node: &Node) {
         match &node.shape {
             Shape::Table(entries) => {
-                self.0.insert(path.to_owned(), key_place.clone());
+                // What merges into a table does not move it.
+                self.0.entry(path.to_owned()).or_insert_with(|| key_place.clone());
                 for entry in entries {
                     self.add(&join(path, &entry.key), &entry.place, &entry.value);
                 }

@@ -21,7 +21,8 @@ pub(super) fn alternatives(schema: &Value) -> Vec<&Value> {
 }
 
 /// The alternative of `schema` that is of JSON type `kind`.
-pub(super) fn of_type<'a>(schema: &'a Value, kind: &str) -> Option<&'a Value> {
+#[must_use]
+pub fn of_type<'a>(schema: &'a Value, kind: &str) -> Option<&'a Value> {
     alternatives(schema).into_iter().find(|part| types(part).contains(&kind))
 }
 
@@ -38,8 +39,9 @@ pub(super) fn check(schema: &Value, node: &Node) -> Vec<Problem> {
     checker.problems
 }
 
-/// What a value should be, in words.
-pub(super) fn expected(schema: &Value) -> String {
+/// What a value should be, in words: `a duration such as "250ms", "30s" or "5m"`.
+#[must_use]
+pub fn expected(schema: &Value) -> String {
     let words = words(schema);
     let mut forms: Vec<String> = Vec::new();
     if !words.is_empty() {

@@ -1,0 +1,200 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use troupe_node::config::Sources;
+
+use crate::failure::EXIT_CODES;
+use crate::services::{Service, Services};
+
+/// PHP functions behind one fast front door: in one process, or apart.
+#[derive(Debug, Parser)]
+#[command(
+    name = "troupe",
+    version,
+    about,
+    max_term_width = 110,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+#[command(after_help = format!("\
+Examples:
+  troupe init hello && cd hello && troupe run
+  troupe run --set gateway.listen=127.0.0.1:8000
+  troupe run --config /etc/troupe/troupe.toml --service gateway
+  troupe check
+
+{EXIT_CODES}"))]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve, in the foreground, until SIGTERM or Ctrl-C.
+    #[command(after_help = "\
+Examples:
+  troupe run
+  troupe run --config troupe.toml --set php.default.processes.max=32
+  troupe run --service gateway,balancer
+  TROUPE_GATEWAY__LISTEN=0.0.0.0:80 troupe run
+
+Prints one line to stdout once everything serves: ready http://127.0.0.1:8080 ...")]
+    Run(RunArgs),
+    /// Check the configuration, that the ports are free, and PHP.
+    #[command(after_help = "\
+Examples:
+  troupe check
+  troupe check --config troupe.yaml --service php-pool
+  troupe check --json
+
+Ends with 78 when the configuration is wrong, 69 when PHP is missing, 75 when a port is busy.")]
+    Check(CheckArgs),
+    /// Write a configuration and a first function into a directory.
+    #[command(after_help = "\
+Examples:
+  troupe init .
+  troupe init hello && cd hello && troupe run
+
+Nothing that exists is overwritten.")]
+    Init(InitArgs),
+    /// Show the configuration, or describe it.
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  troupe config show --origin
+  troupe config show --json --set gateway.max_body=1GiB
+  troupe config schema > troupe.schema.json"
+    )]
+    Config(ConfigCommand),
+    /// Ask a running Troupe whether it is ready: exit code 0, else 69.
+    #[command(after_help = "\
+Examples:
+  troupe health
+  troupe health --admin http://127.0.0.1:9092
+  troupe health --config /etc/troupe/troupe.toml --service balancer")]
+    Health(HealthArgs),
+    /// Print the completion script of a shell.
+    #[command(after_help = "\
+Examples:
+  troupe completion bash > /etc/bash_completion.d/troupe
+  troupe completion zsh > ~/.zfunc/_troupe
+  troupe completion fish > ~/.config/fish/completions/troupe.fish")]
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// The configuration: TOML, or YAML or JSON by extension [default: troupe.toml, if there is one]
+    #[arg(long, short, value_name = "FILE", env = "TROUPE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Set one key, over file and environment; a TOML value, or a bare word. May be given again.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Which services are meant.
+#[derive(Debug, Args)]
+pub(crate) struct ServiceArgs {
+    /// Only these services, separated by commas [default: all, in this process]
+    #[arg(long, value_name = "NAME,...", value_enum, value_delimiter = ',')]
+    service: Vec<Service>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    #[command(flatten)]
+    pub(crate) services: ServiceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    #[command(flatten)]
+    pub(crate) services: ServiceArgs,
+    /// Print the results as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// The directory; made if it is not there.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the configuration that holds, defaults included.
+    Show(ShowArgs),
+    /// Describe every key: as JSON Schema, for editors.
+    Schema(SchemaArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Say where each value comes from.
+    #[arg(long)]
+    pub(crate) origin: bool,
+    /// Print it as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// As a page of Markdown instead.
+    #[arg(long, conflicts_with = "toml")]
+    pub(crate) markdown: bool,
+    /// As a TOML file with every key commented out instead.
+    #[arg(long)]
+    pub(crate) toml: bool,
+    /// As JSON, which is what it is without options.
+    #[arg(long, conflicts_with_all = ["markdown", "toml"])]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HealthArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    #[command(flatten)]
+    pub(crate) services: ServiceArgs,
+    /// The admin listener to ask [default: the configuration's]
+    #[arg(long, value_name = "URL")]
+    pub(crate) admin: Option<String>,
+    /// A file with the admin listener's token [default: the configuration's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl ConfigArgs {
+    /// What is to be loaded.
+    pub(crate) fn into_sources(self) -> Sources {
+        Sources::of_process(self.config, self.set)
+    }
+}
+
+impl ServiceArgs {
+    /// The services that are meant.
+    pub(crate) fn services(&self) -> Services {
+        Services::named(&self.service)
+    }
+}

@@ -1,0 +1,101 @@
+//! `troupe check`: would `troupe run` serve? The configuration, then the ports, then PHP.
+
+mod php;
+mod ports;
+
+use serde::Serialize;
+
+use crate::cli::CheckArgs;
+use crate::config;
+use crate::failure::{Code, CommandError};
+use crate::output;
+use crate::services::Service;
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Ok,
+    /// It would serve, but not as well as it could.
+    Warn,
+    Fail,
+}
+
+/// One check and its result.
+#[derive(Debug, Serialize)]
+struct Finding {
+    check: &'static str,
+    outcome: Outcome,
+    said: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<String>,
+    /// How the command ends for this, when it failed.
+    #[serde(skip)]
+    code: Option<Code>,
+}
+
+pub(super) fn run(args: CheckArgs) -> Result<(), CommandError> {
+    let services = args.services.services();
+    let loaded = config::load(&args.config.into_sources()).and_then(|loaded| config::ready(loaded, services));
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(problems) if args.json => {
+            output::json(&serde_json::json!({ "ok": false, "problems": problems.records() }))?;
+            return Err(CommandError::new(Code::Configuration, ""));
+        }
+        Err(problems) => return Err(problems.into()),
+    };
+    let read = loaded.file.as_ref().map_or_else(|| "no file, defaults".to_owned(), |path| path.display().to_string());
+    let mut findings = vec![Finding::ok("configuration", read)];
+    findings.extend(ports::check(&loaded, services));
+    if services.contains(Service::PhpPool) {
+        findings.extend(php::check(&loaded.config)?);
+    }
+    let code = findings.iter().filter_map(|finding| finding.code).max_by_key(|code| rank(*code));
+    if args.json {
+        output::json(&serde_json::json!({ "ok": code.is_none(), "checks": findings }))?;
+    } else {
+        output::data(&table(&findings))?;
+    }
+    code.map_or(Ok(()), |code| Err(CommandError::new(code, "")))
+}
+
+impl Finding {
+    fn ok(check: &'static str, said: impl Into<String>) -> Self {
+        Self { check, outcome: Outcome::Ok, said: said.into(), help: None, code: None }
+    }
+
+    fn warn(check: &'static str, said: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { check, outcome: Outcome::Warn, said: said.into(), help: Some(help.into()), code: None }
+    }
+
+    fn fail(check: &'static str, code: Code, said: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { check, outcome: Outcome::Fail, said: said.into(), help: Some(help.into()), code: Some(code) }
+    }
+}
+
+/// Which failure is told when there are several: what takes most to mend.
+fn rank(code: Code) -> u8 {
+    match code {
+        Code::Configuration => 3,
+        Code::Unavailable => 2,
+        Code::TryAgain => 1,
+        Code::Failed => 0,
+    }
+}
+
+fn table(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let outcome = match finding.outcome {
+            Outcome::Ok => "ok  ",
+            Outcome::Warn => "warn",
+            Outcome::Fail => "FAIL",
+        };
+        text.push_str(&format!("{outcome}  {:<14} {}\n", finding.check, finding.said));
+        if let Some(help) = &finding.help {
+            text.push_str(&format!("{:21}{help}\n", ""));
+        }
+    }
+    text
+}

@@ -1,0 +1,91 @@
+//! The root of the configuration: every section of every service, and the rules between them.
+
+pub(crate) mod document;
+mod present;
+mod rules;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use troupe_balancer::config::BalancerConfig;
+use troupe_gateway::config::{GatewayConfig, RouteConfig};
+use troupe_mesh::config::MeshConfig;
+use troupe_node::config::{AdminConfig, Loaded, LogConfig, NodeConfig, Problems, Sources};
+use troupe_php_pool::config::PhpPoolConfig;
+
+use crate::services::{Service, Services};
+
+/// The configuration of Troupe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) node: NodeConfig,
+    pub(crate) log: LogConfig,
+    pub(crate) gateway: GatewayConfig,
+    /// The routes.
+    #[serde(rename = "route")]
+    pub(crate) routes: Vec<RouteConfig>,
+    /// Pools of PHP processes by name.
+    pub(crate) php: BTreeMap<String, PhpPoolConfig>,
+    pub(crate) balancer: BalancerConfig,
+    pub(crate) mesh: MeshConfig,
+    pub(crate) admin: AdminConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node: NodeConfig::default(),
+            log: LogConfig::default(),
+            gateway: GatewayConfig::default(),
+            routes: vec![RouteConfig::serve_functions()],
+            php: BTreeMap::from([("default".to_owned(), PhpPoolConfig::default())]),
+            balancer: BalancerConfig::default(),
+            mesh: MeshConfig::default(),
+            admin: AdminConfig::default(),
+        }
+    }
+}
+
+/// Loads the configuration and checks the rules between its keys. What has to be on this machine is left to [`ready`].
+///
+/// # Errors
+///
+/// Everything that is wrong, each with its place.
+pub(crate) fn load(sources: &Sources) -> Result<Loaded<Config>, Problems> {
+    troupe_node::config::load(sources, rules::check)
+}
+
+/// Checks that what the configuration names is there for `services`: directories of functions, the mesh's key.
+///
+/// # Errors
+///
+/// Everything that is missing, at the key that names it.
+pub(crate) fn ready(loaded: Loaded<Config>, services: Services) -> Result<Loaded<Config>, Problems> {
+    let problems = present::check(&loaded.config, services);
+    loaded.accept(problems)
+}
+
+/// Where the admin listener is: as configured, else on the port of the one service that runs here.
+pub(crate) fn admin_address(loaded: &Loaded<Config>, services: Services) -> SocketAddr {
+    let mut address = loaded.config.admin.listen;
+    if !loaded.is_set("admin.listen")
+        && let Some(service) = services.only()
+    {
+        address.set_port(service.admin_port());
+    }
+    address
+}
+
+/// Where a service that runs apart accepts links: as configured, else on loopback and the service's port. The gateway
+/// accepts none.
+pub(crate) fn mesh_address(config: &Config, service: Service) -> Option<String> {
+    let port = service.mesh_port()?;
+    let listen = &config.mesh.listen;
+    Some(if listen.is_empty() { format!("127.0.0.1:{port}") } else { listen.clone() })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! What the configuration names and the machine has to have.
+
+use std::path::Path;
+
+use troupe_node::config::Problem;
+
+use super::Config;
+use crate::services::{Service, Services};
+
+/// The shortest pre-shared key, in bytes: what HMAC-SHA-256 takes whole.
+const SHORTEST_KEY: u64 = 32;
+
+/// Finds what is missing for `services`.
+pub(super) fn check(config: &Config, services: Services) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if services.contains(Service::PhpPool) {
+        for (name, pool) in &config.php {
+            let key = format!("php.{name}.root");
+            if !pool.root.is_dir() {
+                let message =
+                    format!("there is no directory {} for the functions of pool `{name}`", pool.root.display());
+                problems
+                    .push(Problem::new(key, message).help("`troupe init DIR` writes a first function to start from"));
+            }
+        }
+    }
+    let key_file = &config.mesh.key_file;
+    if services.is_apart() && !key_file.as_os_str().is_empty() {
+        problems.extend(secret("mesh.key_file", key_file, SHORTEST_KEY));
+    }
+    let token_file = &config.admin.token_file;
+    if !token_file.as_os_str().is_empty() {
+        problems.extend(secret("admin.token_file", token_file, 1));
+    }
+    problems
+}
+
+fn secret(key: &str, path: &Path, least: u64) -> Option<Problem> {
+    match std::fs::metadata(path) {
+        Err(error) => Some(Problem::new(key, format!("{} cannot be read: {error}", path.display()))),
+        Ok(file) if !file.is_file() => Some(Problem::new(key, format!("{} is not a file", path.display()))),
+        Ok(file) if file.len() < least => {
+            let message = format!("{} has {} bytes; a key has {least} or more", path.display(), file.len());
+            Some(Problem::new(key, message))
+        }
+        Ok(_) => None,
+    }
+}

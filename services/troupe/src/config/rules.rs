@@ -1,0 +1,153 @@
+//! What no schema can say: how keys have to fit each other.
+
+use std::net::SocketAddr;
+
+use troupe_gateway::config::RouteConfig;
+use troupe_node::config::{Problem, nearest};
+use troupe_node::units::{Duration, Size};
+use troupe_php_pool::config::PhpPoolConfig;
+
+use super::Config;
+
+/// What a head may be at most: it crosses the mesh in one frame.
+const LARGEST_HEAD: Size = Size::from_kib(60);
+
+/// Below this, ordinary browsers are refused.
+const SMALLEST_HEAD: Size = Size::from_kib(1);
+
+/// The longest name of a pool: it is a label of metrics and a column of tables.
+const LONGEST_NAME: usize = 64;
+
+/// Finds every key that does not fit the others.
+pub(super) fn check(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    gateway(config, &mut problems);
+    for (index, route) in config.routes.iter().enumerate() {
+        check_route(config, index, route, &mut problems);
+    }
+    for (name, pool) in &config.php {
+        check_pool(name, pool, &mut problems);
+    }
+    let mesh = &config.mesh;
+    let open = mesh.listen.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback());
+    if open && mesh.key_file.as_os_str().is_empty() {
+        problems.push(
+            Problem::new("mesh.listen", format!("{} is beyond loopback, where links need a key", mesh.listen))
+                .help("set mesh.key_file to a file of 32 random bytes or more: `openssl rand -base64 32 > mesh.key`"),
+        );
+    }
+    problems
+}
+
+fn gateway(config: &Config, problems: &mut Vec<Problem>) {
+    let gateway = &config.gateway;
+    if gateway.listen.is_empty() {
+        problems.push(Problem::new("gateway.listen", "`gateway.listen` is empty: nothing would be served"));
+    }
+    let mut taken: Vec<(SocketAddr, String)> = Vec::new();
+    let listeners =
+        gateway.listen.iter().enumerate().map(|(n, listen)| (format!("gateway.listen[{n}]"), listen.address));
+    for (key, address) in listeners.chain([("admin.listen".to_owned(), config.admin.listen)]) {
+        let other = taken.iter().find(|(other, _)| clash(*other, address));
+        match other {
+            Some((_, other)) => {
+                problems.push(Problem::new(&key, format!("`{key}` is {address}, which `{other}` takes already")));
+            }
+            None => taken.push((address, key)),
+        }
+    }
+    if !(SMALLEST_HEAD..=LARGEST_HEAD).contains(&gateway.max_head) {
+        let message = format!("`gateway.max_head` is {}, not from {SMALLEST_HEAD} to {LARGEST_HEAD}", gateway.max_head);
+        problems.push(Problem::new("gateway.max_head", message));
+    }
+    for (key, value) in [
+        ("gateway.request_timeout", gateway.request_timeout),
+        ("gateway.stream_idle", gateway.stream_idle),
+        ("gateway.head_timeout", gateway.head_timeout),
+        ("gateway.disconnect_timeout", gateway.disconnect_timeout),
+        ("balancer.decay", config.balancer.decay),
+        ("balancer.report_interval", config.balancer.report_interval),
+        ("node.drain_timeout", config.node.drain_timeout),
+    ] {
+        not_zero(key, value, problems);
+    }
+}
+
+fn check_route(config: &Config, index: usize, route: &RouteConfig, problems: &mut Vec<Problem>) {
+    let key = |name: &str| format!("route[{index}].{name}");
+    if !route.path.starts_with('/') {
+        problems.push(Problem::new(key("path"), format!("the path {:?} does not begin with /", route.path)));
+    }
+    let named = ["{function}", "{function*}"].iter().any(|name| route.path.contains(name));
+    match (&route.functions, &route.function) {
+        (None, None) => problems.push(
+            Problem::new(format!("route[{index}]"), format!("the route {:?} leads nowhere", route.path))
+                .help("give it `functions = \"default\"` (a PHP pool) or `function = \"name\"` (one function)"),
+        ),
+        (Some(_), None) if !named => problems.push(
+            Problem::new(key("path"), format!("the path {:?} names no function", route.path))
+                .help("put {function} or {function*} into the path, or pin one with `function = \"name\"`"),
+        ),
+        _ => {}
+    }
+    let pool = route.pool();
+    if !config.php.contains_key(pool) {
+        let at = if route.functions.is_some() { "functions" } else { "function" };
+        let message = format!("the route {:?} leads to the pool `{pool}`, which is not configured", route.path);
+        let names = config.php.keys().map(String::as_str);
+        let known = names.clone().map(|name| format!("[php.{name}]")).collect::<Vec<_>>().join(", ");
+        let help = if known.is_empty() { "no pool is configured".to_owned() } else { format!("pools: {known}") };
+        problems.push(Problem::new(key(at), message).suggest(nearest(pool, names)).help(help));
+    }
+    for (n, method) in route.methods.iter().enumerate() {
+        if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
+            let message = format!("{method:?} is not a method such as \"GET\"");
+            let meant = method.to_ascii_uppercase();
+            let problem = Problem::new(key(&format!("methods[{n}]")), message);
+            problems.push(problem.suggest((meant != *method).then_some(meant)));
+        }
+    }
+}
+
+fn check_pool(name: &str, pool: &PhpPoolConfig, problems: &mut Vec<Problem>) {
+    let section = format!("php.{name}");
+    let key = |key: &str| format!("{section}.{key}");
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    if name.is_empty() || !plain || name.len() > LONGEST_NAME {
+        let message = format!("{name:?} is no name for a pool: letters, digits, - and _, at most {LONGEST_NAME}");
+        problems.push(Problem::new(&section, message));
+    }
+    if pool.root.as_os_str().is_empty() {
+        problems.push(Problem::new(key("root"), format!("`{section}.root` is empty")));
+    }
+    if pool.binary.is_empty() {
+        problems.push(Problem::new(key("binary"), format!("`{section}.binary` is empty")));
+    }
+    let processes = pool.processes;
+    if processes.min > processes.max {
+        let message = format!("min {} is more than max {}", processes.min, processes.max);
+        problems.push(Problem::new(key("processes.min"), format!("`{section}.processes`: {message}")));
+    }
+    if pool.memory_soft > pool.memory_hard {
+        let message = format!("memory_soft {} is more than memory_hard {}", pool.memory_soft, pool.memory_hard);
+        problems.push(Problem::new(key("memory_soft"), format!("`{section}`: {message}")));
+    }
+    for (name, value) in
+        [("timeout", pool.timeout), ("boot_timeout", pool.boot_timeout), ("idle_timeout", pool.idle_timeout)]
+    {
+        not_zero(&key(name), value, problems);
+    }
+}
+
+fn not_zero(key: &str, value: Duration, problems: &mut Vec<Problem>) {
+    if value.is_zero() {
+        problems.push(Problem::new(key, format!("`{key}` is no time at all")));
+    }
+}
+
+/// Whether two listeners cannot both be had.
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_host =
+        a.ip() == b.ip() || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
+    a.port() != 0 && a.port() == b.port() && same_host
+}
