@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use dns::{DnsDiscovery, RESOLVE_EVERY, Resolve, Resolved, SystemResolver};
+use crate::config;
+
+pub use dns::{DnsDiscovery, RESOLVE_EVERY, Resolve, Resolved, SystemResolver, Take};
 
 /// More instances of one service than this are cut off, with a warning: a name that answers thousands of addresses is a
 /// mistake, and each would cost a link per thread.
@@ -30,6 +32,27 @@ pub type Endpoints = Arc<[Endpoint]>;
 pub trait Discovery: fmt::Debug {
     /// The set now, and each change of it.
     fn watch(&self) -> watch::Receiver<Endpoints>;
+}
+
+/// The source that the configuration asks for, for the instances of `service` at `peers`.
+///
+/// Under `dns`, every address of a name is an instance. Under `static`, each peer is one: a name is looked up as well, but
+/// only one of its addresses is used at a time. Looking names up needs a tokio event loop on this thread.
+///
+/// # Errors
+///
+/// For the first peer that cannot be read.
+pub fn discover(kind: config::Discovery, service: &str, peers: &[String]) -> Result<Box<dyn Discovery>, PeerError> {
+    let written = || peers.iter().map(String::as_str);
+    let take = match kind {
+        config::Discovery::Dns => Take::All,
+        config::Discovery::Static => Take::One,
+    };
+    let parsed: Vec<Peer> = written().map(str::parse).collect::<Result<_, _>>()?;
+    if parsed.iter().all(|peer| matches!(peer, Peer::Address(_))) {
+        return Ok(Box::new(StaticDiscovery::parse(written())?));
+    }
+    Ok(Box::new(DnsDiscovery::start(service, written(), take, Arc::new(SystemResolver))?))
 }
 
 /// One instance of a service.
@@ -215,6 +238,17 @@ mod tests {
         let found = StaticDiscovery::parse(["127.0.0.1:2", "unix:/a", "127.0.0.1:1", "127.0.0.1:2"]).expect("valid");
         let names: Vec<String> = found.watch().borrow().iter().map(|endpoint| endpoint.name.to_string()).collect();
         assert_eq!(names, ["127.0.0.1:1", "127.0.0.1:2", "unix:/a"]);
+    }
+
+    #[actix_rt::test]
+    async fn the_configuration_chooses() {
+        let peers = ["localhost:7401".to_owned(), "unix:/a".to_owned()];
+        let found = discover(config::Discovery::Static, "balancer", &peers).expect("valid");
+        let mut watched = found.watch();
+        watched.wait_for(|found| found.len() == 2).await.expect("localhost has an address, and one is used");
+        let found = discover(config::Discovery::Static, "balancer", &peers[1..]).expect("valid");
+        assert_eq!(found.watch().borrow().len(), 1);
+        assert!(discover(config::Discovery::Dns, "balancer", &["bad".to_owned()]).is_err());
     }
 
     #[test]

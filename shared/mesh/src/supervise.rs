@@ -111,8 +111,11 @@ pub struct Spec {
     /// What is done then.
     pub when_stuck: WhenStuck,
     /// Told when restarts are given up, on the supervisor's thread: mark the instance unready.
-    pub on_escalate: Option<Rc<dyn Fn(&Escalation)>>,
+    pub on_escalate: Option<OnEscalate>,
 }
+
+/// What is told of an escalation; a panic in it is caught.
+pub type OnEscalate = Rc<dyn Fn(&Escalation)>;
 
 /// Restarts were given up.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -46,6 +46,15 @@ impl Resolve for SystemResolver {
     }
 }
 
+/// How many instances a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Take {
+    /// Every address is one.
+    All,
+    /// All addresses are one: the one in use is kept as long as the name has it.
+    One,
+}
+
 /// Names looked up every [`RESOLVE_EVERY`]; a name that cannot be looked up keeps the addresses it had.
 #[derive(Debug)]
 pub struct DnsDiscovery {
@@ -64,6 +73,7 @@ impl DnsDiscovery {
     pub fn start<'text>(
         service: &str,
         peers: impl IntoIterator<Item = &'text str>,
+        take: Take,
         resolver: Arc<dyn Resolve>,
     ) -> Result<Self, PeerError> {
         let peers: Vec<Peer> = peers.into_iter().map(str::parse).collect::<Result<_, _>>()?;
@@ -83,7 +93,7 @@ impl DnsDiscovery {
             if names.is_empty() {
                 return;
             }
-            Lookups { service, fixed, names, resolver, published, stale }.run().await;
+            Lookups { service, fixed, names, take, resolver, published, stale }.run().await;
         });
         Ok(Self { endpoints, task })
     }
@@ -128,6 +138,7 @@ struct Lookups {
     service: String,
     fixed: Vec<Endpoint>,
     names: Vec<Name>,
+    take: Take,
     resolver: Arc<dyn Resolve>,
     published: watch::Sender<Endpoints>,
     stale: Gauge,
@@ -156,7 +167,11 @@ impl Lookups {
                 // No addresses is what a scaled-to-zero or restarting service answers, and also what a resolver in
                 // trouble answers: the links tell the two apart.
                 Ok(Ok(addresses)) if addresses.is_empty() => "the name has no address".to_owned(),
-                Ok(Ok(addresses)) => {
+                Ok(Ok(mut addresses)) => {
+                    if self.take == Take::One {
+                        let kept = addresses.iter().find(|address| name.addresses.contains(address));
+                        addresses = kept.or(addresses.first()).copied().into_iter().collect();
+                    }
                     if name.failing {
                         tracing::info!(service = self.service, host = name.host, "peer name resolves again");
                     }
@@ -234,7 +249,8 @@ mod tests {
     async fn all_addresses_of_a_name_are_published_and_followed() {
         let resolver = Arc::new(Answers::default());
         resolver.say(Some(vec!["10.0.0.2", "10.0.0.1"]));
-        let dns = DnsDiscovery::start("balancer", ["balancer:7401", "unix:/b"], resolver.clone()).expect("valid");
+        let dns =
+            DnsDiscovery::start("balancer", ["balancer:7401", "unix:/b"], Take::All, resolver.clone()).expect("valid");
         let mut watched = dns.watch();
         assert_eq!(addresses(&mut watched), ["unix:/b"]);
         assert_eq!(settle(&mut watched).await, ["10.0.0.1:7401", "10.0.0.2:7401", "unix:/b"]);
@@ -248,7 +264,7 @@ mod tests {
     async fn an_outage_keeps_the_last_set() {
         let resolver = Arc::new(Answers::default());
         resolver.say(Some(vec!["10.0.0.1"]));
-        let dns = DnsDiscovery::start("balancer", ["balancer:7401"], resolver.clone()).expect("valid");
+        let dns = DnsDiscovery::start("balancer", ["balancer:7401"], Take::All, resolver.clone()).expect("valid");
         let mut watched = dns.watch();
         assert_eq!(settle(&mut watched).await, ["10.0.0.1:7401"]);
         for outage in [None, Some(vec![])] {
@@ -264,7 +280,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_unknown_name_is_tried_often_at_first() {
         let resolver = Arc::new(Answers::default());
-        let dns = DnsDiscovery::start("balancer", ["balancer:7401"], resolver.clone()).expect("valid");
+        let dns = DnsDiscovery::start("balancer", ["balancer:7401"], Take::All, resolver.clone()).expect("valid");
         let mut watched = dns.watch();
         tokio::time::sleep(Duration::from_secs(3)).await;
         let before = Instant::now();
@@ -273,9 +289,24 @@ mod tests {
         assert!(before.elapsed() <= RESOLVE_FIRST_EVERY);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_is_one_instance_keeps_its_address() {
+        let resolver = Arc::new(Answers::default());
+        resolver.say(Some(vec!["10.0.0.2", "10.0.0.1"]));
+        let dns = DnsDiscovery::start("balancer", ["balancer:7401"], Take::One, resolver.clone()).expect("valid");
+        let mut watched = dns.watch();
+        assert_eq!(settle(&mut watched).await, ["10.0.0.2:7401"]);
+        resolver.say(Some(vec!["10.0.0.1", "10.0.0.2"]));
+        tokio::time::sleep(RESOLVE_EVERY * 2).await;
+        assert!(!watched.has_changed().expect("the source lives"));
+        resolver.say(Some(vec!["10.0.0.1"]));
+        assert_eq!(settle(&mut watched).await, ["10.0.0.1:7401"]);
+    }
+
     #[tokio::test]
     async fn the_system_resolves_localhost() {
-        let dns = DnsDiscovery::start("balancer", ["localhost:7401"], Arc::new(SystemResolver)).expect("valid");
+        let dns =
+            DnsDiscovery::start("balancer", ["localhost:7401"], Take::All, Arc::new(SystemResolver)).expect("valid");
         let found = settle(&mut dns.watch()).await;
         assert!(found.iter().all(|address| address.ends_with(":7401")), "{found:?}");
     }

@@ -370,3 +370,33 @@ fn handles_cross_threads() {
     fn crosses<T: Send + Sync>() {}
     crosses::<Handle<Puppet>>();
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whatever panics, every message is answered exactly once, in order, and none is handled twice.
+    #[test]
+    fn every_message_is_answered_once_and_in_order(panics in proptest::collection::vec(proptest::bool::weighted(0.2), 1..60)) {
+        run(async move {
+            let intensity = Intensity { restarts: usize::MAX, within: Duration::from_secs(10) };
+            let puppet = puppet(Spec { intensity, wait: Duration::from_secs(3600), ..spec() });
+            let sends = panics.iter().enumerate().map(|(index, panics)| {
+                let told = if *panics { Do::Panic } else { Do::Note(u32::try_from(index).unwrap()) };
+                puppet.send(told)
+            });
+            let replies = futures_util::future::join_all(sends).await;
+            let mut life = 1;
+            let mut seen = Vec::new();
+            for (index, (reply, panics)) in replies.into_iter().zip(&panics).enumerate() {
+                if *panics {
+                    assert_eq!(reply, Err(SendError::Panicked));
+                    life += 1;
+                    seen.clear();
+                } else {
+                    seen.push(u32::try_from(index).unwrap());
+                    assert_eq!(reply, Ok((life, seen.clone())));
+                }
+            }
+        });
+    }
+}
