@@ -1,9 +1,11 @@
 //! Logs: one line per event on stderr, text for people, JSON for machines, and a panic hook that writes there too.
 //!
 //! A JSON line is `{"ts":…,"level":…,"service":…,"instance":…,"target":…,"msg":…}` plus the event's own fields and those
-//! of the spans around it, all on one level. stdout is never written to: it is an interface of the command line.
+//! of the spans around it, all on one level. Lines are written by a thread of their own: a log that cannot keep up loses
+//! lines, which are counted, and never stalls a request. stdout is never written to: it is an interface of the command line.
 
 mod json;
+mod outlet;
 mod panics;
 
 use std::io::IsTerminal;
@@ -14,6 +16,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, fmt};
 
 pub use json::JsonLines;
+pub use outlet::{LineWriter, LogGuard, Outlet};
 
 /// The environment variable that overrides the configured level, for one run: `TROUPE_LOG=debug`.
 pub const LEVEL_VARIABLE: &str = "TROUPE_LOG";
@@ -62,23 +65,28 @@ pub enum TelemetryError {
     /// The process has a subscriber already.
     #[error("cannot set up the log: {0}")]
     Installed(#[from] TryInitError),
+    /// The kernel refuses the log's thread.
+    #[error("cannot start the log's thread: {0}")]
+    Thread(std::io::Error),
 }
 
-/// Sets up the process's log on stderr and the panic hook. Call once, before threads are started.
+/// Sets up the process's log on stderr and the panic hook. Call once, before threads are started, and hold what it gives
+/// back to the end of `main`.
 ///
 /// # Errors
 ///
-/// When the level is not understood, or the process has a log already.
-pub fn install(options: &LogOptions) -> Result<(), TelemetryError> {
+/// When the level is not understood, the process has a log already, or the log's thread cannot be started.
+pub fn install(options: &LogOptions) -> Result<LogGuard, TelemetryError> {
     let from_environment = std::env::var(LEVEL_VARIABLE).ok();
     let filter = filter(&options.level, from_environment.as_deref())?;
     let terminal = std::io::stderr().is_terminal();
+    let outlet = Outlet::start("log", std::io::stderr()).map_err(TelemetryError::Thread)?;
     let layer = if as_json(options.format, terminal) {
-        JsonLines::new(&options.service, &options.instance, std::io::stderr).boxed()
+        JsonLines::new(&options.service, &options.instance, outlet.clone()).boxed()
     } else {
         let no_color = std::env::var_os("NO_COLOR");
         fmt::layer()
-            .with_writer(std::io::stderr)
+            .with_writer(outlet.clone())
             .with_ansi(terminal && no_color.is_none_or(|value| value.is_empty()))
             // A log that cannot be written must not panic on its way to say so.
             .log_internal_errors(false)
@@ -86,7 +94,7 @@ pub fn install(options: &LogOptions) -> Result<(), TelemetryError> {
     };
     tracing_subscriber::registry().with(filter).with(layer).try_init()?;
     panics::install();
-    Ok(())
+    Ok(LogGuard::new(outlet))
 }
 
 fn as_json(format: LogFormat, terminal: bool) -> bool {
