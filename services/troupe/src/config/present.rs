@@ -5,6 +5,7 @@ use std::path::Path;
 use troupe_node::config::Problem;
 
 use super::Config;
+use super::document::bare_or_quoted;
 use crate::services::{Service, Services};
 
 /// The shortest pre-shared key, in bytes: what HMAC-SHA-256 takes whole.
@@ -15,7 +16,7 @@ pub(super) fn check(config: &Config, services: Services) -> Vec<Problem> {
     let mut problems = Vec::new();
     if services.contains(Service::PhpPool) {
         for (name, pool) in &config.php {
-            let key = format!("php.{name}.root");
+            let key = format!("php.{}.root", bare_or_quoted(name));
             if !pool.root.is_dir() {
                 let message =
                     format!("there is no directory {} for the functions of pool `{name}`", pool.root.display());

@@ -8,6 +8,7 @@ use troupe_node::units::{Duration, Size};
 use troupe_php_pool::config::PhpPoolConfig;
 
 use super::Config;
+use super::document::bare_or_quoted;
 
 /// What a head may be at most: it crosses the mesh in one frame.
 const LARGEST_HEAD: Size = Size::from_kib(60);
@@ -44,10 +45,9 @@ fn gateway(config: &Config, problems: &mut Vec<Problem>) {
     if gateway.listen.is_empty() {
         problems.push(Problem::new("gateway.listen", "`gateway.listen` is empty: nothing would be served"));
     }
-    let mut taken: Vec<(SocketAddr, String)> = Vec::new();
-    let listeners =
-        gateway.listen.iter().enumerate().map(|(n, listen)| (format!("gateway.listen[{n}]"), listen.address));
-    for (key, address) in listeners.chain([("admin.listen".to_owned(), config.admin.listen)]) {
+    let mut taken = vec![(config.admin.listen, "admin.listen".to_owned())];
+    for (n, listen) in gateway.listen.iter().enumerate() {
+        let (key, address) = (format!("gateway.listen[{n}]"), listen.address);
         let other = taken.iter().find(|(other, _)| clash(*other, address));
         match other {
             Some((_, other)) => {
@@ -110,7 +110,7 @@ fn check_route(config: &Config, index: usize, route: &RouteConfig, problems: &mu
 }
 
 fn check_pool(name: &str, pool: &PhpPoolConfig, problems: &mut Vec<Problem>) {
-    let section = format!("php.{name}");
+    let section = format!("php.{}", bare_or_quoted(name));
     let key = |key: &str| format!("{section}.{key}");
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     if name.is_empty() || !plain || name.len() > LONGEST_NAME {

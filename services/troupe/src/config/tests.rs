@@ -1,1 +1,35 @@
-//! .
+//! The configuration as a whole: its documents, its variables, its slips.
+
+mod documents;
+mod reports;
+mod slips;
+
+use serde_json::Value;
+use troupe_node::config::{of_type, schema_of};
+
+use super::Config;
+
+/// Every key but those of `[[route]]`, down to the last level, with its default.
+fn leaves() -> Vec<(Vec<String>, Value)> {
+    let defaults = serde_json::to_value(Config::default()).unwrap();
+    let mut found = Vec::new();
+    collect(&schema_of::<Config>(), &defaults, &mut Vec::new(), &mut found);
+    found
+}
+
+fn collect(schema: &Value, value: &Value, path: &mut Vec<String>, found: &mut Vec<(Vec<String>, Value)>) {
+    let table = of_type(schema, "object").filter(|table| {
+        table.get("properties").is_some() || value.as_object().is_some_and(|entries| !entries.is_empty())
+    });
+    let Some(table) = table else {
+        found.push((path.clone(), value.clone()));
+        return;
+    };
+    for (key, value) in value.as_object().unwrap() {
+        if key != "route" {
+            path.push(key.clone());
+            collect(table["properties"].get(key).unwrap_or(&table["additionalProperties"]), value, path, found);
+            path.pop();
+        }
+    }
+}

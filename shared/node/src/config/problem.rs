@@ -8,9 +8,6 @@ use serde::Serialize;
 
 use super::tree::Place;
 
-/// The width that reports are wrapped at; wide enough for a path and a sentence.
-const WIDTH: usize = 110;
-
 /// One thing that is wrong.
 #[derive(Clone, Debug)]
 pub struct Problem {
@@ -105,7 +102,7 @@ impl Problems {
     #[must_use]
     pub fn render(&self, color: bool) -> String {
         let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-        let handler = GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_links(false);
+        let handler = GraphicalReportHandler::new_themed(theme).with_wrap_lines(false).with_links(false);
         let mut report = String::new();
         for problem in &self.list {
             let shown = Shown::new(problem, self.file.as_ref());

@@ -99,7 +99,12 @@ impl Checker<'_> {
         } else {
             format!("`{path}` takes {}, not {}", expected(schema), node.shape)
         };
-        self.report(Problem::new(path, message), place);
+        // One value where a list belongs.
+        let listed = match &node.shape {
+            Shape::Text(text) if of_type(schema, "array").is_some() => Some(format!("[{text:?}]")),
+            _ => None,
+        };
+        self.report(Problem::new(path, message).suggest(listed), place);
     }
 
     fn fitting(&mut self, schema: &Value, node: &Node, path: &str) {

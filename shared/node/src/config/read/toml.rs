@@ -11,13 +11,30 @@ use super::syntax;
 pub(in super::super) fn parse(text: &str) -> Result<Node, Vec<Problem>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        let problem = |error: &toml::de::Error| syntax(format!("not TOML: {}", error.message()), error.span());
-        return Err(errors.iter().map(problem).collect());
+        return Err(first_of_each_line(text, &errors));
     }
     let span = table.span();
     let mut problems = Vec::new();
     let shape = shape_of_table(table.get_ref(), &mut problems);
     if problems.is_empty() { Ok(Node::new(shape, Place::File(Some(span)))) } else { Err(problems) }
+}
+
+/// What follows an error on its line mostly follows from it.
+fn first_of_each_line(text: &str, errors: &[toml::de::Error]) -> Vec<Problem> {
+    let line = |error: &toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start));
+        before.map(|before| before.matches('\n').count())
+    };
+    let mut lines = Vec::new();
+    let mut problems = Vec::new();
+    for error in errors {
+        let line = line(error);
+        if !lines.contains(&line) {
+            lines.push(line);
+            problems.push(syntax(format!("not TOML: {}", error.message()), error.span()));
+        }
+    }
+    problems
 }
 
 fn shape_of_table(table: &DeTable<'_>, problems: &mut Vec<Problem>) -> Shape {
