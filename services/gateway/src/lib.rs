@@ -1,3 +1,6 @@
 //! See Cargo.toml.
 
 pub mod config;
+pub mod router;
+
+mod path;

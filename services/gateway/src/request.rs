@@ -1,0 +1,365 @@
+//! A request as everything behind the HTTP server sees it: the head as it travels, and what was learned on the way in.
+
+mod forwarded;
+mod id;
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use ipnet::IpNet;
+use std::cell::RefCell;
+use std::net::{IpAddr, SocketAddr};
+use troupe_wire::head::{FieldTooLarge, RequestHead, RequestHeadBuilder, RequestParts, Scheme, Version};
+use troupe_wire::trace::TraceContext;
+
+use crate::path;
+use forwarded::Forwarded;
+use id::RequestIds;
+
+/// The field that carries the request id, in both directions.
+pub(crate) const REQUEST_ID: &str = "x-request-id";
+
+/// A request that is to be answered.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// The head as it travels. A HEAD request is a GET here; its path is in normal form.
+    pub(crate) head: RequestHead,
+    /// The request id, a part of the head's bytes.
+    pub(crate) id: Bytes,
+    /// When the head was complete.
+    pub(crate) received: Instant,
+    /// What the client really asked for.
+    pub(crate) method: Method,
+    /// How the body is framed.
+    pub(crate) body: BodyFrame,
+    /// The trace the client is in.
+    pub(crate) trace: Option<TraceContext>,
+    /// Whether the client would rather read HTML than JSON.
+    pub(crate) prefers_html: bool,
+}
+
+/// A request that is refused before it is one.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// The status to answer.
+    pub(crate) status: u16,
+    /// What the client is told.
+    pub(crate) why: &'static str,
+    /// Whether the connection has to be closed.
+    pub(crate) close: bool,
+    /// The request id of the answer.
+    pub(crate) id: Bytes,
+    /// When it was refused.
+    pub(crate) received: Instant,
+    /// The client's address.
+    pub(crate) remote: IpAddr,
+}
+
+/// What came in.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Request(Request),
+    Refused(Refused),
+}
+
+/// The method, as far as the gateway has to know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    Get,
+    Head,
+    Post,
+    Options,
+    Other,
+}
+
+/// How a body is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyFrame {
+    None,
+    Length(u64),
+    Chunked,
+}
+
+/// A head that the server in front has taken apart.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RawHead<'a> {
+    pub(crate) method: &'a [u8],
+    /// Origin, absolute or asterisk form.
+    pub(crate) target: &'a [u8],
+    pub(crate) version: Version,
+    pub(crate) authority: &'a [u8],
+    /// The field lines, each ended by CRLF.
+    pub(crate) fields: &'a [u8],
+    pub(crate) body: BodyFrame,
+    /// `Connection` names further fields.
+    pub(crate) nominates: bool,
+}
+
+/// Both ends of a connection, as texts that every head of it carries.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    pub(crate) remote: SocketAddr,
+    remote_addr: Box<str>,
+    remote_port: Box<str>,
+    local_addr: Box<str>,
+    local_port: Box<str>,
+}
+
+/// Makes requests of heads; one per thread.
+#[derive(Debug)]
+pub(crate) struct Reception {
+    builder: RefCell<RequestHeadBuilder>,
+    ids: RequestIds,
+    trusted: Vec<IpNet>,
+}
+
+impl Ends {
+    pub(crate) fn new(remote: SocketAddr, local: SocketAddr) -> Self {
+        Self {
+            remote,
+            remote_addr: remote.ip().to_canonical().to_string().into(),
+            remote_port: remote.port().to_string().into(),
+            local_addr: local.ip().to_canonical().to_string().into(),
+            local_port: local.port().to_string().into(),
+        }
+    }
+}
+
+impl Reception {
+    pub(crate) fn new(trusted: Vec<IpNet>) -> Self {
+        Self { builder: RefCell::new(RequestHeadBuilder::default()), ids: RequestIds::default(), trusted }
+    }
+
+    /// Makes a request of a head, or says why there is none. The framing is sound either way: the connection lives on.
+    pub(crate) fn receive(&self, raw: &RawHead<'_>, ends: &Ends) -> Incoming {
+        match self.request(raw, ends) {
+            Ok(request) => Incoming::Request(request),
+            Err((status, why)) => Incoming::Refused(self.refuse(status, why, false, ends)),
+        }
+    }
+
+    /// A refusal with a request id of its own.
+    pub(crate) fn refuse(&self, status: u16, why: &'static str, close: bool, ends: &Ends) -> Refused {
+        let id = Bytes::copy_from_slice(&self.ids.make());
+        Refused { status, why, close, id, received: Instant::now(), remote: ends.remote.ip() }
+    }
+
+    fn request(&self, raw: &RawHead<'_>, ends: &Ends) -> Result<Request, (u16, &'static str)> {
+        let text = |bytes| std::str::from_utf8(bytes).map_err(|_| (400, "the request line is not ASCII"));
+        let target = origin_form(text(raw.target)?);
+        let (path, query) = match target.find('?') {
+            Some(at) => target.split_at(at),
+            None => (target, ""),
+        };
+        let normal = if path == "*" { path.into() } else { path::normalise(path).map_err(|bad| (400, bad.0))? };
+        let rebuilt;
+        let target = match &normal {
+            std::borrow::Cow::Borrowed(_) if path.len() + query.len() == target.len() => target,
+            _ => {
+                rebuilt = [&*normal, query].concat();
+                &rebuilt
+            }
+        };
+        let method = text(raw.method)?;
+        let builder = &mut *self.builder.borrow_mut();
+        builder.start();
+        let mut seen = Seen::default();
+        let forwarded = Forwarded::new(&self.trusted, ends.remote.ip());
+        take_fields(raw, builder, &mut seen, forwarded.trusted()).map_err(too_large)?;
+        let made;
+        let id: &[u8] = match seen.id {
+            Some(id) => id,
+            None => {
+                made = self.ids.make();
+                &made
+            }
+        };
+        builder.field(REQUEST_ID, id).map_err(too_large)?;
+        let client = forwarded.resolve(&seen);
+        let parts = RequestParts {
+            version: raw.version,
+            scheme: client.scheme.unwrap_or(Scheme::Http),
+            method: if method == "HEAD" { "GET" } else { method },
+            target,
+            authority: text(client.host.unwrap_or(raw.authority))?,
+            remote_addr: client.remote.as_deref().unwrap_or(&ends.remote_addr),
+            remote_port: if client.remote.is_some() { "0" } else { &ends.remote_port },
+            local_addr: &ends.local_addr,
+            local_port: &ends.local_port,
+        };
+        let head = builder.finish(&parts).map_err(too_large)?;
+        let id = head.field(REQUEST_ID).map(|id| head.as_bytes().slice_ref(id)).unwrap_or_default();
+        Ok(Request {
+            id,
+            received: Instant::now(),
+            method: Method::of(method),
+            body: raw.body,
+            trace: seen.trace,
+            prefers_html: seen.prefers_html,
+            head,
+        })
+    }
+}
+
+impl Request {
+    /// A part of the head's bytes as text of its own, without copying.
+    pub(crate) fn part(&self, text: &str) -> ByteString {
+        // `text` is a part of the head; `slice_ref` would panic on any other.
+        let bytes = self.head.as_bytes();
+        let inside = bytes.as_ptr_range().contains(&text.as_ptr()) && !text.is_empty();
+        if inside { ByteString::try_from(bytes.slice_ref(text.as_bytes())).unwrap_or_default() } else { ByteString::from(text) }
+    }
+
+    /// RFC 9110 §9.2.2.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        match self.method {
+            Method::Get | Method::Head | Method::Options => true,
+            Method::Post => false,
+            Method::Other => matches!(self.head.method(), "PUT" | "DELETE" | "TRACE"),
+        }
+    }
+}
+
+impl Method {
+    fn of(method: &str) -> Self {
+        match method {
+            "GET" => Self::Get,
+            "HEAD" => Self::Head,
+            "POST" => Self::Post,
+            "OPTIONS" => Self::Options,
+            _ => Self::Other,
+        }
+    }
+
+    /// The name the client wrote; `head` is where the rarer ones stand.
+    pub(crate) fn as_str(self, head: &RequestHead) -> &str {
+        match self {
+            Self::Head => "HEAD",
+            _ => head.method(),
+        }
+    }
+}
+
+/// What is learned while the fields are copied.
+#[derive(Debug, Default)]
+struct Seen<'a> {
+    id: Option<&'a [u8]>,
+    trace: Option<TraceContext>,
+    prefers_html: bool,
+    forwarded_for: Vec<&'a [u8]>,
+    forwarded_proto: Option<&'a [u8]>,
+    forwarded_host: Option<&'a [u8]>,
+}
+
+fn too_large(error: FieldTooLarge) -> (u16, &'static str) {
+    match error {
+        FieldTooLarge::Limit => (431, "the request head is too large"),
+        FieldTooLarge::Byte => (400, "a header field holds a byte that may not stand there"),
+    }
+}
+
+/// `http://host/path` means `/path` on that host.
+fn origin_form(target: &str) -> &str {
+    if target.starts_with('/') || target == "*" {
+        return target;
+    }
+    let rest = target.split_once("://").map_or("", |(_, rest)| rest);
+    match rest.find(['/', '?']) {
+        Some(at) if rest.get(at..).is_some_and(|rest| rest.starts_with('/')) => rest.get(at..).unwrap_or("/"),
+        _ => "/",
+    }
+}
+
+fn take_fields<'a>(
+    raw: &RawHead<'a>,
+    builder: &mut RequestHeadBuilder,
+    seen: &mut Seen<'a>,
+    trusted: bool,
+) -> Result<(), FieldTooLarge> {
+    let mut lower = [0; 128];
+    let mut rest = raw.fields;
+    while let Some(end) = memchr::memchr(b'\r', rest) {
+        let (line, tail) = rest.split_at(end);
+        rest = tail.get(2..).unwrap_or_default();
+        let Some(colon) = memchr::memchr(b':', line) else { break };
+        let (name, value) = line.split_at(colon);
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        let Some(place) = lower.get_mut(..name.len()) else { continue };
+        place.copy_from_slice(name);
+        place.make_ascii_lowercase();
+        let Ok(name) = std::str::from_utf8(place) else { continue };
+        if keep(name, value, seen, trusted) && !(raw.nominates && is_nominated(raw.fields, name)) {
+            builder.field(name, value)?;
+        }
+    }
+    Ok(())
+}
+
+/// Notes what the gateway has to know and says whether the field goes on inward.
+fn keep<'a>(name: &str, value: &'a [u8], seen: &mut Seen<'a>, trusted: bool) -> bool {
+    match name {
+        // RFC 9110 §7.6.1: for this hop alone. `proxy` would become HTTP_PROXY, which clients obey.
+        "connection" | "keep-alive" | "proxy-connection" | "proxy-authorization" | "proxy-authenticate" | "proxy" | "te" | "trailer"
+        | "transfer-encoding" | "upgrade" | "expect" => false,
+        // Travels as the head's authority.
+        "host" => false,
+        REQUEST_ID => {
+            if seen.id.is_none() && id::is_sane(value) {
+                seen.id = Some(value);
+            }
+            false
+        }
+        "traceparent" => {
+            seen.trace = TraceContext::parse_traceparent(value);
+            seen.trace.is_some()
+        }
+        "accept" => {
+            seen.prefers_html |= prefers_html(value);
+            true
+        }
+        "forwarded" | "x-real-ip" => false,
+        "x-forwarded-for" => {
+            if trusted {
+                seen.forwarded_for.push(value);
+            }
+            trusted
+        }
+        "x-forwarded-proto" => {
+            seen.forwarded_proto = Some(value);
+            trusted
+        }
+        "x-forwarded-host" => {
+            seen.forwarded_host = Some(value);
+            trusted
+        }
+        // In CGI variables `_` and `-` are the same: `x_forwarded_for` would pass for the field that was removed.
+        _ => !name.starts_with("x-forwarded-") && !name.contains('_'),
+    }
+}
+
+/// Whether a `Connection` field names `name`. What the gateway itself relies on cannot be taken away by a client.
+fn is_nominated(fields: &[u8], name: &str) -> bool {
+    if matches!(name, "content-length" | "content-type" | "authorization" | "cookie" | "accept") || name.starts_with("x-forwarded-") {
+        return false;
+    }
+    fields.split(|&byte| byte == b'\n').any(|line| {
+        let Some((field, value)) = line.split_at_checked(11) else { return false };
+        field.eq_ignore_ascii_case(b"connection:")
+            && value.split(|&byte| byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+    })
+}
+
+/// A browser's `Accept` names HTML before anything JSON.
+fn prefers_html(accept: &[u8]) -> bool {
+    let html = memchr::memmem::find(accept, b"text/html");
+    let json = memchr::memmem::find(accept, b"json");
+    match (html, json) {
+        (Some(html), Some(json)) => html < json,
+        (html, None) => html.is_some(),
+        (None, Some(_)) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+use super::*;
+
+fn receive(reception: &Reception, target: &str, fields: &str) -> Incoming {
+    let raw = RawHead {
+        method: b"GET",
+        target: target.as_bytes(),
+        version: Version::Http11,
+        authority: b"a.example",
+        fields: fields.as_bytes(),
+        body: BodyFrame::None,
+        nominates: fields.to_ascii_lowercase().contains("connection:"),
+    };
+    let ends = Ends::new("10.0.0.9:1234".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
+    reception.receive(&raw, &ends)
+}
+
+fn request(target: &str, fields: &str, trusted: &[&str]) -> Request {
+    let trusted = trusted.iter().map(|network| network.parse().unwrap()).collect();
+    match receive(&Reception::new(trusted), target, fields) {
+        Incoming::Request(request) => request,
+        Incoming::Refused(refused) => panic!("{refused:?}"),
+    }
+}
+
+fn names(request: &Request) -> Vec<&str> {
+    request.head.fields().map(|(name, _)| name).collect()
+}
+
+#[test]
+fn fields_keep_their_order_and_lose_what_is_for_this_hop() {
+    let request = request(
+        "/a?b=c",
+        "Accept: */*\r\nHost: a.example\r\nConnection: close, X-Drop\r\nX-Drop: 1\r\nTE: trailers\r\nProxy: x\r\nCookie: a=b\r\n\
+         Content_Type: x\r\nX-Real-IP: 1.1.1.1\r\nUpgrade: websocket\r\nX-Keep:  v \r\n",
+        &[],
+    );
+    assert_eq!(names(&request), ["accept", "cookie", "x-keep", "x-request-id"]);
+    assert_eq!(request.head.field("x-keep"), Some(&b"v"[..]));
+    assert_eq!((request.head.target(), request.head.authority()), ("/a?b=c", "a.example"));
+    assert_eq!(request.id.len(), 32);
+}
+
+#[test]
+fn ids_are_kept_when_sane_and_made_otherwise() {
+    assert_eq!(request("/", "X-Request-Id: abc-1\r\n", &[]).id, "abc-1");
+    let long = format!("X-Request-Id: {}\r\n", "a".repeat(129));
+    for fields in ["X-Request-Id: a b\r\n", "X-Request-Id: <x>\r\n", "X-Request-Id: \r\n", &long] {
+        let made = request("/", fields, &[]);
+        assert_eq!(made.id.len(), 32, "{fields}");
+        assert_eq!(names(&made), ["x-request-id"]);
+    }
+    assert_ne!(request("/", "", &[]).id, request("/", "", &[]).id);
+}
+
+#[test]
+fn only_trusted_proxies_are_believed() {
+    let fields = "X-Forwarded-For: 6.6.6.6, 192.0.2.7, 10.0.0.8\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: real.example\r\n";
+    let stranger = request("/", fields, &[]);
+    assert_eq!((stranger.head.remote_addr(), stranger.head.scheme()), ("10.0.0.9", Scheme::Http));
+    assert_eq!(names(&stranger), ["x-request-id"]);
+    let proxied = request("/", fields, &["10.0.0.0/8"]);
+    assert_eq!((proxied.head.remote_addr(), proxied.head.scheme()), ("192.0.2.7", Scheme::Https));
+    assert_eq!(proxied.head.authority(), "real.example");
+    let nominated = request("/", &format!("Connection: X-Forwarded-For\r\n{fields}"), &["10.0.0.0/8"]);
+    assert_eq!(nominated.head.remote_addr(), "192.0.2.7");
+    let nonsense = request("/", "X-Forwarded-For: nonsense\r\n", &["10.0.0.0/8"]);
+    assert_eq!(nonsense.head.remote_addr(), "10.0.0.9");
+}
+
+#[test]
+fn targets_come_out_in_origin_form_and_normal() {
+    assert_eq!(request("http://a.example/%61?x=%2f", "", &[]).head.target(), "/a?x=%2f");
+    assert_eq!(request("http://a.example", "", &[]).head.target(), "/");
+    assert!(matches!(receive(&Reception::new(vec![]), "/a%2fb", ""), Incoming::Refused(Refused { status: 400, close: false, .. })));
+}
+
+#[test]
+fn html_is_for_those_who_ask_for_it_first() {
+    assert!(prefers_html(b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"));
+    assert!(!prefers_html(b"application/json, text/html"));
+    assert!(!prefers_html(b"*/*"));
+}

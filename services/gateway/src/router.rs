@@ -1,0 +1,283 @@
+//! Which route answers a request.
+//!
+//! Among the routes that match a request whole (host, path and method) the most specific one wins: one with a host
+//! before one without, then segment by segment a literal before `{name}` before `{rest*}`, then one that names its
+//! methods before one that takes all. Paths come in the normal form of [`crate::path`].
+
+mod check;
+mod pattern;
+mod table;
+
+use std::collections::HashMap;
+
+use bytestring::ByteString;
+
+pub use check::{Problem, check};
+
+use crate::config::RouteConfig;
+use pattern::Pattern;
+use table::{Hit, PathTable};
+
+/// Longest host name that is looked up (RFC 1035 §2.3.4).
+const MAX_HOST: usize = 255;
+
+/// The routes of a configuration, ready to be looked up.
+#[derive(Debug)]
+pub struct RouteTable {
+    routes: Vec<Route>,
+    hosts: HashMap<Box<str>, MethodTables>,
+    any_host: MethodTables,
+    claims_root: bool,
+}
+
+/// One route.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    /// Its pattern: the label of metrics and logs.
+    pub(crate) label: ByteString,
+    /// The pool that answers.
+    pub(crate) pool: ByteString,
+    /// Whether bodies are handed over as they arrive.
+    pub(crate) streaming: bool,
+    function: Function,
+    /// Whether `PATH_INFO` is what `{rest*}` captured.
+    path_info: bool,
+}
+
+/// Where the function's name comes from.
+#[derive(Debug, Clone)]
+enum Function {
+    Pinned(ByteString),
+    Segment(usize),
+    Rest,
+}
+
+/// Tables by method; `other` holds the routes that take every method.
+#[derive(Debug, Default)]
+struct MethodTables {
+    named: Vec<(Box<str>, PathTable)>,
+    other: PathTable,
+}
+
+/// What answers a request.
+#[derive(Debug)]
+pub(crate) enum Found<'a> {
+    /// A route.
+    Route(Matched<'a>),
+    /// Routes match the path, none of them the method. Their methods, as `Allow` lists them.
+    OtherMethods(String),
+    /// No route matches.
+    Nothing,
+}
+
+/// A route that matches, with what it captured.
+#[derive(Debug)]
+pub(crate) struct Matched<'a> {
+    /// The route.
+    pub(crate) route: &'a Route,
+    /// The route's number.
+    pub(crate) index: usize,
+    /// The function, when the path names it: a part of the path.
+    pub(crate) function: Option<&'a str>,
+    /// Where in the path `PATH_INFO` begins; its end when there is none.
+    pub(crate) path_info: usize,
+}
+
+impl RouteTable {
+    /// Checks the routes and arranges them.
+    ///
+    /// # Errors
+    /// One problem for each route that is malformed, unreachable or not told apart from another.
+    pub fn build(configs: &[RouteConfig], health: bool) -> Result<Self, Vec<Problem>> {
+        let patterns = check::check_all(configs, health)?;
+        let mut table =
+            Self { routes: Vec::with_capacity(configs.len()), hosts: HashMap::new(), any_host: MethodTables::default(), claims_root: false };
+        let mut problems = Vec::new();
+        // Routes that name their methods go in first: where two have one pattern, the first keeps the place.
+        let mut order: Vec<usize> = (0..configs.len()).collect();
+        order.sort_by_key(|&index| configs.get(index).is_some_and(|config| config.methods.is_empty()));
+        for (config, pattern) in configs.iter().zip(&patterns) {
+            table.routes.push(Route::new(config, pattern));
+        }
+        for index in order {
+            let (Some(config), Some(pattern)) = (configs.get(index), patterns.get(index)) else { continue };
+            let tables = match &config.host {
+                Some(host) => table.hosts.entry(host.to_ascii_lowercase().into()).or_default(),
+                None => &mut table.any_host,
+            };
+            let rest_may_be_empty = !matches!(table.routes.get(index).map(|route| &route.function), Some(Function::Rest));
+            let all = methods_named_on(configs, config.host.as_deref());
+            if let Err(what) = tables.insert(config, &all, pattern, index, rest_may_be_empty) {
+                problems.push(Problem { route: index, key: "path", what });
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        table.claims_root = !matches!(table.find("", "GET", "/"), Found::Nothing);
+        Ok(table)
+    }
+
+    /// Finds what answers a request; `path` in normal form, `authority` as it came.
+    pub(crate) fn find<'a>(&'a self, authority: &str, method: &str, path: &'a str) -> Found<'a> {
+        let mut buffer = [0; MAX_HOST];
+        let host = if self.hosts.is_empty() { None } else { lower_host(authority, &mut buffer).and_then(|host| self.hosts.get(host)) };
+        for tables in [host, Some(&self.any_host)].into_iter().flatten() {
+            if let Some(hit) = tables.table(method).find(path)
+                && let Some(matched) = self.matched(hit, path)
+            {
+                return Found::Route(matched);
+            }
+        }
+        let mut allow: Vec<&str> = Vec::new();
+        for tables in [host, Some(&self.any_host)].into_iter().flatten() {
+            for (name, table) in &tables.named {
+                if table.find(path).is_some() && !allow.contains(&&**name) {
+                    allow.push(name);
+                }
+            }
+        }
+        if allow.is_empty() {
+            return Found::Nothing;
+        }
+        if !allow.contains(&"OPTIONS") {
+            allow.push("OPTIONS");
+        }
+        allow.sort_unstable();
+        Found::OtherMethods(allow.join(", "))
+    }
+
+    /// How many routes there are.
+    pub fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Whether there is no route.
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
+    }
+
+    /// The labels of the routes, by number.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = &ByteString> {
+        self.routes.iter().map(|route| &route.label)
+    }
+
+    /// Whether a route of every host answers `GET /`; else the landing page does.
+    pub fn claims_root(&self) -> bool {
+        self.claims_root
+    }
+
+    fn matched<'a>(&'a self, hit: Hit<'_, 'a>, path: &'a str) -> Option<Matched<'a>> {
+        let route = self.routes.get(hit.route)?;
+        let function = match route.function {
+            Function::Pinned(_) => None,
+            Function::Segment(position) => Some(hit.name(position)?),
+            Function::Rest => Some(hit.rest()?),
+        };
+        let rest = hit.rest().map_or(0, str::len);
+        let path_info = if route.path_info { path.len().saturating_sub(rest + 1) } else { path.len() };
+        Some(Matched { route, index: hit.route, function, path_info })
+    }
+}
+
+impl Route {
+    fn new(config: &RouteConfig, pattern: &Pattern) -> Self {
+        let function = match (&config.function, pattern.position("function")) {
+            (Some(name), _) => Function::Pinned(name.as_str().into()),
+            (None, Some(_)) if pattern.rest() == Some("function") => Function::Rest,
+            (None, position) => Function::Segment(position.unwrap_or_default()),
+        };
+        let label = match &config.host {
+            Some(host) => format!("{host}{}", config.path),
+            None => config.path.clone(),
+        };
+        Self {
+            label: label.into(),
+            pool: config.pool().into(),
+            streaming: config.streaming,
+            path_info: pattern.rest().is_some() && !matches!(function, Function::Rest),
+            function,
+        }
+    }
+
+    /// The pinned function.
+    pub(crate) fn pinned(&self) -> Option<&ByteString> {
+        match &self.function {
+            Function::Pinned(name) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+impl MethodTables {
+    fn insert(&mut self, config: &RouteConfig, all: &[String], pattern: &Pattern, route: usize, rest_may_be_empty: bool) -> Result<(), String> {
+        for method in all {
+            if !config.methods.is_empty() && !takes(config, method) {
+                continue;
+            }
+            let index = match self.named.iter().position(|(name, _)| **name == **method) {
+                Some(index) => index,
+                None => {
+                    self.named.push((method.as_str().into(), PathTable::default()));
+                    self.named.len() - 1
+                }
+            };
+            if let Some((_, table)) = self.named.get_mut(index) {
+                table.insert(pattern, route, rest_may_be_empty)?;
+            }
+        }
+        if config.methods.is_empty() {
+            self.other.insert(pattern, route, rest_may_be_empty)?;
+        }
+        Ok(())
+    }
+
+    fn table(&self, method: &str) -> &PathTable {
+        self.named.iter().find(|(name, _)| **name == *method).map_or(&self.other, |(_, table)| table)
+    }
+}
+
+/// Whether a route that lists its methods takes `method`: HEAD runs as GET.
+fn takes(config: &RouteConfig, method: &str) -> bool {
+    config.methods.iter().any(|listed| listed == method || (method == "HEAD" && listed == "GET"))
+}
+
+/// The methods that need a table of their own on a host: those any of its routes lists.
+fn methods_named_on(configs: &[RouteConfig], host: Option<&str>) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for config in configs.iter().filter(|config| same_host(config.host.as_deref(), host)) {
+        for method in &config.methods {
+            for name in [method.as_str(), if method == "GET" { "HEAD" } else { method.as_str() }] {
+                if !all.iter().any(|known| known == name) {
+                    all.push(name.to_owned());
+                }
+            }
+        }
+    }
+    all
+}
+
+fn same_host(one: Option<&str>, other: Option<&str>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+/// The host of an authority, without its port, in lower case.
+fn lower_host<'buffer>(authority: &str, buffer: &'buffer mut [u8; MAX_HOST]) -> Option<&'buffer str> {
+    let host = match authority.rfind(':') {
+        // A colon inside brackets belongs to an IPv6 address.
+        Some(colon) if !authority.get(colon..).is_some_and(|rest| rest.contains(']')) => authority.get(..colon)?,
+        _ => authority,
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let place = buffer.get_mut(..host.len())?;
+    place.copy_from_slice(host.as_bytes());
+    place.make_ascii_lowercase();
+    std::str::from_utf8(place).ok()
+}
+
+#[cfg(test)]
+mod tests;
