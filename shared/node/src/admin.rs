@@ -19,6 +19,7 @@ use actix_web::{App, HttpServer, web};
 pub use pages::{Access, problem};
 pub use readiness::{Condition, Readiness, Report};
 
+use crate::config::AdminConfig;
 use crate::metrics::Metrics;
 use crate::threads::Watchdog;
 
@@ -47,6 +48,16 @@ impl AdminOptions {
     /// The default: no token, ten seconds.
     pub fn new(listen: SocketAddr) -> Self {
         Self { listen, token_file: None, live_within: Duration::from_secs(10) }
+    }
+}
+
+impl From<&AdminConfig> for AdminOptions {
+    fn from(config: &AdminConfig) -> Self {
+        let token_file = &config.token_file;
+        Self {
+            token_file: (!token_file.as_os_str().is_empty()).then(|| token_file.clone()),
+            ..Self::new(config.listen)
+        }
     }
 }
 

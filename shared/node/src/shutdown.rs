@@ -27,21 +27,29 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use crate::config::NodeConfig;
+
 /// How long each last step may take once the drain's own time is up. They only close and flush.
 const LAST_STEP: Duration = Duration::from_secs(1);
 
 /// How a process drains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainOptions {
-    /// How long to keep serving after readiness went off (`drain.delay`).
+    /// How long to keep serving after readiness went off (`node.drain_delay`).
     pub delay: Duration,
-    /// How long all stages together may take after the delay (`drain.timeout`).
+    /// How long all stages together may take after the delay (`node.drain_timeout`).
     pub timeout: Duration,
 }
 
 impl Default for DrainOptions {
     fn default() -> Self {
         Self { delay: Duration::ZERO, timeout: Duration::from_secs(25) }
+    }
+}
+
+impl From<&NodeConfig> for DrainOptions {
+    fn from(config: &NodeConfig) -> Self {
+        Self { delay: config.drain_delay.into(), timeout: config.drain_timeout.into() }
     }
 }
 

@@ -15,23 +15,14 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, fmt};
 
+use crate::config::LogConfig;
+
+pub use crate::config::LogFormat;
 pub use json::JsonLines;
 pub use outlet::{LineWriter, LogGuard, Outlet};
 
 /// The environment variable that overrides the configured level, for one run: `TROUPE_LOG=debug`.
 pub const LEVEL_VARIABLE: &str = "TROUPE_LOG";
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Text when stderr is a terminal, JSON otherwise.
-    #[default]
-    Auto,
-    /// Text, coloured on a terminal unless `NO_COLOR` is set.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
 
 /// What the log of a process is set up with.
 #[derive(Debug, Clone)]
@@ -42,8 +33,22 @@ pub struct LogOptions {
     pub format: LogFormat,
     /// What runs in this process, as shown in each JSON line: `gateway`, or `troupe` for everything at once.
     pub service: String,
-    /// Which instance of it: a name that stays the same over restarts.
+    /// Which instance of it.
     pub instance: String,
+}
+
+impl LogOptions {
+    /// The log of `service` as configured, its instance named after the host and the process.
+    pub fn new(config: &LogConfig, service: &str) -> Self {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = host.trim();
+        Self {
+            level: config.level.clone(),
+            format: config.format,
+            service: service.to_owned(),
+            instance: format!("{host}/{}", std::process::id()),
+        }
+    }
 }
 
 /// Why the log could not be set up.

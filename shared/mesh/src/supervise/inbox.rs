@@ -77,7 +77,7 @@ impl<M: Message> Delivery<M> {
     }
 }
 
-/// Writes the fate if the handler unwinds; declared after the reply channel, so it is dropped first.
+/// Writes the fate if the handler unwinds; declared after the reply channel, so it is dropped before it.
 struct OnPanic<'fate>(&'fate Fate);
 
 impl Drop for OnPanic<'_> {
@@ -95,7 +95,6 @@ where
 {
     fn deliver(self: Box<Self>, actor: &mut A, context: &mut A::Context) {
         let Self { message, reply, fate, .. } = *self;
-        let reply = reply;
         let on_panic = OnPanic(&fate);
         let response = actor.handle(message, context);
         drop(on_panic);

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use crate::config::{Pin, Threads};
+
 /// Cores' worth of time this process may use: the affinity mask, capped by the cgroup's CPU quota (v1 and v2), at least 1.
 ///
 /// A quota of 2.5 cores counts as 2: a third busy thread would be throttled for the rest of each period, and every
@@ -11,6 +13,14 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 pub fn usable_cores() -> usize {
     // The standard library reads both; when neither can be read, one thread is the only number that is never too many.
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The number of data threads that the configuration asks for.
+pub fn count(threads: Threads) -> usize {
+    match threads {
+        Threads::Auto => usable_cores(),
+        Threads::Count(count) => usize::from(count.get()),
+    }
 }
 
 /// The cores the calling thread may run on, in ascending order; empty when the kernel does not tell.
@@ -49,6 +59,16 @@ pub enum PinError {
     /// An empty list.
     #[error("node.pin is an empty list; name at least one core, or set pin = false")]
     Empty,
+}
+
+impl From<&Pin> for Pinning {
+    fn from(pin: &Pin) -> Self {
+        match pin {
+            Pin::Each(false) => Self::Off,
+            Pin::Each(true) => Self::Auto,
+            Pin::Cores(cores) => Self::Cores(cores.iter().copied().map(usize::from).collect()),
+        }
+    }
 }
 
 impl Pinning {
@@ -119,6 +139,9 @@ mod tests {
         let plan = Pinning::Auto.plan(allowed.len() + 1).expect("allowed");
         assert_eq!(plan[0], Some(allowed[0]));
         assert_eq!(plan.last(), Some(&Some(allowed[0])));
+        assert_eq!(Pinning::from(&Pin::Each(true)), Pinning::Auto);
+        assert_eq!(Pinning::from(&Pin::Cores(vec![3])), Pinning::Cores(vec![3]));
+        assert_eq!(count(Threads::Auto), usable_cores());
         assert_eq!(Pinning::Off.plan(2), Ok(vec![None, None]));
         assert_eq!(Pinning::Cores(vec![]).plan(1), Err(PinError::Empty));
         let error = Pinning::Cores(vec![100_000]).plan(1).expect_err("no such core");
