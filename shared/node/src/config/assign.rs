@@ -25,7 +25,9 @@ pub(super) fn variable(
     text: &str,
     written: Option<&Node>,
 ) -> Result<Option<Node>, Box<Problem>> {
-    let Some(key) = name.strip_prefix(PREFIX).filter(|_| !text.is_empty()) else {
+    // `TROUPE_LOG` sets the log's level for one run; it is no key.
+    let is_key = !text.is_empty() && name != crate::telemetry::LEVEL_VARIABLE;
+    let Some(key) = name.strip_prefix(PREFIX).filter(|_| is_key) else {
         return Ok(None);
     };
     let place = Place::Environment(name.to_owned());
