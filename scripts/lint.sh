@@ -62,10 +62,13 @@ ignored_tests() {
 }
 
 php_syntax() {
-    local file broken=0
+    local file redeclared broken=0
+    # The runtime takes the place of some of PHP's own functions, which PHP allows only where those are disabled.
+    redeclared=$(sed -nE 's/^ *function ([a-z0-9_]+)\(.*/\1/p' services/php-pool/runtime/*_functions.php 2>/dev/null |
+        paste -sd , -)
     while IFS= read -r -d '' file; do
         # Silent about good files; the message about a bad one names file and line.
-        php -d display_errors=stderr -l "$file" >/dev/null || broken=1
+        php -d display_errors=stderr -d log_errors=0 -d disable_functions="$redeclared" -l "$file" >/dev/null || broken=1
     done < <(sources '*.php')
     return "$broken"
 }
