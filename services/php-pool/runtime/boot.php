@@ -73,7 +73,7 @@ final class Boot
             fwrite(Stdio::$error, 'printed while loading: ' . rtrim(Output::$pending) . "\n");
             Output::reset();
         }
-        Fibers::mentioned();
+        Code::look();
         Headers::reset();
         Sessions::remember();
         Superglobals::remember();

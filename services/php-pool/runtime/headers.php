@@ -107,7 +107,7 @@ final class Headers
             $callback();
         }
         Sessions::addHeaders();
-        if (!isset(self::$lines['content-type'])) {
+        if (!isset(self::$lines['content-type']) && self::$status !== 204 && self::$status !== 304) {
             return "Content-Type: text/html; charset=UTF-8\n" . implode('', self::$lines);
         }
         return implode('', self::$lines);

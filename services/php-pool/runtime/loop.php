@@ -27,6 +27,11 @@ final class Loop
 
     private bool $recycle = false;
 
+    /** How often this call has ended by exit or a fatal error: a handler that exits each time must not hold the process. */
+    private int $ends = 0;
+
+    private const ENDS = 10;
+
     public function __construct(private readonly Boot $boot)
     {
     }
@@ -176,18 +181,20 @@ final class Loop
     /** From the end of the function to the next call. After an exit it is entered again and goes on where it was. */
     private function finish(): void
     {
-        if (Shutdown::$functions !== []) {
-            Call::$stage = Call::CLOSING;
-            try {
+        try {
+            if (Shutdown::$functions !== []) {
+                Call::$stage = Call::CLOSING;
                 Shutdown::run();
-            } catch (\Throwable $error) {
-                Shutdown::$functions = [];
-                $this->caught($error);
             }
+            Call::$stage = Call::SENDING;
+            Output::collect();
+            Sessions::close();
+        } catch (\Throwable $error) {
+            // A shutdown function, a handler of an output buffer, a session handler.
+            Shutdown::$functions = [];
+            $this->caught($error);
+            Call::$stage = Call::SENDING;
         }
-        Call::$stage = Call::SENDING;
-        Output::collect();
-        Sessions::close();
         if (memory_get_usage() > $this->boot->memorySoft) {
             gc_collect_cycles();
             $this->recycle = $this->recycle || memory_get_usage() > $this->boot->memorySoft;
@@ -208,6 +215,7 @@ final class Loop
         $this->body = null;
         $this->failure = null;
         $this->exited = false;
+        $this->ends = 0;
         Uploads::reset();
         if ($this->recycle || Output::$gone) {
             self::$serving = false;
@@ -259,49 +267,74 @@ final class Loop
             return;
         }
         Shutdown::$hook = null;
-        if ($error !== null) {
-            Failure::makeRoom();
-            if (!Output::$streaming) {
-                Output::discard();
-                Headers::$status = 500;
-            }
-            Call::$flags |= Call::LAST;
-        } elseif (Fibers::mentioned()) {
-            $this->recycle = true;
-        }
         $this->surviving = true;
-        Shutdown::survive(function () use ($error): bool {
-            if (Call::$stage !== Call::IDLE) {
-                $this->resume($error);
-            }
-            $this->run();
-            return false;
-        });
+        Shutdown::survive($this->proceed(...), $error);
     }
 
-    /** Completes a call that ended in the middle. */
-    private function resume(?array &$error): void
+    /** Completes the call that ended in the middle, and goes on with the next ones if the process can. */
+    private function proceed(?array $error): bool
     {
-        if (Call::$stage !== Call::RUNNING) {
-            // An exit in a shutdown function skips the others.
-            Shutdown::$functions = [];
+        if (Call::$stage !== Call::IDLE) {
+            if (++$this->ends > self::ENDS) {
+                return false;
+            }
+            if ($error !== null) {
+                $this->recycle = true;
+                $this->afterFatal($error);
+            } else {
+                Code::look();
+                $this->recycle = $this->recycle || Code::$fibers;
+                $this->afterExit();
+            }
+            $this->finish();
         }
+        $this->run();
+        return false;
+    }
+
+    private function afterExit(): void
+    {
+        if (Call::$stage === Call::RUNNING) {
+            $this->exited = true;
+            $this->body = null;
+            return;
+        }
+        // An exit in a shutdown function skips the others; one in a session handler leaves the session unwritten.
+        Shutdown::$functions = [];
+        if (Call::$stage === Call::SENDING && function_exists('session_abort')) {
+            session_abort();
+        }
+    }
+
+    /** What was printed is forgotten; what the function's shutdown functions make of the error is the reply, if they print anything. */
+    private function afterFatal(array $error): void
+    {
+        Failure::makeRoom();
+        if (ob_list_handlers() === []) {
+            // Out of memory, PHP gives up all output buffers.
+            Output::capture();
+        }
+        if (!Output::$streaming) {
+            Output::discard();
+            Headers::$status = 500;
+        }
+        $this->body = null;
         $this->exited = true;
-        $this->body = Call::$stage === Call::RUNNING ? null : $this->body;
-        if ($error !== null) {
+        if (Call::$stage === Call::RUNNING) {
             Call::$stage = Call::CLOSING;
             try {
                 Shutdown::run();
             } catch (\Throwable $thrown) {
                 Failure::log($thrown);
             }
-            Output::collect();
-            if (Output::$pending === '' || Output::$streaming) {
-                $this->failure = new FatalError($error);
-            }
-            $error = null;
         }
-        $this->finish();
+        Shutdown::$functions = [];
+        // Until here the shutdown functions could ask for it.
+        error_clear_last();
+        Output::collect();
+        if (Output::$pending === '' || Output::$streaming) {
+            $this->failure = new FatalError($error);
+        }
     }
 }
 

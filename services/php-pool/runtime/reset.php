@@ -23,7 +23,7 @@ final class Reset
     private static string $locale;
     private static string $timezone;
     private static int $reporting;
-    private static bool $libxml;
+    private static ?bool $libxml;
     private static string $encoding;
 
     /** @var array<string, string> */
@@ -44,7 +44,7 @@ final class Reset
         self::$locale = (string) setlocale(LC_ALL, '0');
         self::$timezone = date_default_timezone_get();
         self::$reporting = error_reporting();
-        self::$libxml = function_exists('libxml_use_internal_errors') && libxml_use_internal_errors();
+        self::$libxml = function_exists('libxml_use_internal_errors') ? libxml_use_internal_errors() : null;
         self::$encoding = function_exists('mb_internal_encoding') ? (string) mb_internal_encoding() : '';
         self::$environment = getenv();
         self::$errorHandler = set_error_handler(null);
@@ -95,6 +95,24 @@ final class Reset
         if (setlocale(LC_ALL, '0') !== self::$locale) {
             self::locale();
         }
+        if (Code::mayHaveMoved()) {
+            self::surroundings();
+        }
+        if (!gc_enabled()) {
+            gc_enable();
+        }
+        if (self::$encoding !== '' && mb_internal_encoding() !== self::$encoding) {
+            mb_internal_encoding(self::$encoding);
+        }
+        if (self::$libxml !== null && libxml_use_internal_errors() !== self::$libxml) {
+            libxml_clear_errors();
+            libxml_use_internal_errors(self::$libxml);
+        }
+        error_clear_last();
+    }
+
+    private static function surroundings(): void
+    {
         if (getcwd() !== self::$directory) {
             chdir(self::$directory);
         }
@@ -104,16 +122,6 @@ final class Reset
         if (getenv() !== self::$environment) {
             self::environment();
         }
-        if (!gc_enabled()) {
-            gc_enable();
-        }
-        if (self::$encoding !== '' && mb_internal_encoding() !== self::$encoding) {
-            mb_internal_encoding(self::$encoding);
-        }
-        if (self::$libxml !== (function_exists('libxml_use_internal_errors') && libxml_use_internal_errors())) {
-            libxml_use_internal_errors(self::$libxml);
-        }
-        error_clear_last();
     }
 
     /** A function may have pushed any number of handlers; the one of boot time lies below them. */

@@ -63,7 +63,7 @@ final class Response
     /** @param string|list<string> $value */
     public function withHeader(string $name, string|array $value): self
     {
-        return new self($this->body, $this->status, [$name => $value] + $this->headers, $this->cookies);
+        return new self($this->body, $this->status, array_replace($this->headers, [$name => $value]), $this->cookies);
     }
 
     /** @param array<string, mixed> $options as setcookie() takes them: expires, path, domain, secure, httponly, samesite */

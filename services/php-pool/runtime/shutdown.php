@@ -32,11 +32,16 @@ final class Shutdown
 
     public static function ending(): void
     {
-        if (self::$hook === null) {
-            return;
+        if (self::$hook !== null) {
+            (self::$hook)(self::fatalError());
         }
+    }
+
+    /** @return ?array{type: int, message: string, file: string, line: int} the error that PHP could not go on after */
+    private static function fatalError(): ?array
+    {
         $error = error_get_last();
-        (self::$hook)($error !== null && ($error['type'] & self::FATAL) !== 0 ? $error : null);
+        return $error !== null && ($error['type'] & self::FATAL) !== 0 ? $error : null;
     }
 
     /** Runs this call's shutdown functions; one of them may register more. An exit in one skips the rest. */
@@ -49,23 +54,30 @@ final class Shutdown
     }
 
     /**
-     * Runs `$step` again and again, surviving exits, until it returns false.
+     * Runs `$step` until it returns false. When it ends by an exit it runs again, and when by a fatal error, too, with the error.
      *
-     * @param \Closure(): bool $step
+     * @param \Closure(?array): bool $step
+     * @param ?array{type: int, message: string, file: string, line: int} $error
      */
-    public static function survive(\Closure $step): void
+    public static function survive(\Closure $step, ?array $error): void
     {
         do {
             $again = true;
-            $fiber = new \Fiber(static function () use ($step, &$again): void {
+            $fiber = new \Fiber(static function () use ($step, $error, &$again): void {
                 try {
                     \Fiber::suspend();
                 } finally {
-                    $again = $step();
+                    $again = $step($error);
                 }
             });
             $fiber->start();
             unset($fiber);
+            $error = self::fatalError();
+            if ($again && $error !== null) {
+                // Fibers do not run any more after a fatal error in one; this is the last step in any case.
+                $step($error);
+                return;
+            }
         } while ($again);
     }
 }

@@ -31,6 +31,11 @@ final class Stdio
         self::$output = fopen($output, 'w');
         fclose(self::$error);
         self::$error = fopen($error, 'w');
+        // With the stream, C's stderr was closed, which PHP logs to by default: from now on it finds the descriptor by name
+        // (and begins each entry with the time).
+        if ((string) ini_get('error_log') === '') {
+            ini_alter('error_log', '/proc/self/fd/2');
+        }
     }
 
     /** What a function writes to these goes to the log, never into the reply. */
