@@ -11,5 +11,11 @@ pub mod contract;
 pub mod deadline;
 pub mod discovery;
 pub mod failure;
+pub mod link;
+pub mod listener;
+pub mod loopback;
+pub mod pool;
 pub mod port;
 pub mod supervise;
+
+mod rate_limit;

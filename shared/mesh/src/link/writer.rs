@@ -1,0 +1,406 @@
+//! The sending half: everything that waits goes out in one vectored write.
+//!
+//! Control frames first, then openings (REQ, RES, ERR), then body pieces of the streams in turn. Before it collects, the
+//! writer lets the thread's other tasks run once while little waits, so that their frames join the same write.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::AsyncWrite;
+use troupe_wire::credit::{LINK_RESERVE, SendCredit};
+use troupe_wire::frame::{Flags, Header, Kind, MAX_BODY_PIECE, MAX_CONTROL_PAYLOAD};
+use troupe_wire::payload::{Opening, Prefix};
+use troupe_wire::stream_id::StreamId;
+use troupe_wire::trace::TRACE_LEN;
+
+use super::Shared;
+use super::bodies::{Outbound, Piece};
+use super::core::{Core, LinkState};
+use super::end::LinkEnd;
+use super::streams::{Answer, CallState, Request, Serve, Side, Stream};
+use crate::body::Body;
+use crate::failure::{Failure, Outcome, Stage};
+
+/// Most frames of one write: what keeps a piece of work short enough for the thread's other tasks.
+const MAX_BATCH_FRAMES: usize = 64;
+/// Most bytes of one write, give or take one frame.
+const MAX_BATCH_BYTES: usize = 128 * 1024;
+/// Frames and bytes of a batch that openings leave to the bodies.
+const BODY_SHARE: usize = 4;
+/// With fewer frames waiting, the writer lets other tasks add theirs before it collects.
+const FEW_FRAMES: usize = 4;
+/// A piece up to this length is copied behind its header; a longer one is a slice of the write of its own.
+const COPY_UP_TO: usize = 4 * 1024;
+/// Slices of one write: what the kernel takes at once for a batch of this size.
+const MAX_SLICES: usize = 64;
+/// A batch buffer that grew beyond this is given back.
+const MAX_IDLE_BUFFER: usize = 256 * 1024;
+/// Room in front of the body bytes of an opening, beside its head.
+const PREFIX_ROOM: usize = 2 + TRACE_LEN + 8;
+
+/// Longest text of a failure that travels, in bytes: two of them fit an ERR.
+const MAX_FAILURE_TEXT: usize = 1536;
+const _: () = assert!(2 * MAX_FAILURE_TEXT + 64 <= MAX_CONTROL_PAYLOAD);
+
+/// Writes until the link is finished or its socket fails.
+pub(super) async fn write_loop<W: AsyncWrite + Unpin>(shared: &Rc<Shared>, mut socket: W) -> LinkEnd {
+    let mut batch = Batch::default();
+    loop {
+        let waiting = poll_fn(|context| shared.core.borrow_mut().poll_output(context.waker())).await;
+        if waiting == 0 {
+            // Half-close: the peer may still have something to say, and closes when it has not.
+            let _ = poll_fn(|context| Pin::new(&mut socket).poll_shutdown(context)).await;
+            return LinkEnd::Finished;
+        }
+        if waiting < FEW_FRAMES {
+            yield_once().await;
+        }
+        shared.core.borrow_mut().fill(&mut batch);
+        if let Err(error) = poll_fn(|context| batch.poll_write(context, &mut socket)).await {
+            return error.into();
+        }
+    }
+}
+
+/// Lets every task that is ready run once.
+pub(super) async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// What one write carries.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// Slices in front of `tail`.
+    slices: std::collections::VecDeque<Bytes>,
+    /// Headers, heads and short pieces behind the last long piece.
+    tail: BytesMut,
+    frames: usize,
+    bytes: usize,
+}
+
+impl Batch {
+    fn has_room(&self, keep: usize) -> bool {
+        self.frames < MAX_BATCH_FRAMES - MAX_BATCH_FRAMES / BODY_SHARE * keep
+            && self.bytes < MAX_BATCH_BYTES - MAX_BATCH_BYTES / BODY_SHARE * keep
+            && self.slices.len() + 3 < MAX_SLICES
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.frames += 1;
+        self.bytes += bytes;
+    }
+
+    fn put_body(&mut self, piece: Bytes) {
+        if piece.len() <= COPY_UP_TO {
+            self.tail.put_slice(&piece);
+        } else {
+            self.slices.push_back(self.tail.split().freeze());
+            self.slices.push_back(piece);
+        }
+    }
+
+    fn poll_write<W: AsyncWrite + Unpin>(&mut self, context: &mut Context<'_>, socket: &mut W) -> Poll<io::Result<()>> {
+        while !self.slices.is_empty() || !self.tail.is_empty() {
+            let written = if self.slices.is_empty() {
+                ready!(Pin::new(&mut *socket).poll_write(context, &self.tail))?
+            } else {
+                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                let parts = self.slices.iter().map(|slice| &slice[..]).chain([&self.tail[..]]);
+                let mut used = 0;
+                for (place, part) in slices.iter_mut().zip(parts) {
+                    *place = IoSlice::new(part);
+                    used += 1;
+                }
+                let used = slices.get(..used).unwrap_or_default();
+                ready!(Pin::new(&mut *socket).poll_write_vectored(context, used))?
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(written);
+        }
+        (self.frames, self.bytes) = (0, 0);
+        if self.tail.capacity() > MAX_IDLE_BUFFER {
+            self.tail = BytesMut::new();
+        }
+        ready!(Pin::new(socket).poll_flush(context))?;
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        while let Some(first) = self.slices.front_mut() {
+            let part = written.min(first.len());
+            first.advance(part);
+            written -= part;
+            if !first.is_empty() {
+                return;
+            }
+            self.slices.pop_front();
+        }
+        self.tail.advance(written.min(self.tail.len()));
+        if self.tail.is_empty() {
+            self.tail.clear();
+        }
+    }
+}
+
+impl Core {
+    /// Moves what waits into `batch`.
+    pub(super) fn fill(&mut self, batch: &mut Batch) {
+        if !self.control.is_empty() {
+            batch.count(self.control.len());
+            batch.tail.put_slice(&self.control);
+            self.control.clear();
+        }
+        let now = Instant::now();
+        let bodies_wait = usize::from(!self.ring.is_empty());
+        while batch.has_room(bodies_wait) {
+            let Some(id) = self.openings.pop_front() else {
+                break;
+            };
+            self.fill_opening(batch, id, now);
+        }
+        let mut turns = self.ring.len();
+        while turns > 0 && batch.has_room(0) && self.send_link.beyond(LINK_RESERVE) > 0 {
+            turns -= 1;
+            if let Some(id) = self.ring.pop_front() {
+                self.fill_piece(batch, id);
+            }
+        }
+        self.metrics.writes.increment(1);
+        self.metrics.frames_sent.increment(batch.frames as u64);
+        self.metrics.bytes_sent.increment(batch.bytes as u64);
+    }
+
+    fn fill_opening(&mut self, batch: &mut Batch, id: StreamId, now: Instant) {
+        let Some(stream) = self.streams.get_mut(id) else {
+            return;
+        };
+        match &mut stream.side {
+            Side::Call(call) => match std::mem::replace(&mut call.state, CallState::Written) {
+                CallState::Queued(request) => self.fill_request(batch, id, *request, now),
+                other => call.state = other,
+            },
+            Side::Serve(serve) => match std::mem::replace(serve, Serve::Streaming) {
+                Serve::Replying(answer) => self.fill_reply(batch, id, answer),
+                Serve::Failing(failure) => {
+                    put_failure(batch, id, failure);
+                    self.streams.remove(id);
+                }
+                other => *serve = other,
+            },
+        }
+    }
+
+    fn fill_request(&mut self, batch: &mut Batch, id: StreamId, request: Request, now: Instant) {
+        let Request { contract, head, body, trace, deadline } = request;
+        let budget = deadline.ticks(now);
+        if budget == 0 {
+            self.metrics.expired.increment(1);
+            return self.end_call(id, Failure::deadline(Stage::Link).not_started());
+        }
+        if PREFIX_ROOM + head.len() > self.peer_max_frame {
+            let failure = Failure::refused(Stage::Link, 431, "the request head is too large");
+            return self.end_call(id, failure);
+        }
+        let header = Header::new(Kind::Req, id).with_contract(contract).with_aux(budget);
+        let prefix = Prefix { head: &head, trace: trace.as_ref(), length: None };
+        if !self.put_opening(batch, id, header, prefix, body) {
+            let failure = Failure::new(Outcome::Cancelled, Stage::Link, "the request's body was cut off");
+            self.end_call(id, failure.not_started());
+        }
+    }
+
+    fn fill_reply(&mut self, batch: &mut Batch, id: StreamId, answer: Answer) {
+        let Answer { head, body } = answer;
+        if PREFIX_ROOM + head.len() > self.peer_max_frame {
+            put_failure(batch, id, Failure::new(Outcome::Internal, Stage::Link, "the response head is too large"));
+            self.streams.remove(id);
+            return;
+        }
+        let prefix = Prefix { head: &head, trace: None, length: None };
+        if !self.put_opening(batch, id, Header::new(Kind::Res, id), prefix, body) {
+            put_failure(batch, id, Failure::new(Outcome::Broken, Stage::Link, "the reply's body was cut off"));
+            self.streams.remove(id);
+            return;
+        }
+        self.reply_sent_if_ended(id);
+    }
+
+    fn end_call(&mut self, id: StreamId, failure: Failure) {
+        if let Some(call) = self.streams.call_mut(id) {
+            call.end(CallState::Answered(Err(failure)));
+        }
+    }
+
+    /// Writes an opening with as much of the body as its first piece may have, and keeps the rest for later turns.
+    /// `false`, and nothing written, when the body is broken already.
+    fn put_opening(&mut self, batch: &mut Batch, id: StreamId, header: Header, prefix: Prefix<'_>, body: Body) -> bool {
+        let room = (self.peer_max_frame - PREFIX_ROOM - prefix.head.len()).min(MAX_BODY_PIECE);
+        let credit = usize::try_from(self.send_link.available()).unwrap_or(usize::MAX);
+        let room = room.min(credit);
+        let length = body.len();
+        let (piece, outbound) = match body {
+            Body::Empty => (Bytes::new(), None),
+            Body::Full(bytes) if bytes.len() <= room => (bytes, None),
+            body => {
+                let window = SendCredit::new(self.peer_stream_window);
+                let room = room.min(usize::try_from(window.available()).unwrap_or(usize::MAX));
+                let mut outbound = Outbound::new(body, window, &self.signals, id);
+                match outbound.next(room) {
+                    Piece::Data(piece, true) => (piece, None),
+                    Piece::Data(piece, false) => (piece, Some(outbound)),
+                    Piece::Pending => (Bytes::new(), Some(outbound)),
+                    Piece::Broken => return false,
+                }
+            }
+        };
+        let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+        self.send_link.spend(bytes);
+        let open = outbound.is_some();
+        let header = header.with_flags(Flags::NONE.with_if(Flags::END, !open));
+        let prefix = Prefix { length: length.filter(|_| open), ..prefix };
+        let before = batch.tail.len();
+        Opening::put_prefix(&mut batch.tail, header, &prefix, piece.len());
+        batch.count(batch.tail.len() - before + piece.len());
+        batch.put_body(piece);
+        if let (Some(mut outbound), Some(stream)) = (outbound, self.streams.get_mut(id)) {
+            outbound.credit.spend(bytes);
+            outbound.in_ring = true;
+            stream.outbound = Some(outbound);
+            self.ring.push_back(id);
+        }
+        true
+    }
+
+    /// One piece of the stream whose turn it is.
+    fn fill_piece(&mut self, batch: &mut Batch, id: StreamId) {
+        let link_credit = self.send_link.beyond(LINK_RESERVE);
+        let Some(stream) = self.streams.get_mut(id) else {
+            return;
+        };
+        let Some(outbound) = stream.outbound.as_mut() else {
+            return;
+        };
+        let room = outbound.credit.available().min(link_credit);
+        let room = usize::try_from(room).unwrap_or(usize::MAX).min(MAX_BODY_PIECE);
+        match outbound.next(room) {
+            Piece::Data(piece, last) => {
+                // Without credit there is no piece, unless it is the end, which needs none.
+                if piece.is_empty() && !last {
+                    outbound.in_ring = false;
+                    return;
+                }
+                let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+                outbound.credit.spend(bytes);
+                let header = Header::new(Kind::Data, id).with_flags(Flags::NONE.with_if(Flags::END, last));
+                batch.tail.put_slice(&header.encode(piece.len()));
+                batch.count(piece.len());
+                batch.put_body(piece);
+                self.send_link.spend(bytes);
+                if last {
+                    stream.outbound = None;
+                    self.reply_sent_if_ended(id);
+                } else {
+                    self.ring.push_back(id);
+                }
+            }
+            Piece::Pending => outbound.in_ring = false,
+            Piece::Broken => self.body_broken(batch, id),
+        }
+    }
+
+    /// A served call is over once its whole reply is out.
+    fn reply_sent_if_ended(&mut self, id: StreamId) {
+        let over = self
+            .streams
+            .get_mut(id)
+            .is_some_and(|stream| matches!(stream.side, Side::Serve(Serve::Streaming)) && stream.outbound.is_none());
+        if over {
+            self.streams.remove(id);
+        }
+    }
+
+    /// The writer of a body that is being sent went away before its end.
+    fn body_broken(&mut self, batch: &mut Batch, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(id) else {
+            return;
+        };
+        stream.outbound = None;
+        match &mut stream.side {
+            Side::Call(call) => {
+                batch.tail.put_slice(&Header::new(Kind::Cancel, id).encode(0));
+                batch.count(0);
+                let failure = Failure::new(Outcome::Cancelled, Stage::Link, "the request's body was cut off");
+                if matches!(call.state, CallState::Taken) {
+                    self.streams.remove(id);
+                } else {
+                    stream.inbound = None;
+                    call.end(CallState::Answered(Err(failure)));
+                }
+            }
+            Side::Serve(_) => {
+                put_failure(batch, id, Failure::new(Outcome::Broken, Stage::Link, "the reply's body was cut off"));
+                self.streams.remove(id);
+            }
+        }
+    }
+
+    /// Ends what the link holds, for whatever reason it ended itself.
+    pub(super) fn close(&mut self, end: LinkEnd) {
+        self.set_state(LinkState::Down);
+        self.metrics.down(&end);
+        self.give_back_unsent();
+        drop(self.streams.drain_served().into_iter().map(abort).collect::<Vec<_>>());
+        let mut over = Vec::new();
+        for (id, stream) in self.streams.iter_mut() {
+            (stream.inbound, stream.outbound) = (None, None);
+            if let Side::Call(call) = &mut stream.side {
+                if matches!(call.state, CallState::Taken) {
+                    over.push(id);
+                }
+                let failure =
+                    Failure::new(Outcome::Broken, Stage::Link, "the service was lost while it had the request");
+                call.end(CallState::Answered(Err(failure.with_detail(end.to_string()))));
+            }
+        }
+        for id in over {
+            self.streams.remove(id);
+        }
+        self.end = Some(end);
+    }
+}
+
+/// Drops a served call and stops its handler.
+pub(super) fn abort(stream: Stream) {
+    if let Side::Serve(Serve::Running(Some(handler))) = &stream.side {
+        handler.abort();
+    }
+}
+
+fn put_failure(batch: &mut Batch, id: StreamId, mut failure: Failure) {
+    let bound = |text: &str| text.get(..text.floor_char_boundary(MAX_FAILURE_TEXT)).unwrap_or_default().to_owned();
+    if failure.reason.len() > MAX_FAILURE_TEXT {
+        failure.reason = bound(&failure.reason).into();
+    }
+    failure.detail = failure.detail.map(|detail| bound(&detail).into());
+    // Postcard into a vector fails only on sequences of unknown length, which a failure has not.
+    let payload = postcard::to_stdvec(&failure).unwrap_or_default();
+    let header = Header::new(Kind::Err, id).with_aux(failure.outcome as u32);
+    batch.tail.put_slice(&header.encode(payload.len()));
+    batch.tail.put_slice(&payload);
+    batch.count(payload.len());
+}

@@ -1,0 +1,156 @@
+//! Dials what discovery names, and dials again what is lost.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use super::Links;
+use crate::discovery::{Endpoint, Endpoints};
+use crate::link::{ConnectError, Link, LinkSetup, LinkState, dial};
+use crate::rate_limit::RateLimit;
+
+/// The first pause before an endpoint is dialled again.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// The longest: short enough that an instance serves again within a second of its listener.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// A link that lasted this long was a good one: after it the pauses start anew.
+const STABLE: Duration = Duration::from_secs(10);
+/// Pause between two lines about one endpoint that cannot be reached.
+const LOG_EVERY: Duration = Duration::from_secs(30);
+/// Most links of one thread to one instance, whatever number of threads it announces.
+const MAX_LINKS_PER_INSTANCE: u16 = 64;
+
+/// The tasks that dial; they end with it.
+pub(super) struct Connectors {
+    watcher: JoinHandle<()>,
+}
+
+impl Connectors {
+    pub(super) fn start(links: Rc<Links>, setup: LinkSetup, endpoints: watch::Receiver<Endpoints>) -> Self {
+        Self { watcher: actix_rt::spawn(follow(links, Rc::new(setup), endpoints)) }
+    }
+}
+
+impl Drop for Connectors {
+    fn drop(&mut self) {
+        self.watcher.abort();
+    }
+}
+
+/// A task that ends when this is dropped.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Keeps one connector per endpoint.
+async fn follow(links: Rc<Links>, setup: Rc<LinkSetup>, mut endpoints: watch::Receiver<Endpoints>) {
+    let mut connectors: BTreeMap<Endpoint, Task> = BTreeMap::new();
+    loop {
+        let named = endpoints.borrow_and_update().clone();
+        connectors.retain(|endpoint, _| named.contains(endpoint));
+        for endpoint in named.iter() {
+            connectors.entry(endpoint.clone()).or_insert_with(|| {
+                let connector = keep_connected(Rc::clone(&links), Rc::clone(&setup), endpoint.clone(), true);
+                Task(actix_rt::spawn(connector))
+            });
+        }
+        if endpoints.changed().await.is_err() {
+            // The source has ended: what it named last stays.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Holds a link to `endpoint`, whatever it takes. The first link of an instance with more threads than this process
+/// has brings further ones, so that each of its threads has a part of the calls.
+async fn keep_connected(links: Rc<Links>, setup: Rc<LinkSetup>, endpoint: Endpoint, first: bool) {
+    let mut pause = FIRST_PAUSE;
+    let failures = RateLimit::new(LOG_EVERY);
+    loop {
+        match dial(&endpoint.address, &setup).await {
+            Ok(link) => {
+                let since = Instant::now();
+                let further = if first { further_links(&link, &setup) } else { 0 };
+                let listed = Listed::new(&links, link, &endpoint);
+                let further: Vec<Task> = (0..further)
+                    .map(|_| keep_connected(Rc::clone(&links), Rc::clone(&setup), endpoint.clone(), false))
+                    .map(|connector| Task(actix_rt::spawn(connector)))
+                    .collect();
+                listed.until_not_up().await;
+                drop((listed, further));
+                if since.elapsed() >= STABLE {
+                    pause = FIRST_PAUSE;
+                }
+            }
+            Err(error) => report(&links.service, &endpoint, &error, &failures),
+        }
+        sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// How many links more than one this thread needs, so that its process has one to each thread of the peer.
+fn further_links(link: &Link, setup: &LinkSetup) -> u16 {
+    let theirs = link.session().peer.threads.clamp(1, MAX_LINKS_PER_INSTANCE);
+    theirs.div_ceil(setup.identity.threads.max(1)).saturating_sub(1)
+}
+
+fn report(service: &str, endpoint: &Endpoint, error: &ConnectError, failures: &RateLimit) {
+    metrics::counter!("troupe_mesh_failed_dials_total", "peer" => service.to_owned()).increment(1);
+    let Some(suppressed) = failures.allow() else {
+        return;
+    };
+    if error.is_refusal() {
+        tracing::error!(service, endpoint = %endpoint.name, %error, suppressed, "no link: the peer and this side do not match");
+    } else {
+        tracing::warn!(service, endpoint = %endpoint.name, %error, suppressed, "no link yet: dialling goes on");
+    }
+}
+
+/// A link that calls may take, until this is dropped.
+struct Listed<'a> {
+    links: &'a Rc<Links>,
+    link: Link,
+}
+
+impl<'a> Listed<'a> {
+    fn new(links: &'a Rc<Links>, link: Link, endpoint: &Endpoint) -> Self {
+        let peer = &link.session().peer;
+        tracing::info!(peer = %peer.service, instance = %peer.instance, uid = %peer.uid, build = %peer.build, endpoint = %endpoint.name, "link up");
+        links.members.borrow_mut().add(&link, endpoint);
+        links.publish();
+        links.up.notify_waiters();
+        Self { links, link }
+    }
+
+    async fn until_not_up(&self) {
+        // An error means that the link is gone altogether.
+        let _ = self.link.states().wait_for(|state| *state != LinkState::Up).await;
+    }
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.links.members.borrow_mut().remove(&self.link);
+        self.links.publish();
+    }
+}
+
+impl Links {
+    fn publish(&self) {
+        let instances = self.members.borrow().instances();
+        self.instances.send_if_modified(|known| {
+            let changed = **known != *instances;
+            *known = instances;
+            changed
+        });
+    }
+}
