@@ -13,8 +13,14 @@ need_cargo
 need_php
 need_packages python3 python3-minimal
 need_packages wrk wrk
-need_packages nginx nginx-light
-need_packages php-fpm8.2 php8.2-fpm
+PATH=$PATH:/usr/sbin:/sbin # where Debian puts servers, and where only root looks
+fpm=$(php -r 'echo PHP_MAJOR_VERSION, ".", PHP_MINOR_VERSION;')
+if ! command -v nginx >/dev/null || ! command -v "php-fpm$fpm" >/dev/null; then
+    need_packages nginx nginx-light
+    need_packages "php-fpm$fpm" "php$fpm-fpm"
+    say "note: Debian starts the services of what it installs; the comparison runs its own, on other ports:" \
+        "systemctl disable --now nginx php$fpm-fpm"
+fi
 
 cargo build --release --locked -p bare-actix -p open-loop
 # A Troupe that does not build leaves its columns empty; the peers are still worth measuring.
