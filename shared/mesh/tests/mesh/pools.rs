@@ -1,0 +1,174 @@
+//! Several instances, instances that come and go, and calls that must not notice.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use troupe_mesh::body::Body;
+use troupe_mesh::contract::Envelope;
+use troupe_mesh::deadline::Deadline;
+use troupe_mesh::discovery::{Address, Endpoint, Endpoints};
+use troupe_mesh::failure::{Outcome, Started};
+use troupe_mesh::link::{Identity, LinkSetup, Services};
+use troupe_mesh::listener::MeshListener;
+use troupe_mesh::pool::Pool;
+use troupe_mesh::port::{Port, Service};
+
+use crate::contract::{Ask, Teller, What, ask, until};
+use crate::wiring::{ParseAny, caller, keys};
+
+/// An instance of the service on this thread.
+fn instance(name: &str, address: &Address, threads: u16) -> (MeshListener, Rc<Teller>) {
+    let teller = Rc::new(Teller::default());
+    let service: Rc<dyn Service<Ask>> = Rc::clone(&teller) as Rc<dyn Service<Ask>>;
+    let identity = Identity::new("callee", name, threads).unwrap();
+    let listener = MeshListener::bind(address).unwrap();
+    listener.acceptor().serve(LinkSetup::callee(identity, keys(1), Services::new().with(Port::inline(service))));
+    (listener, teller)
+}
+
+fn any() -> Address {
+    "127.0.0.1:0".parse_any()
+}
+
+fn endpoints<'a>(listeners: impl IntoIterator<Item = &'a MeshListener>) -> Endpoints {
+    let mut endpoints: Vec<Endpoint> =
+        listeners.into_iter().map(|listener| Endpoint::from(listener.address().clone())).collect();
+    endpoints.sort();
+    Arc::from(endpoints)
+}
+
+fn pool(connect_wait: Duration, endpoints: watch::Receiver<Endpoints>) -> Pool {
+    Pool::start(caller(keys(1)), "callee", connect_wait, endpoints)
+}
+
+#[actix_rt::test]
+async fn without_an_instance_a_call_waits_and_is_told_when_to_try_again() {
+    let nobody = watch::Sender::new(endpoints([]));
+    let port: Port<Ask> = pool(Duration::from_millis(200), nobody.subscribe()).port();
+    let since = Instant::now();
+    let failure = port.call(ask(What::Echo, Body::Empty)).await.unwrap_err();
+    assert_eq!((failure.outcome, failure.started), (Outcome::Unreachable, Started::No));
+    assert!(failure.retry_after.is_some());
+    assert!(since.elapsed() >= Duration::from_millis(200));
+    let short = Envelope::new(Ask { what: What::Echo, body: Body::Empty }, Deadline::after(Duration::from_millis(50)));
+    let failure = port.call(short).await.unwrap_err();
+    assert_eq!((failure.outcome, failure.started), (Outcome::Deadline, Started::No));
+}
+
+#[actix_rt::test]
+async fn a_call_waits_for_an_instance_that_comes_late() {
+    let address = {
+        let (listener, _) = instance("gone", &any(), 1);
+        listener.address().clone()
+    };
+    let named = watch::Sender::new(Arc::from([Endpoint::from(address.clone())]));
+    let port: Port<Ask> = pool(Duration::from_secs(30), named.subscribe()).port();
+    let call =
+        actix_rt::spawn(async move { port.call(ask(What::Sleep(1), Body::Empty)).await.map(|said| said.number) });
+    actix_rt::time::sleep(Duration::from_millis(300)).await;
+    let since = Instant::now();
+    let (_listener, _teller) = instance("late", &address, 1);
+    assert_eq!(call.await.unwrap().unwrap(), 1);
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+}
+
+#[actix_rt::test]
+async fn calls_go_to_every_instance_and_follow_discovery() {
+    let ((one, first), (two, second)) = (instance("one", &any(), 1), instance("two", &any(), 1));
+    let named = watch::Sender::new(endpoints([&one, &two]));
+    let pool = pool(Duration::from_secs(10), named.subscribe());
+    let mut instances = pool.instances();
+    let both = instances.wait_for(|instances| instances.len() == 2).await.unwrap().clone();
+    let names: BTreeSet<&str> = both.iter().map(|instance| &*instance.name).collect();
+    assert_eq!(names, BTreeSet::from(["one", "two"]));
+    let port: Port<Ask> = pool.port();
+    let held: Vec<_> = (0..20).map(|_| port.call(ask(What::Hang, Body::Empty))).map(actix_rt::spawn).collect();
+    until("all run", || first.running.get() + second.running.get() == 20).await;
+    assert_eq!(first.running.get(), 10, "the less busy link is taken");
+    for call in &held {
+        call.abort();
+    }
+    named.send_replace(endpoints([&two]));
+    instances.wait_for(|instances| instances.len() == 1).await.unwrap();
+    until("its link ends", || one.links() == 0).await;
+    port.call(ask(What::Echo, Body::Empty)).await.unwrap();
+}
+
+#[actix_rt::test]
+async fn directed_calls_reach_their_instance_or_fail_unstarted() {
+    let ((one, first), (two, second)) = (instance("one", &any(), 1), instance("two", &any(), 1));
+    let named = watch::Sender::new(endpoints([&one, &two]));
+    let pool = pool(Duration::from_secs(10), named.subscribe());
+    let both = pool.instances().wait_for(|instances| instances.len() == 2).await.unwrap().clone();
+    let uid = both.iter().find(|instance| &*instance.name == "one").unwrap().uid;
+    let port: Port<Ask> = pool.port_of(uid);
+    for _ in 0..10 {
+        port.call(ask(What::Echo, Body::Empty)).await.unwrap();
+    }
+    assert_eq!((first.begun.get(), second.begun.get()), (10, 0));
+    one.drain("test");
+    pool.instances().wait_for(|instances| instances.len() == 1).await.unwrap();
+    let failure = port.call(ask(What::Echo, Body::Empty)).await.unwrap_err();
+    assert_eq!((failure.outcome, failure.started), (Outcome::Unreachable, Started::No));
+}
+
+#[actix_rt::test]
+async fn a_drained_instance_costs_no_call_where_another_lives() {
+    let ((one, first), (two, _second)) = (instance("one", &any(), 1), instance("two", &any(), 1));
+    let named = watch::Sender::new(endpoints([&one, &two]));
+    let pool = pool(Duration::from_secs(10), named.subscribe());
+    pool.instances().wait_for(|instances| instances.len() == 2).await.unwrap();
+    let done = Rc::new(Cell::new(0));
+    let stop = Rc::new(Cell::new(false));
+    let callers: Vec<_> = (0..50)
+        .map(|_| {
+            let (port, done, stop) = (pool.port::<Ask>(), Rc::clone(&done), Rc::clone(&stop));
+            actix_rt::spawn(async move {
+                while !stop.get() {
+                    port.call(ask(What::Sleep(1), Body::full(Bytes::from_static(b"x")))).await.unwrap();
+                    done.set(done.get() + 1);
+                }
+            })
+        })
+        .collect();
+    until("the load runs", || done.get() > 500).await;
+    one.drain("test");
+    tokio::time::timeout(Duration::from_secs(30), one.drained()).await.expect("it drains under load");
+    assert_eq!(first.running.get(), 0);
+    let before = done.get();
+    until("the load goes on", || done.get() > before + 500).await;
+    stop.set(true);
+    for caller in callers {
+        caller.await.unwrap();
+    }
+}
+
+#[actix_rt::test]
+async fn every_thread_of_a_callee_gets_a_link() {
+    let listener = MeshListener::bind(&any()).unwrap();
+    let identity = Identity::new("callee", "b", 3).unwrap();
+    let arbiters: Vec<_> = (0..3).map(|_| actix_rt::Arbiter::new()).collect();
+    for arbiter in &arbiters {
+        let (acceptor, identity) = (listener.acceptor(), identity.clone());
+        arbiter.spawn_fn(move || {
+            let service: Rc<dyn Service<Ask>> = Rc::new(Teller::default());
+            acceptor.serve(LinkSetup::callee(identity, keys(1), Services::new().with(Port::inline(service))));
+        });
+    }
+    let named = watch::Sender::new(endpoints([&listener]));
+    let pool = pool(Duration::from_secs(10), named.subscribe());
+    until("three links", || listener.links() == 3).await;
+    let instances = pool.instances();
+    assert_eq!(instances.borrow().len(), 1, "one instance, whatever number of links");
+    let port: Port<Ask> = pool.port();
+    for _ in 0..100 {
+        port.call(ask(What::Echo, Body::Empty)).await.unwrap();
+    }
+    drop((port, pool));
+    until("they end with the pool", || listener.links() == 0).await;
+}
