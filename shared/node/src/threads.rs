@@ -67,7 +67,8 @@ where
     }
     let plan = pinning.plan(count).map_err(io::Error::other)?;
     let (stop, stopped) = watch::channel(false);
-    let mut threads = DataThreads { stop, threads: Vec::with_capacity(count), ready: Vec::with_capacity(count) };
+    let (end, ending) = watch::channel(false);
+    let mut threads = DataThreads { stop, end, threads: Vec::with_capacity(count), ready: Vec::with_capacity(count) };
     for (index, core) in plan.into_iter().enumerate() {
         let name = format!("{service}-{index}");
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -80,6 +81,7 @@ where
         let (ended_tx, ended) = oneshot::channel::<()>();
         let init = init.clone();
         let stopped = stopped.clone();
+        let ending = ending.clone();
         let slot = arbiter.clone();
         let (up_tx, up) = std::sync::mpsc::sync_channel::<()>(1);
         let join = std::thread::Builder::new().name(name.clone()).spawn(move || {
@@ -90,17 +92,17 @@ where
             *slot.lock() = Arbiter::try_current();
             let _ = up_tx.send(());
             drop(up_tx);
-            STOP.set(Some(stopped.clone()));
+            STOP.set(Some(stopped));
             system.block_on(async move {
                 tokio::select! {
                     biased;
                     outcome = init(index) => {
                         // The caller may not care for the outcome.
                         let _ = ready_tx.send(outcome);
-                        wait_for_stop(stopped).await;
+                        wait_for_stop(ending).await;
                     }
                     // An init that hangs must not make the stop hang.
-                    () = wait_for_stop(stopped.clone()) => {}
+                    () = wait_for_stop(ending.clone()) => {}
                 }
                 for _ in 0..TURNS_AFTER_STOP {
                     tokio::task::yield_now().await;
@@ -135,7 +137,10 @@ async fn wait_for_stop(mut stopped: watch::Receiver<bool>) {
 #[derive(Debug)]
 #[must_use = "the threads stop when this is dropped"]
 pub struct DataThreads<T> {
+    /// Told first, to the tasks.
     stop: watch::Sender<bool>,
+    /// Told when every task that waits for the stop has been woken, to the threads: the tasks run before the end.
+    end: watch::Sender<bool>,
     threads: Vec<DataThread>,
     ready: Vec<(String, oneshot::Receiver<T>)>,
 }
@@ -216,6 +221,7 @@ impl<T> DataThreads<T> {
     /// Tells the threads to stop: each drops its tasks and ends.
     pub fn stop(&self) {
         self.stop.send_replace(true);
+        self.end.send_replace(true);
     }
 
     /// Stops the threads and joins those that end within `within`.
