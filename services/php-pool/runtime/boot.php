@@ -76,7 +76,6 @@ final class Boot
         Code::look();
         Headers::reset();
         Sessions::remember();
-        Superglobals::remember();
         Reset::remember($this->root);
         gc_collect_cycles();
     }

@@ -51,10 +51,16 @@ final class Failure
 
     private static function encode(string $class, string $message, string $file, int $line, string $trace): string
     {
-        return (string) json_encode(
+        $json = (string) json_encode(
             ['class' => $class, 'message' => $message, 'file' => $file, 'line' => $line, 'trace' => substr($trace, 0, self::TRACE)],
             JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE | JSON_INVALID_UTF8_SUBSTITUTE | JSON_PARTIAL_OUTPUT_ON_ERROR,
         );
+        if ($json !== '') {
+            return $json;
+        }
+        // After a fatal error inside a Fiber, json_encode() gives nothing, and no error either; a message has no control characters.
+        [$class, $message, $file] = str_replace(['\\', '"', "\n"], ['\\\\', '\\"', ' '], [$class, $message, $file]);
+        return "{\"class\":\"$class\",\"message\":\"$message\",\"file\":\"$file\",\"line\":$line,\"trace\":\"\"}";
     }
 }
 

@@ -98,6 +98,10 @@ final class Input
             }
             return true;
         }
+        if (stripos($path, 'resource=php://input') !== false) {
+            // php://filter opens its resource itself, by the built-in wrapper.
+            $path = str_ireplace('resource=php://input', 'resource=' . (self::$spool ?? 'data:;base64,' . base64_encode(self::contents())), $path);
+        }
         stream_wrapper_restore('php');
         try {
             $stream = $this->context ? fopen($path, $mode, false, $this->context) : fopen($path, $mode);

@@ -46,6 +46,7 @@ final class Loop
         for ($steps = random_int(1, 1000); $steps > 0; $steps--) {
             lcg_value();
         }
+        Superglobals::remember();
         Shutdown::$functions = [];
         Shutdown::$hook = $this->ended(...);
         Channel::send(Channel::READY, body: (string) json_encode(['pid' => self::$pid, 'memory' => memory_get_usage(true)] + $ready));

@@ -14,14 +14,15 @@ namespace Troupe\Runtime;
 
 require __DIR__ . '/load.php';
 
-$boot = new Boot($argv[2]);
-$path = dirname($argv[2]) . '/' . $argv[3];
-if (function_exists('posix_setpgid')) {
-    posix_setpgid(0, 0);
-}
-Shutdown::arm();
-Stdio::defineConstants();
-$boot->load();
-Channel::open($path);
-(new Loop($boot))->serve(['php' => PHP_VERSION, 'functions' => $boot->functions, 'errors' => $boot->errors]);
-exit(0);
+(static function (string $configuration, string $id): void {
+    $boot = new Boot($configuration);
+    if (function_exists('posix_setpgid')) {
+        posix_setpgid(0, 0);
+    }
+    Shutdown::arm();
+    Stdio::defineConstants();
+    $boot->load();
+    Channel::open(dirname($configuration) . "/$id");
+    (new Loop($boot))->serve(['php' => PHP_VERSION, 'functions' => $boot->functions, 'errors' => $boot->errors]);
+    exit(0);
+})($argv[2], $argv[3]);

@@ -53,6 +53,7 @@ final class Reset
         restore_exception_handler();
         self::$ini = [];
         self::$seeded = false;
+        error_clear_last();
     }
 
     /** ini_set(), with a note of what to put back. */
@@ -93,7 +94,8 @@ final class Reset
             date_default_timezone_set(self::$timezone);
         }
         if (setlocale(LC_ALL, '0') !== self::$locale) {
-            self::locale();
+            // C takes the name of a mixed locale ("LC_CTYPE=C;LC_NUMERIC=de_DE;…") as it gives it.
+            setlocale(LC_ALL, self::$locale);
         }
         if (Code::mayHaveMoved()) {
             self::surroundings();
@@ -150,21 +152,6 @@ final class Reset
             restore_exception_handler();
             set_exception_handler(self::$exceptionHandler);
             set_exception_handler(null);
-        }
-    }
-
-    /** The name of a mixed locale lists its categories: "LC_CTYPE=C;LC_NUMERIC=de_DE;…". */
-    private static function locale(): void
-    {
-        if (!str_contains(self::$locale, '=')) {
-            setlocale(LC_ALL, self::$locale);
-            return;
-        }
-        foreach (explode(';', self::$locale) as $part) {
-            [$category, $name] = explode('=', $part, 2) + [1 => 'C'];
-            if (defined($category)) {
-                setlocale((int) constant($category), $name);
-            }
         }
     }
 

@@ -153,17 +153,19 @@ final class Zygote
     }
 }
 
-$configuration = $argv[2];
-$run = dirname($configuration);
-$zygote = new Zygote($run);
-$boot = $zygote->boot($configuration);
-$id = $zygote->serve();
-if ($id === null) {
+// In a function, so that nothing of it is a global variable to the functions.
+(static function (string $configuration): void {
+    $run = dirname($configuration);
+    $zygote = new Zygote($run);
+    $boot = $zygote->boot($configuration);
+    $id = $zygote->serve();
+    if ($id === null) {
+        exit(0);
+    }
+    unset($zygote);
+    Stdio::reopen("$run/$id.stdout", "$run/$id.stderr");
+    Stdio::defineConstants();
+    Channel::open("$run/$id");
+    (new Loop($boot))->serve();
     exit(0);
-}
-unset($zygote);
-Stdio::reopen("$run/$id.stdout", "$run/$id.stderr");
-Stdio::defineConstants();
-Channel::open("$run/$id");
-(new Loop($boot))->serve();
-exit(0);
+})($argv[2]);

@@ -1,0 +1,93 @@
+<?php
+
+declare(strict_types=1);
+
+/* What one call leaves to the next: nothing that PHP itself would have put back between two requests. */
+
+return [
+    'two users, every leak there is' => static function (): void {
+        $probe = '$probe = static fn () => [
+            "get" => $_GET, "post" => $_POST, "cookie" => $_COOKIE, "files" => $_FILES, "request" => $_REQUEST, "env" => $_ENV, "session" => $_SESSION ?? null,
+            "server" => array_intersect_key($_SERVER, ["LEAK" => 1, "HTTP_COOKIE" => 1, "PHP_AUTH_USER" => 1, "HTTP_AUTHORIZATION" => 1]),
+            "globals" => $GLOBALS["leak"] ?? null, "input" => file_get_contents("php://input"), "headers" => headers_list(), "code" => http_response_code(),
+            "ini" => [ini_get("precision"), ini_get("memory_limit"), ini_get("max_execution_time"), get_include_path(), ini_get("display_errors"), ini_get("session.name")],
+            "locale" => setlocale(LC_ALL, "0"), "tz" => date_default_timezone_get(), "cwd" => getcwd(), "umask" => umask(), "level" => ob_get_level(), "reporting" => error_reporting(),
+            "putenv" => getenv("LEAK"), "path" => getenv("PATH") !== false, "eh" => (function () { $h = set_error_handler(null); restore_error_handler(); return $h === null; })(),
+            "xh" => (function () { $h = set_exception_handler(null); restore_exception_handler(); return $h === null; })(), "gc" => gc_enabled(), "libxml" => libxml_use_internal_errors(),
+            "last" => error_get_last(), "aborted" => connection_aborted(), "wrappers" => in_array("php", stream_get_wrappers(), true),
+        ];';
+        $pool = new Pool([
+            'probe.php' => "$probe return \$probe;",
+            'dirty.php' => 'return function () {
+                global $leak; $leak = "mine";
+                $_GET["x"] = $_POST["x"] = $_COOKIE["x"] = $_FILES["x"] = $_REQUEST["x"] = $_ENV["x"] = $_SERVER["LEAK"] = 1;
+                session_name("OTHER"); session_start(); $_SESSION["secret"] = 1;
+                header("X-Leak: 1"); http_response_code(404); setcookie("leak", "1");
+                ini_set("precision", "3"); ini_set("memory_limit", "300M"); set_time_limit(60); set_include_path("/tmp"); ini_set("display_errors", "1");
+                setlocale(LC_ALL, "C.UTF-8", "C.utf8", "en_US.UTF-8"); date_default_timezone_set("Asia/Tokyo"); chdir("/"); umask(0); error_reporting(0);
+                putenv("LEAK=1"); putenv("PATH"); gc_disable(); libxml_use_internal_errors(true); mt_srand(42);
+                for ($i = 0; $i < 3; $i++) { set_error_handler(fn () => true); set_exception_handler(fn () => true); }
+                register_shutdown_function(function () { ob_start(); echo "left"; });
+                ob_start(); ob_start(); echo @$undefined; @trigger_error("old");
+                if (isset($_GET["exit"])) { exit; }
+                return ["user" => "alice"];
+            };',
+            'random.php' => 'return fn () => [mt_rand(), mt_rand()];',
+        ], [], ['session.save_path' => sys_get_temp_dir()]);
+        $p = $pool->process();
+        $clean = $p->call('probe')['body'];
+        same($clean, $pool->process()->call('probe')['body']);
+        $drawn = [];
+        foreach (['', 'exit=1', '', 'exit=1'] as $query) {
+            $r = $p->call('dirty', ['REQUEST_METHOD' => 'POST', 'QUERY_STRING' => $query, 'HTTP_COOKIE' => 'a=b', 'HTTP_AUTHORIZATION' => 'Basic YTpi', 'CONTENT_TYPE' => 'application/x-www-form-urlencoded'], 'field=value');
+            same(404, $r['status']);
+            $drawn[] = $p->call('random')['body'];
+            same($clean, $p->call('probe')['body'], "after dirty?$query");
+        }
+        same(4, count(array_unique($drawn)), 'the seed of one call is not the next one\'s');
+        $pool->close();
+    },
+
+    'handlers that boot code has set stay' => static function (): void {
+        $pool = new Pool([
+            'vendor/autoload.php' => 'set_error_handler(function ($n, $m) { echo "[$m]"; return true; }); date_default_timezone_set("Europe/Berlin"); ini_set("precision", "5");',
+            'warn.php' => 'return function () { echo $undefined; echo date_default_timezone_get(), ini_get("precision"); };',
+            'push.php' => 'return function () { set_error_handler(fn () => true); set_error_handler(fn () => true); ini_set("precision", "7"); restore_error_handler(); };',
+            'pop.php' => 'return function () { restore_error_handler(); restore_error_handler(); };',
+        ]);
+        $p = $pool->process();
+        foreach (['push', 'pop', 'push'] as $function) {
+            $p->call($function);
+            same('[Undefined variable $undefined]Europe/Berlin5', $p->call('warn')['body'], "after $function");
+        }
+        $pool->close();
+    },
+
+    'a process that has grown is replaced after its call' => static function (): void {
+        $pool = new Pool(['grow.php' => 'return function () { static $kept = []; $kept[] = str_repeat("x", 3 << 20); return [count($kept)]; };'], ['memory_soft' => 8 << 20]);
+        $p = $pool->process();
+        same([false, false, true], array_map(static fn (): bool => $p->call('grow')['recycle'], [1, 2, 3]));
+        same('end', $p->frame()['kind']);
+        $pool->close();
+    },
+
+    'nothing grows' => static function (): void {
+        $pool = new Pool([
+            'work.php' => 'return function () { setcookie("a", "b"); session_start(); $_SESSION["n"] = 1; ini_set("precision", "5"); register_shutdown_function(fn () => 1); set_error_handler(fn () => true); ob_start(); echo "x"; if (isset($_GET["exit"])) { exit; } return [1]; };',
+            'memory.php' => 'return fn () => [memory_get_usage(), count(scandir("/proc/self/fd"))];',
+        ], [], ['session.save_path' => sys_get_temp_dir()]);
+        $p = $pool->process();
+        $round = static function (int $calls) use ($p): array {
+            for ($i = 0; $i < $calls; $i++) {
+                $p->call('work', ['REQUEST_METHOD' => 'POST', 'QUERY_STRING' => $i % 2 ? 'exit=1' : '', 'HTTP_COOKIE' => 'PHPSESSID=nothinggrowsnothinggrows'], 'body');
+                // What it logs must be read, or it waits for that.
+                $p->errors();
+            }
+            return json_decode($p->call('memory')['body']);
+        };
+        $before = $round(200);
+        $after = $round(2000);
+        same([true, $before[1]], [$after[0] - $before[0] < 20_000, $after[1]], "memory went from $before[0] to $after[0]");
+        $pool->close();
+    },
+];
