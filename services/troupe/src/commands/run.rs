@@ -1,17 +1,75 @@
 //! `troupe run`.
 
+use troupe_node::admin::{AdminOptions, AdminServer, AdminState, Readiness};
 use troupe_node::config::Loaded;
+use troupe_node::limits;
+use troupe_node::metrics::{BuildInfo, Metrics};
+use troupe_node::shutdown::{DrainOptions, Shutdown};
+use troupe_node::telemetry::{self, LogOptions};
+use troupe_node::threads::{Watchdog, WatchdogOptions};
 
-use crate::config::Config;
-use crate::failure::CommandError;
-use crate::services::Services;
+use crate::config::{Config, admin_address};
+use crate::failure::{Code, CommandError};
+use crate::output;
+use crate::services::{Service, Services};
+use crate::stack::Stack;
+
+/// The commit the binary was built from, where the build says so.
+const COMMIT: &str = match option_env!("TROUPE_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
 
 /// Runs `services` in this process until they have drained.
 ///
 /// # Errors
 ///
 /// What kept them from starting or ended them, with the exit code for it.
-pub(crate) fn run(_config: Loaded<Config>, services: Services) -> Result<(), CommandError> {
-    let names: Vec<&str> = services.iter().map(crate::services::Service::name).collect();
-    Err(CommandError::failed(format!("{} cannot be started by this build", names.join(", "))))
+pub(crate) fn run(loaded: Loaded<Config>, services: Services) -> Result<(), CommandError> {
+    let name = services.only().map_or("troupe", Service::name);
+    // Held to the end: dropping it writes the last lines.
+    let _log = telemetry::install(&LogOptions::new(&loaded.config.log, name))
+        .map_err(|error| CommandError::new(Code::Configuration, error.to_string()))?;
+    let gateway = services.contains(Service::Gateway);
+    limits::prepare(gateway.then_some(u64::from(loaded.config.gateway.max_connections)));
+    actix_rt::System::new().block_on(serve(loaded, services))
+}
+
+async fn serve(loaded: Loaded<Config>, services: Services) -> Result<(), CommandError> {
+    let metrics = Metrics::install(BuildInfo { version: env!("CARGO_PKG_VERSION"), commit: COMMIT })
+        .map_err(|error| CommandError::failed(error.to_string()))?;
+    let watchdog = Watchdog::start(WatchdogOptions::default())
+        .map_err(|error| CommandError::failed(format!("cannot start the watchdog: {error}")))?;
+    let readiness = Readiness::new();
+    let mut options = AdminOptions::from(&loaded.config.admin);
+    options.listen = admin_address(&loaded, services);
+    let state = AdminState { readiness: readiness.clone(), watchdog: watchdog.clone(), metrics };
+    let admin = AdminServer::start(&options, state, |_| {}).map_err(|error| {
+        let code = if error.port_busy() { Code::TryAgain } else { Code::Failed };
+        CommandError::new(code, error.to_string())
+    })?;
+
+    let mut shutdown = Shutdown::new(DrainOptions::from(&loaded.config.node));
+    let trigger = shutdown.trigger();
+    trigger.on_signals().map_err(|error| CommandError::failed(format!("cannot wait for signals: {error}")))?;
+
+    let stack = tokio::select! {
+        stack = Stack::start(&loaded.config, services, &readiness, &watchdog) => stack?,
+        () = trigger.fired() => return Err(CommandError::failed("stopped before the start was complete")),
+    };
+    readiness.started();
+    output::data(&format!("ready {} admin http://{}\n", stack.addresses().join(" "), admin.address()))?;
+
+    shutdown.on_begin(move || readiness.drain());
+    stack.drain_with(&mut shutdown);
+    shutdown.last("admin", move |_| async move {
+        admin.stop();
+        true
+    });
+    let outcome = shutdown.run().await;
+    match outcome.exit_code() {
+        0 => Ok(()),
+        _ if outcome.forced => Err(CommandError::failed("stopped at once by a second signal")),
+        _ => Err(CommandError::failed(format!("not drained in time: {}", outcome.unfinished.join(", ")))),
+    }
 }

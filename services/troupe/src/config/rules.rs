@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use troupe_gateway::config::RouteConfig;
 use troupe_node::config::{Problem, nearest};
 use troupe_node::units::{Duration, Size};
 use troupe_php_pool::config::PhpPoolConfig;
@@ -23,9 +22,7 @@ const LONGEST_NAME: usize = 64;
 pub(super) fn check(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     gateway(config, &mut problems);
-    for (index, route) in config.routes.iter().enumerate() {
-        check_route(config, index, route, &mut problems);
-    }
+    routes(config, &mut problems);
     for (name, pool) in &config.php {
         check_pool(name, pool, &mut problems);
     }
@@ -73,39 +70,31 @@ fn gateway(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
-fn check_route(config: &Config, index: usize, route: &RouteConfig, problems: &mut Vec<Problem>) {
-    let key = |name: &str| format!("route[{index}].{name}");
-    if !route.path.starts_with('/') {
-        problems.push(Problem::new(key("path"), format!("the path {:?} does not begin with /", route.path)));
+/// The gateway's router knows which routes can stand beside each other; whether their pools exist is known here.
+fn routes(config: &Config, problems: &mut Vec<Problem>) {
+    for problem in troupe_gateway::router::check(&config.routes, config.gateway.health) {
+        let key = format!("route[{}].{}", problem.route, problem.key);
+        problems.push(Problem::new(&key, format!("`{key}`: {}", problem.what)));
     }
-    let named = ["{function}", "{function*}"].iter().any(|name| route.path.contains(name));
-    match (&route.functions, &route.function) {
-        (None, None) => problems.push(
-            Problem::new(format!("route[{index}]"), format!("the route {:?} leads nowhere", route.path))
-                .help("give it `functions = \"default\"` (a PHP pool) or `function = \"name\"` (one function)"),
-        ),
-        (Some(_), None) if !named => problems.push(
-            Problem::new(key("path"), format!("the path {:?} names no function", route.path))
-                .help("put {function} or {function*} into the path, or pin one with `function = \"name\"`"),
-        ),
-        _ => {}
-    }
-    let pool = route.pool();
-    if !config.php.contains_key(pool) {
-        let at = if route.functions.is_some() { "functions" } else { "function" };
+    for (index, route) in config.routes.iter().enumerate() {
+        let pool = route.pool();
+        if config.php.contains_key(pool) {
+            continue;
+        }
+        let key = if route.functions.is_some() { "functions" } else { "function" };
         let message = format!("the route {:?} leads to the pool `{pool}`, which is not configured", route.path);
         let names = config.php.keys().map(String::as_str);
-        let known = names.clone().map(|name| format!("[php.{name}]")).collect::<Vec<_>>().join(", ");
-        let help = if known.is_empty() { "no pool is configured".to_owned() } else { format!("pools: {known}") };
-        problems.push(Problem::new(key(at), message).suggest(nearest(pool, names)).help(help));
-    }
-    for (n, method) in route.methods.iter().enumerate() {
-        if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
-            let message = format!("{method:?} is not a method such as \"GET\"");
-            let meant = method.to_ascii_uppercase();
-            let problem = Problem::new(key(&format!("methods[{n}]")), message);
-            problems.push(problem.suggest((meant != *method).then_some(meant)));
-        }
+        let known: Vec<String> = names.clone().map(|name| format!("[php.{}]", bare_or_quoted(name))).collect();
+        let help = match (known.is_empty(), config.routes == Config::default().routes) {
+            (true, _) => "no pool is configured".to_owned(),
+            // The route nobody wrote.
+            (false, true) => {
+                format!("that is the default route; write [[route]] with functions = one of {}", known.join(", "))
+            }
+            (false, false) => format!("pools: {}", known.join(", ")),
+        };
+        let problem = Problem::new(format!("route[{index}].{key}"), message);
+        problems.push(problem.suggest(nearest(pool, names)).help(help));
     }
 }
 

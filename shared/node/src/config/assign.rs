@@ -24,7 +24,7 @@ pub(super) fn variable(
     name: &str,
     text: &str,
     written: Option<&Node>,
-) -> Result<Option<Node>, Box<Problem>> {
+) -> Result<Option<Node>, Problem> {
     // `TROUPE_LOG` sets the log's level for one run; it is no key.
     let is_key = !text.is_empty() && name != crate::telemetry::LEVEL_VARIABLE;
     let Some(key) = name.strip_prefix(PREFIX).filter(|_| is_key) else {
@@ -34,7 +34,7 @@ pub(super) fn variable(
     if !key.contains(LEVEL) {
         // Orchestrators add names of their own (`TROUPE_SERVICE_HOST`, `TROUPE_PORT_8080_TCP`): only what is a key but
         // for its underscores is a mistake.
-        return flat_name(schema, key).map_or(Ok(None), |problem| Err(Box::new(problem.at(place))));
+        return flat_name(schema, key).map_or(Ok(None), |problem| Err(problem.at(place)));
     }
     let steps = resolve(schema, key, written).map_err(|problem| problem.at(place.clone()))?;
     let value = coerce(steps.schema, text, &place);
@@ -42,9 +42,9 @@ pub(super) fn variable(
 }
 
 /// A `key=value` of the command line as a tree. The value is TOML; what is not TOML is a bare word.
-pub(super) fn assignment(schema: &Value, argument: &str) -> Result<Node, Box<Problem>> {
+pub(super) fn assignment(schema: &Value, argument: &str) -> Result<Node, Problem> {
     let place = Place::Set(argument.to_owned());
-    let wrong = |message: String| Box::new(Problem::new("", message).at(place.clone()));
+    let wrong = |message: String| Problem::new("", message).at(place.clone());
     let Some((key, text)) = argument.split_once('=') else {
         return Err(wrong("no `=` between key and value".to_owned()));
     };

@@ -49,13 +49,13 @@ impl Layers {
         for (name, text) in environment {
             match assign::variable(schema, name, text, written.as_ref()) {
                 Ok(tree) => trees.extend(tree),
-                Err(problem) => list.push(*problem),
+                Err(problem) => list.push(problem),
             }
         }
         for argument in &sources.set {
             match assign::assignment(schema, argument) {
                 Ok(tree) => trees.push(tree),
-                Err(problem) => list.push(*problem),
+                Err(problem) => list.push(problem),
             }
         }
         list.extend(trees.iter().flat_map(|tree| check(schema, tree)));

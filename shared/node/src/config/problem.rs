@@ -14,11 +14,11 @@ pub struct Problem {
     /// The key, as TOML writes it: `php.default.timeout`, `route[0].path`.
     pub(super) key: String,
     pub(super) message: String,
-    pub(super) help: Option<String>,
+    pub(super) help: Option<Box<str>>,
     /// What should stand there instead.
-    pub(super) suggestion: Option<String>,
+    pub(super) suggestion: Option<Box<str>>,
     /// Where it stands; none until the key has been looked up.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<Box<Place>>,
 }
 
 /// Everything that is wrong with a configuration.
@@ -58,19 +58,19 @@ impl Problem {
     /// Says what to do.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(help.into().into_boxed_str());
         self
     }
 
     /// Says what was meant, if that can be told.
     #[must_use]
     pub fn suggest(mut self, suggestion: Option<impl Into<String>>) -> Self {
-        self.suggestion = suggestion.map(Into::into);
+        self.suggestion = suggestion.map(|text| text.into().into_boxed_str());
         self
     }
 
     pub(super) fn at(mut self, place: Place) -> Self {
-        self.place = Some(place);
+        self.place = Some(Box::new(place));
         self
     }
 }
@@ -92,8 +92,8 @@ impl Problems {
             key: problem.key.clone(),
             message: problem.message.clone(),
             place: self.place_of(problem),
-            suggestion: problem.suggestion.clone(),
-            help: problem.help.clone(),
+            suggestion: problem.suggestion.as_deref().map(str::to_owned),
+            help: problem.help.as_deref().map(str::to_owned),
         };
         self.list.iter().map(record).collect()
     }
@@ -123,7 +123,7 @@ impl Problems {
 
     fn place_of(&self, problem: &Problem) -> String {
         let file = self.file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
-        describe(problem.place.as_ref().unwrap_or(&Place::Default), file)
+        describe(problem.place.as_deref().unwrap_or(&Place::Default), file)
     }
 }
 
@@ -172,12 +172,12 @@ struct Shown {
 impl Shown {
     fn new(problem: &Problem, file: Option<&(PathBuf, String)>) -> Self {
         let meant = problem.suggestion.as_ref().map(|suggestion| format!("did you mean `{suggestion}`?"));
-        let place = problem.place.as_ref().unwrap_or(&Place::Default);
+        let place = problem.place.as_deref().unwrap_or(&Place::Default);
         if let (Place::File(Some(span)), Some((path, text))) = (place, file) {
             let label = meant.unwrap_or_else(|| "here".to_owned());
             return Self {
                 message: problem.message.clone(),
-                help: problem.help.clone(),
+                help: problem.help.as_deref().map(str::to_owned),
                 source: Some(NamedSource::new(path.display().to_string(), text.clone())),
                 label: Some(LabeledSpan::new(Some(label), span.start, span.len())),
             };
@@ -188,7 +188,7 @@ impl Shown {
             Place::Environment(variable) => format!(" (from the environment variable `{variable}`)"),
             Place::Set(argument) => format!(" (from `--set {argument}`)"),
         };
-        let help: Vec<String> = meant.into_iter().chain(problem.help.clone()).collect();
+        let help: Vec<String> = meant.into_iter().chain(problem.help.as_deref().map(str::to_owned)).collect();
         Self {
             message: format!("{}{whence}", problem.message),
             help: (!help.is_empty()).then(|| help.join("; ")),
@@ -222,7 +222,7 @@ impl Diagnostic for Shown {
 
 /// Puts problems in the order people meet their places: the file from top to bottom, then variables, then flags.
 pub(super) fn sort(problems: &mut [Problem]) {
-    problems.sort_by_key(|problem| match &problem.place {
+    problems.sort_by_key(|problem| match problem.place.as_deref() {
         None | Some(Place::Default) => (0, 0, String::new()),
         Some(Place::File(span)) => (1, span.as_ref().map_or(0, |span| span.start), String::new()),
         Some(Place::Environment(variable)) => (2, 0, variable.clone()),

@@ -41,6 +41,7 @@ pub struct AdminConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
     /// The least severe level that is written (error, warn, info, debug, trace), with exceptions by module: "info,troupe_mesh=debug".
+    #[schemars(extend("format" = "log-filter"))]
     pub level: String,
     /// "auto" is text on a terminal and JSON otherwise.
     pub format: LogFormat,

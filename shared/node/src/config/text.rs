@@ -47,9 +47,19 @@ pub fn check(format: &str, text: &str) -> Result<(), String> {
         "cidr" => is_network(text)
             .then_some(())
             .ok_or_else(|| format!("`{text}` is not a network such as \"10.0.0.0/8\" or \"::1/128\"")),
+        "log-filter" => text.split(',').try_for_each(|part| {
+            let level = part.rsplit('=').next().unwrap_or(part).trim();
+            let known = LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known));
+            known
+                .then_some(())
+                .ok_or_else(|| format!("`{level}` is not a level; levels are {}", LEVELS.join(", ")))
+        }),
         _ => Ok(()),
     }
 }
+
+/// The levels of logging, least talkative first.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// What a string of this form is called in a message.
 #[must_use]

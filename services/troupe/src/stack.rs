@@ -1,0 +1,208 @@
+//! The services of one process, put together: who calls whom, on which threads, and how they end.
+//!
+//! A service is reached by a function call where it is in this process and by links where it is not; which of the two is
+//! decided here and nowhere else. The threads that take requests (the gateway's, else those that serve links) are the
+//! threads on which everything behind them runs.
+
+mod apart;
+mod failures;
+mod here;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use troupe_balancer::Balancer;
+use troupe_contracts::invoke::Invoke;
+use troupe_gateway::{Gateway, PortFactory, Running};
+use troupe_mesh::listener::MeshListener;
+use troupe_mesh::port::Port;
+use troupe_node::admin::{Condition, Readiness};
+use troupe_node::shutdown::Shutdown;
+use troupe_node::threads::{self, DataThreads, Pinning, Registration, Watchdog};
+use troupe_php_pool::PhpPools;
+
+use crate::config::Config;
+use crate::failure::CommandError;
+use crate::services::{Service, Services};
+use apart::Apart;
+
+/// How often a drain looks whether the last call is done.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+/// How long threads may take to end once nothing is left to do.
+const THREADS_END: Duration = Duration::from_secs(1);
+
+/// Makes a thread's port to whoever answers `Invoke` next, given the thread's index.
+type Ports = Arc<dyn Fn(usize) -> Port<Invoke> + Send + Sync>;
+
+/// Services that run in this process.
+pub(crate) struct Stack {
+    gateway: Option<Running>,
+    balancer: Option<Arc<Balancer>>,
+    php: Option<Arc<PhpPools>>,
+    served: Vec<Served>,
+    watched: Vec<Registration>,
+    /// Held so that readiness knows of them.
+    _conditions: Vec<Condition>,
+}
+
+/// A service that is called over links, with the threads it runs on.
+struct Served {
+    service: Service,
+    listener: MeshListener,
+    threads: DataThreads<()>,
+}
+
+impl Stack {
+    /// Starts `services`, callees before their callers.
+    pub(crate) async fn start(
+        config: &Config,
+        services: Services,
+        readiness: &Readiness,
+        watchdog: &Watchdog,
+    ) -> Result<Self, CommandError> {
+        let count = threads::count(config.node.threads);
+        let pinning = Pinning::from(&config.node.pin);
+        let apart = Apart::new(config, services, count)?;
+        let mut stack = Self {
+            gateway: None,
+            balancer: None,
+            php: None,
+            served: Vec::new(),
+            watched: Vec::new(),
+            _conditions: Vec::new(),
+        };
+        if services.contains(Service::PhpPool) {
+            let php = here::start_php(config, count)?;
+            for (pool, reason) in php.booted().await {
+                tracing::error!(pool, reason, "a php pool did not boot; it answers 503 and tries again");
+            }
+            if !services.contains(Service::Balancer) {
+                let pools = Arc::clone(&php);
+                let serve = move |index| apart::php_services(&pools, index);
+                stack.serve(Service::PhpPool, config, &apart, (count, &pinning), serve).await?;
+            }
+            stack.php = Some(php);
+        }
+        let mut next: Option<Ports> = None;
+        if services.contains(Service::Balancer) {
+            let (balancer, ports) = match &stack.php {
+                Some(php) => here::start_balancer(config, count, php),
+                None => apart.start_balancer(config, count)?,
+            };
+            let relay: Ports = {
+                let (balancer, wiring) = (Arc::clone(&balancer), config.mesh.wiring);
+                Arc::new(move |index| here::relay_port(&balancer, wiring, index, &ports))
+            };
+            if !services.contains(Service::Gateway) {
+                let relay = Arc::clone(&relay);
+                let serve = move |index| apart::balancer_services(relay(index));
+                stack.serve(Service::Balancer, config, &apart, (count, &pinning), serve).await?;
+            }
+            stack.balancer = Some(balancer);
+            next = Some(relay);
+        }
+        if services.contains(Service::Gateway) {
+            let ports = match next {
+                Some(ports) => ports,
+                None => apart.balancer_ports(config)?,
+            };
+            stack.gateway = Some(start_gateway(config, count, ports)?);
+        }
+        for served in &stack.served {
+            stack.watched.extend(served.threads.watch(watchdog));
+        }
+        stack._conditions = apart.conditions(config, services, readiness)?;
+        Ok(stack)
+    }
+
+    async fn serve(
+        &mut self,
+        service: Service,
+        config: &Config,
+        apart: &Apart,
+        (count, pinning): (usize, &Pinning),
+        services: impl Fn(usize) -> troupe_mesh::link::Services + Clone + Send + 'static,
+    ) -> Result<(), CommandError> {
+        let listener = apart.listen(config, service)?;
+        let setup = apart.callee(service)?;
+        let acceptor = listener.acceptor();
+        let init = move |index| {
+            acceptor.serve(setup(services(index)));
+            std::future::ready(())
+        };
+        let mut threads = threads::spawn_data_threads(service.name(), count, pinning, init)
+            .map_err(|error| CommandError::failed(format!("cannot start the threads of {}: {error}", service.name())))?;
+        for outcome in threads.ready().await {
+            outcome.map_err(|error| CommandError::failed(error.to_string()))?;
+        }
+        self.served.push(Served { service, listener, threads });
+        Ok(())
+    }
+
+    /// Where the services listen, for the ready line.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        let gateway = self.gateway.iter().flat_map(Running::addresses).map(|address| format!("http://{address}"));
+        let served = self.served.iter().map(|served| format!("{} {}", served.service.name(), served.listener.address()));
+        gateway.chain(served).collect()
+    }
+
+    /// Has `shutdown` end the services, callers before their callees, so that nothing in flight loses its way.
+    pub(crate) fn drain_with(self, shutdown: &mut Shutdown) {
+        let Self { gateway, balancer, php, served, watched, _conditions } = self;
+        if let Some(gateway) = gateway {
+            let gateway = Rc::new(gateway);
+            let unready = Rc::clone(&gateway);
+            shutdown.on_begin(move || unready.unready());
+            shutdown.stage("gateway", move |deadline| async move {
+                // The other handle is gone: what begins the shutdown has run.
+                let Ok(gateway) = Rc::try_unwrap(gateway) else { return false };
+                let drained = gateway.drain(deadline.saturating_duration_since(Instant::now())).await;
+                if drained.cut_off > 0 {
+                    tracing::warn!(connections = drained.cut_off, "connections were still busy when the drain's time was up");
+                }
+                drained.cut_off == 0
+            });
+        }
+        if let Some(php) = php.clone() {
+            shutdown.on_begin(move || php.drain());
+        }
+        let mut all_threads = Vec::new();
+        for Served { service, listener, threads } in served {
+            shutdown.stage(service.name(), move |_| async move {
+                listener.drain("the instance stops");
+                listener.drained().await;
+                true
+            });
+            all_threads.push(threads);
+        }
+        if let Some(balancer) = balancer {
+            shutdown.stage("calls", move |_| async move {
+                while balancer.busy() != (0, 0) {
+                    tokio::time::sleep(DRAIN_POLL).await;
+                }
+                true
+            });
+        }
+        shutdown.last("threads", move |_| async move {
+            drop(watched);
+            for threads in all_threads {
+                threads.stop_and_join(THREADS_END).await;
+            }
+            true
+        });
+        if let Some(php) = php {
+            shutdown.last("php processes", move |_| async move {
+                php.stop().await;
+                true
+            });
+        }
+    }
+}
+
+fn start_gateway(config: &Config, threads: usize, ports: Ports) -> Result<Running, CommandError> {
+    let options = troupe_gateway::Options { threads, development: config.node.development };
+    let ports: PortFactory = ports;
+    Gateway::bind(config.gateway.clone(), &config.routes, options, ports).map_err(|error| failures::bind(&error))
+}
