@@ -9,7 +9,7 @@ mod chunked;
 mod head;
 mod skeleton;
 
-pub(super) use head::{Facts, absolute, split_field};
+pub(super) use head::{Facts, absolute};
 pub(super) use skeleton::{Skeleton, refusal};
 
 use chunked::{ChunkScan, Step};

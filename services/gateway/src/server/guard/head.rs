@@ -207,7 +207,7 @@ impl HeadScan {
 }
 
 /// Splits a field line and checks both halves. Used for trailers as well.
-pub(in crate::server) fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Reject> {
+pub(super) fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Reject> {
     let Some(colon) = line.iter().position(|&byte| !is_token(byte)) else {
         return Err(if line.len() > MAX_NAME { Reject::NameTooLong } else { Reject::Field });
     };

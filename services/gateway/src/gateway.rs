@@ -1,0 +1,227 @@
+//! A gateway that runs: bound, reloaded, drained.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use actix_server::ServerHandle;
+use arc_swap::ArcSwap;
+use tokio::sync::{oneshot, watch};
+
+use crate::config::{GatewayConfig, RouteConfig};
+use crate::error::BindError;
+use crate::front::Shared;
+use crate::metrics::Metrics;
+use crate::router::{Problem, RouteTable};
+use crate::server::{self, Blueprint, PortFactory, Seats};
+
+/// How often a drain looks whether the last connection is gone.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+
+/// How long the end of a drain waits for the threads to drop what they hold.
+const THREADS_END: Duration = Duration::from_secs(1);
+
+/// The HTTP front.
+#[derive(Debug)]
+pub struct Gateway;
+
+/// What a gateway is told beside its configuration.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// HTTP threads, 1 to 512.
+    pub threads: usize,
+    /// Problem documents show what otherwise only logs show.
+    pub development: bool,
+}
+
+/// A gateway that serves. Dropping it closes all connections at once.
+#[derive(Debug)]
+pub struct Running {
+    addresses: Vec<SocketAddr>,
+    shared: Arc<Shared>,
+    metrics: Metrics,
+    seats: Arc<Seats>,
+    health: bool,
+    handle: ServerHandle,
+    stop: Option<oneshot::Sender<()>>,
+    done: watch::Receiver<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that were still open when the time was up; they are closed.
+    pub cut_off: usize,
+}
+
+impl Gateway {
+    /// Binds all addresses and starts serving. Blocks until the threads are up, which takes as long as the slowest
+    /// `ports` call.
+    ///
+    /// # Errors
+    /// When routes are wrong, an address cannot be had, or a thread does not start. Nothing is left behind.
+    pub fn bind(config: GatewayConfig, routes: &[RouteConfig], options: Options, ports: PortFactory) -> Result<Running, BindError> {
+        let table = RouteTable::build(routes, config.health).map_err(BindError::Routes)?;
+        if config.listen.is_empty() {
+            return Err(BindError::NoAddress);
+        }
+        let mut listeners = Vec::with_capacity(config.listen.len());
+        let mut addresses = Vec::with_capacity(config.listen.len());
+        for listen in &config.listen {
+            let failed = |source| BindError::listen(listen.address, source);
+            let listener = server::listen(listen.address).map_err(failed)?;
+            addresses.push(listener.local_addr().map_err(failed)?);
+            listeners.push(listener);
+        }
+        let threads = options.threads.clamp(1, server::MAX_THREADS);
+        let health = config.health;
+        let shared = Arc::new(Shared {
+            routes: ArcSwap::from_pointee(table),
+            draining: AtomicBool::new(false),
+            drain: watch::Sender::new(false),
+            health,
+            development: options.development,
+            request_timeout: config.request_timeout.get(),
+        });
+        let metrics = Metrics::default();
+        let seats = Seats::new(threads);
+        let blueprint = Blueprint {
+            config: Arc::new(config),
+            shared: Arc::clone(&shared),
+            metrics: metrics.clone(),
+            ports,
+            threads,
+            seats: Arc::clone(&seats),
+        };
+        let (stop, stopped) = oneshot::channel();
+        let (done_tx, done) = watch::channel(false);
+        let (started_tx, started) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("gateway".to_owned())
+            .spawn(move || {
+                let system = actix_rt::System::new();
+                system.block_on(serve(listeners, &blueprint, stopped, &started_tx));
+                let _ = done_tx.send(true);
+            })
+            .map_err(BindError::Threads)?;
+        let handle = match started.recv() {
+            Ok(Ok(handle)) => handle,
+            Ok(Err(error)) => return Err(BindError::Threads(error)),
+            Err(_) => return Err(BindError::Threads(io::Error::other("the server's thread died; the panic before this line says why"))),
+        };
+        Ok(Running { addresses, shared, metrics, seats, health, handle, stop: Some(stop), done, thread: Some(thread) })
+    }
+}
+
+async fn serve(
+    listeners: Vec<std::net::TcpListener>,
+    blueprint: &Blueprint,
+    stopped: oneshot::Receiver<()>,
+    started: &std::sync::mpsc::SyncSender<io::Result<ServerHandle>>,
+) {
+    let server = match server::build(listeners, blueprint) {
+        Ok(server) => server,
+        Err(error) => {
+            let _ = started.send(Err(error));
+            return;
+        }
+    };
+    let handle = server.handle();
+    let mut server = pin!(server);
+    // The first poll starts the threads and tells whether that worked.
+    let first = std::future::poll_fn(|context| Poll::Ready(server.as_mut().poll(context))).await;
+    if let Poll::Ready(outcome) = first {
+        let error = outcome.err().unwrap_or_else(|| io::Error::other("the server stopped while it was starting"));
+        let _ = started.send(Err(error));
+        return;
+    }
+    let _ = started.send(Ok(handle));
+    tokio::select! {
+        outcome = server => {
+            if let Err(error) = outcome {
+                tracing::error!(%error, "the http server stopped");
+            }
+        }
+        // Either told to, or the handle was dropped: dropping the server closes what is open.
+        _ = stopped => {}
+    }
+}
+
+impl Running {
+    /// Where it listens, in the order of the configuration; ports that the kernel chose are filled in.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Connections that are open.
+    pub fn connections(&self) -> usize {
+        self.metrics.connections()
+    }
+
+    /// Answers 503 at `/health` from now on and closes connections behind their current answer, but still accepts: for
+    /// the time that balancers in front need to notice.
+    pub fn unready(&self) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes new routes. Requests under way finish on the old ones.
+    ///
+    /// # Errors
+    /// When routes are wrong; the old ones stay.
+    pub fn reload(&self, routes: &[RouteConfig]) -> Result<(), Vec<Problem>> {
+        let table = RouteTable::build(routes, self.health)?;
+        self.shared.routes.store(Arc::new(table));
+        Ok(())
+    }
+
+    /// Stops accepting, closes idle connections, lets requests in flight finish for at most `timeout`, and stops.
+    pub async fn drain(mut self, timeout: Duration) -> Drained {
+        self.unready();
+        let _ = self.shared.drain.send(true);
+        // Closes the listeners at once; what it waits for beyond that is watched below.
+        let stopping = self.handle.stop(true);
+        let deadline = tokio::time::Instant::now() + timeout;
+        while self.metrics.connections() > 0 && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+        let cut_off = self.metrics.connections();
+        drop(stopping);
+        self.stop_now();
+        let _ = self.done.wait_for(|done| *done).await;
+        self.join();
+        // The ports live on the threads; when this returns they are gone too, unless a thread hangs.
+        let deadline = tokio::time::Instant::now() + THREADS_END;
+        while !self.seats.are_free() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+        Drained { cut_off }
+    }
+
+    fn stop_now(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the http server's thread panicked");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop_now();
+        self.join();
+    }
+}

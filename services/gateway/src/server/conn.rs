@@ -1,0 +1,148 @@
+//! What the gate, the handler and the response body of one connection tell each other. They all run in the
+//! connection's one task.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::guard::Reject;
+use crate::request::{Ends, Incoming};
+
+/// Requests that may wait behind the one being served. More stay in the kernel's buffer.
+const MAX_PIPELINED: usize = 16;
+
+/// One client connection.
+pub(super) struct Conn {
+    pub(super) ends: Ends,
+    /// The next request; almost always the only one, so that idle connections hold no queue.
+    next: Cell<Option<Box<Incoming>>>,
+    behind: RefCell<VecDeque<Box<Incoming>>>,
+    /// Requests whose head has arrived and whose answer is not complete.
+    in_flight: Cell<usize>,
+    /// Heads that have arrived.
+    heads: Cell<u32>,
+    /// Heads that were taken to be answered.
+    taken: Cell<u32>,
+    /// When the last answer was complete.
+    idle_since: Cell<Instant>,
+    /// When what the current request waits for is overdue.
+    due: Cell<Option<Instant>>,
+    overdue: Cell<bool>,
+    fault: Cell<Option<Reject>>,
+    /// The gate waits for room in the queue.
+    stalled: Cell<bool>,
+    /// The connection must not look as if its last answer had ended well.
+    reset: Cell<bool>,
+}
+
+impl Conn {
+    pub(super) fn new(ends: Ends) -> Self {
+        Self {
+            ends,
+            next: Cell::new(None),
+            behind: RefCell::default(),
+            in_flight: Cell::new(0),
+            heads: Cell::new(0),
+            taken: Cell::new(0),
+            idle_since: Cell::new(Instant::now()),
+            due: Cell::new(None),
+            overdue: Cell::new(false),
+            fault: Cell::new(None),
+            stalled: Cell::new(false),
+            reset: Cell::new(false),
+        }
+    }
+
+    /// Adds a request.
+    pub(super) fn push(&self, incoming: Box<Incoming>) {
+        self.heads.set(self.heads.get().saturating_add(1));
+        self.in_flight.set(self.in_flight.get() + 1);
+        match self.next.take() {
+            None => self.next.set(Some(incoming)),
+            first => {
+                self.next.set(first);
+                self.behind.borrow_mut().push_back(incoming);
+            }
+        }
+    }
+
+    /// Takes the request that is to be answered next.
+    pub(super) fn take(&self) -> Option<Box<Incoming>> {
+        let first = self.next.take()?;
+        self.next.set(self.behind.borrow_mut().pop_front());
+        self.taken.set(self.taken.get().saturating_add(1));
+        Some(first)
+    }
+
+    /// An answer is complete.
+    pub(super) fn finish(&self, now: Instant) {
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        self.idle_since.set(now);
+        self.due.set(None);
+        self.overdue.set(false);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.in_flight.get() > MAX_PIPELINED
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.get() == 0
+    }
+
+    pub(super) fn heads(&self) -> u32 {
+        self.heads.get()
+    }
+
+    pub(super) fn taken(&self) -> u32 {
+        self.taken.get()
+    }
+
+    pub(super) fn idle_since(&self) -> Instant {
+        self.idle_since.get()
+    }
+
+    /// Sets when the current wait becomes overdue.
+    pub(super) fn wait_until(&self, due: Instant) {
+        self.due.set(Some(due));
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due.get()
+    }
+
+    /// The clock has passed what [`Conn::wait_until`] set.
+    pub(super) fn set_overdue(&self) {
+        self.due.set(None);
+        self.overdue.set(true);
+    }
+
+    pub(super) fn take_overdue(&self) -> bool {
+        self.overdue.replace(false)
+    }
+
+    /// The body of the request being served is malformed.
+    pub(super) fn set_fault(&self, reject: Reject) {
+        self.fault.set(Some(reject));
+    }
+
+    pub(super) fn fault(&self) -> Option<Reject> {
+        self.fault.get()
+    }
+
+    pub(super) fn set_stalled(&self) {
+        self.stalled.set(true);
+    }
+
+    pub(super) fn take_stalled(&self) -> bool {
+        self.stalled.replace(false)
+    }
+
+    pub(super) fn set_reset(&self) {
+        self.reset.set(true);
+    }
+
+    pub(super) fn reset(&self) -> bool {
+        self.reset.get()
+    }
+}

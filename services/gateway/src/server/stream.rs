@@ -1,0 +1,416 @@
+//! The stream that actix reads and writes: the client's socket behind the gate, with the connection's clock.
+//!
+//! A head goes to actix only when it is complete and was found good, so partial heads wait here. In the usual case a
+//! read brings whole heads; they are judged and replaced in the buffer they were read into, and nothing is copied.
+//!
+//! All waits of a connection share one timer, which fires at least every [`Timeouts::tick`] and then sees what is due;
+//! that way a request costs no timer operation at all.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+use troupe_wire::head::Version;
+
+use super::conn::Conn;
+use super::guard::{Facts, HeadGuard, Reject, Scan, Skeleton, absolute, refusal};
+use super::thread::Thread;
+use crate::request::{BodyFrame, Incoming, RawHead};
+
+/// Bytes read at once while a head is incomplete.
+const HELD_READ: usize = 4 * 1024;
+/// Bytes that are thrown away before the task lets others run.
+const DISCARD_ROUNDS: usize = 8;
+
+/// A client's connection behind the gate.
+pub(super) struct GuardedStream {
+    inner: TcpStream,
+    thread: Rc<Thread>,
+    conn: Rc<Conn>,
+    guard: HeadGuard,
+    /// Bytes that cannot be judged yet: the beginning of a head, or what came behind the last one that fits the queue.
+    held: Vec<u8>,
+    /// `held` was not shown to the gate since it grew.
+    unseen: bool,
+    /// Bytes that are judged and did not fit the buffer they came in.
+    ready: Vec<u8>,
+    delivered: usize,
+    head_since: Option<Instant>,
+    write_due: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    lingering: bool,
+    registered: Option<usize>,
+}
+
+impl GuardedStream {
+    pub(super) fn new(inner: TcpStream, thread: Rc<Thread>, conn: Rc<Conn>) -> Self {
+        let guard = HeadGuard::new(thread.limits.max_head);
+        thread.metrics.connection_opened();
+        Self {
+            inner,
+            thread,
+            conn,
+            guard,
+            held: Vec::new(),
+            unseen: false,
+            ready: Vec::new(),
+            delivered: 0,
+            head_since: None,
+            write_due: None,
+            timer: None,
+            lingering: false,
+            registered: None,
+        }
+    }
+
+    pub(super) fn conn(&self) -> &Rc<Conn> {
+        &self.conn
+    }
+
+    /// Judges bytes in place. Returns how many are to be delivered, from the start, and where those begin that have to
+    /// wait.
+    fn sift(&mut self, bytes: &mut [u8], waker: &Waker) -> (usize, usize) {
+        let (mut read, mut written) = (0, 0);
+        loop {
+            if self.conn.is_full() && self.guard.at_head() {
+                self.unseen = read < bytes.len();
+                return (written, read);
+            }
+            let rest = bytes.get(read..).unwrap_or_default();
+            match self.guard.scan(rest) {
+                Scan::Body(len) => {
+                    if read != written {
+                        bytes.copy_within(read..read + len, written);
+                    }
+                    read += len;
+                    written += len;
+                }
+                Scan::Head(len, facts) => {
+                    if self.conn.heads() >= self.thread.limits.max_requests {
+                        self.guard.close();
+                        return (written, bytes.len());
+                    }
+                    let skeleton = self.receive(rest.get(..len).unwrap_or_default(), &facts);
+                    read += len;
+                    let skeleton = skeleton.as_bytes();
+                    match bytes.get_mut(written..(written + skeleton.len()).min(read)) {
+                        Some(place) if place.len() == skeleton.len() => {
+                            place.copy_from_slice(skeleton);
+                            written += skeleton.len();
+                        }
+                        // Impossible by construction of the skeleton; if it happened, closing is the safe answer.
+                        _ => {
+                            debug_assert!(false, "a skeleton is longer than its head");
+                            self.guard.close();
+                            return (written, bytes.len());
+                        }
+                    }
+                }
+                Scan::More => return (written, read),
+                Scan::RefuseHead(reject) => {
+                    self.refuse(reject);
+                    return (written, bytes.len());
+                }
+                Scan::RefuseBody(reject) => {
+                    self.thread.metrics.rejected(reject);
+                    self.conn.set_fault(reject);
+                    waker.wake_by_ref();
+                    return (written, bytes.len());
+                }
+                Scan::Closed => return (written, bytes.len()),
+            }
+        }
+    }
+
+    /// Hands a head inward and returns what actix sees of it.
+    fn receive(&self, head: &[u8], facts: &Facts) -> Skeleton {
+        let part = |from: u32, to: u32| head.get(from as usize..to as usize).unwrap_or_default();
+        let method = part(facts.start, facts.method_end);
+        let target = part(facts.method_end + 1, facts.target_end);
+        let host = part(facts.host.0, facts.host.1);
+        let body = match facts.length {
+            _ if facts.chunked => BodyFrame::Chunked,
+            Some(length) if length > 0 => BodyFrame::Length(length),
+            _ => BodyFrame::None,
+        };
+        let raw = RawHead {
+            method,
+            target,
+            version: if facts.version_11 { Version::Http11 } else { Version::Http10 },
+            authority: if host.is_empty() { absolute(target).unwrap_or_default() } else { host },
+            fields: head.get(facts.fields_at as usize..).unwrap_or_default(),
+            body,
+            nominates: facts.nominates,
+        };
+        let incoming = self.thread.front.reception().receive(&raw, &self.conn.ends);
+        let fits = !matches!(body, BodyFrame::Length(length) if length > self.thread.limits.max_body);
+        let expect = fits && matches!(incoming, Incoming::Request(_));
+        self.conn.push(Box::new(incoming));
+        Skeleton::new(method, facts, expect)
+    }
+
+    /// Refuses a head: its answer takes its turn behind those of the requests before it, and the connection closes.
+    fn refuse(&mut self, reject: Reject) {
+        self.thread.metrics.rejected(reject);
+        self.guard.close();
+        let (status, why) = self.thread.front.rejection(reject);
+        let refused = self.thread.front.reception().refuse(status, why, true, &self.conn.ends);
+        self.conn.push(Box::new(Incoming::Refused(refused)));
+        self.ready.extend_from_slice(refusal());
+    }
+
+    fn hold(&mut self, tail: &[u8]) {
+        self.held.extend_from_slice(tail);
+        self.head_since = (!self.held.is_empty() && self.guard.at_head()).then(|| self.head_since.unwrap_or_else(Instant::now));
+    }
+
+    fn deliver(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let rest = self.ready.get(self.delivered..).unwrap_or_default();
+        let len = rest.len().min(buf.remaining());
+        if len == 0 {
+            return false;
+        }
+        buf.put_slice(rest.get(..len).unwrap_or_default());
+        self.delivered += len;
+        if self.delivered == self.ready.len() {
+            self.ready = Vec::new();
+            self.delivered = 0;
+        }
+        true
+    }
+
+    /// Shows the gate what is held.
+    fn sift_held(&mut self, waker: &Waker) {
+        self.unseen = false;
+        let mut held = std::mem::take(&mut self.held);
+        let (written, read) = self.sift(&mut held, waker);
+        self.head_since = None;
+        self.hold(held.get(read..).unwrap_or_default());
+        // A refusal's own head may stand in `ready` already; what was judged before it comes first.
+        held.truncate(written);
+        held.extend_from_slice(&self.ready);
+        self.ready = held;
+    }
+
+    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut scratch = [0; HELD_READ];
+        for _ in 0..DISCARD_ROUNDS {
+            let mut buf = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut self.inner).poll_read(context, &mut buf))?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Looks at the clock before a wait. Ready when an idle connection has been kept long enough.
+    fn poll_clock(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let timeouts = &self.thread.timeouts;
+        if let Some(timer) = &self.timer
+            && !timer.is_elapsed()
+        {
+            return Poll::Pending;
+        }
+        let now = Instant::now();
+        let mut next = now + timeouts.tick();
+        if self.timer.is_some() {
+            if let Some(due) = self.conn.due() {
+                if due <= now {
+                    self.conn.set_overdue();
+                    context.waker().wake_by_ref();
+                } else {
+                    next = next.min(due);
+                }
+            }
+            if let Some(since) = self.head_since {
+                let due = since + timeouts.head;
+                if due <= now && !self.guard.is_closed() {
+                    self.head_since = None;
+                    self.held = Vec::new();
+                    self.refuse(Reject::HeadTimeout);
+                    context.waker().wake_by_ref();
+                } else {
+                    next = next.min(due);
+                }
+            } else if self.conn.is_idle() {
+                let limit = if self.conn.heads() == 0 { timeouts.head } else { timeouts.keep_alive };
+                let due = self.conn.idle_since() + limit;
+                if due <= now {
+                    return Poll::Ready(());
+                }
+                next = next.min(due);
+            }
+            if let Some(due) = self.write_due {
+                next = next.min(due);
+            }
+        }
+        let next = tokio::time::Instant::from_std(next);
+        match &mut self.timer {
+            Some(timer) => timer.as_mut().reset(next),
+            None => self.timer = Some(Box::pin(tokio::time::sleep_until(next))),
+        }
+        // Polled once it keeps the task's waker, which is the same for the connection's whole life.
+        match &mut self.timer {
+            Some(timer) => match timer.as_mut().poll(context) {
+                Poll::Ready(()) => {
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                Poll::Pending => Poll::Pending,
+            },
+            None => Poll::Pending,
+        }
+    }
+
+    fn register(&mut self, waker: &Waker) {
+        if self.registered.is_none() {
+            self.registered = Some(self.thread.wakers.borrow_mut().insert(waker.clone()));
+        }
+    }
+}
+
+impl AsyncRead for GuardedStream {
+    /// A read of nothing means to actix that the client is gone, so this returns only with bytes or at the end.
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.register(context.waker());
+        loop {
+            if this.deliver(buf) {
+                return Poll::Ready(Ok(()));
+            }
+            if this.guard.is_closed() {
+                // What the client still sends is nobody's; that it left must not cut off the answers on their way.
+                match this.poll_discard(context) {
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(())) | Poll::Pending => {
+                        let _ = this.poll_clock(context);
+                        return Poll::Pending;
+                    }
+                }
+            }
+            if this.unseen {
+                if this.conn.is_full() {
+                    this.conn.set_stalled();
+                    let _ = this.poll_clock(context);
+                    return Poll::Pending;
+                }
+                this.sift_held(context.waker());
+                continue;
+            }
+            if this.thread.front.is_draining() && this.conn.is_idle() && this.held.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            if this.held.is_empty() {
+                let before = buf.filled().len();
+                if Pin::new(&mut this.inner).poll_read(context, buf)?.is_pending() {
+                    return match this.poll_clock(context) {
+                        Poll::Ready(()) => Poll::Ready(Ok(())),
+                        Poll::Pending if this.ready.is_empty() => Poll::Pending,
+                        Poll::Pending => continue,
+                    };
+                }
+                let filled = buf.filled_mut().get_mut(before..).unwrap_or_default();
+                if filled.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                let (written, read) = this.sift(filled, context.waker());
+                if read < filled.len() {
+                    this.hold(filled.get(read..).unwrap_or_default());
+                }
+                buf.set_filled(before + written);
+                if written > 0 {
+                    return Poll::Ready(Ok(()));
+                }
+            } else {
+                let mut scratch = [0; HELD_READ];
+                let mut part = ReadBuf::new(&mut scratch);
+                if Pin::new(&mut this.inner).poll_read(context, &mut part)?.is_pending() {
+                    let _ = this.poll_clock(context);
+                    if this.ready.is_empty() {
+                        return Poll::Pending;
+                    }
+                    continue;
+                }
+                if part.filled().is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                let since = this.head_since;
+                this.held.extend_from_slice(part.filled());
+                this.sift_held(context.waker());
+                if this.head_since.is_some() && this.ready.is_empty() {
+                    this.head_since = since;
+                }
+            }
+        }
+    }
+}
+
+impl AsyncWrite for GuardedStream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.inner).poll_write(context, bytes) {
+            Poll::Ready(outcome) => {
+                this.write_due = None;
+                Poll::Ready(outcome)
+            }
+            Poll::Pending => {
+                let now = Instant::now();
+                let due = *this.write_due.get_or_insert(now + this.thread.timeouts.stream_idle);
+                if due <= now {
+                    this.conn.set_reset();
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no more bytes")));
+                }
+                let _ = this.poll_clock(context);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(context)
+    }
+
+    /// Ends the sending side; where the client was still sending, waits a moment for it to read the answer, because
+    /// closing a socket with unread bytes destroys what is on its way to the client.
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.lingering {
+            ready!(Pin::new(&mut this.inner).poll_shutdown(context))?;
+            if !this.guard.is_closed() || this.conn.reset() {
+                return Poll::Ready(Ok(()));
+            }
+            this.lingering = true;
+            let mut timer = Box::pin(tokio::time::sleep(this.thread.timeouts.disconnect));
+            let _ = timer.as_mut().poll(context);
+            this.timer = Some(timer);
+        }
+        if this.timer.as_ref().is_none_or(|timer| timer.is_elapsed()) {
+            return Poll::Ready(Ok(()));
+        }
+        match this.poll_discard(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(_) => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl Drop for GuardedStream {
+    fn drop(&mut self) {
+        if let Some(key) = self.registered {
+            self.thread.wakers.borrow_mut().try_remove(key);
+        }
+        self.thread.metrics.connection_closed();
+        if self.conn.reset() {
+            // The response had no end of its own but the connection's: a plain close would pass for it.
+            let _ = socket2::SockRef::from(&self.inner).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
