@@ -1,0 +1,125 @@
+//! How a call gets a process when none is idle: a seat behind a fast call, or a place in the queue.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use troupe_mesh::failure::{Failure, Stage};
+
+use crate::call::{RETRY_AFTER, down, write_rest};
+use crate::lanes::Ticket;
+use crate::local::{Begun, Local};
+use crate::pool::Condition;
+use crate::process::Process;
+use crate::request::Request;
+use crate::turn::{Called, Turn};
+
+/// Asks for a spare when the last idle process was taken by a call that may take long.
+pub(crate) fn keep_spare(local: &Local, fast: bool) {
+    if !fast && local.pool.lanes.idle() == 0 {
+        local.pool.ask_for_more();
+    }
+}
+
+/// Waits for a process and starts the call on it. `None`: it died before the call started; try again.
+///
+/// # Errors
+/// When the pool is full or down, or the time has passed; the call did not start.
+pub(crate) async fn turn(local: &Rc<Local>, request: &Request, due: Instant) -> Result<Option<Turn>, Failure> {
+    // While calls wait in the queue, nobody passes them by sitting down behind a running one: processes would never get
+    // free, and calls of other threads never get one.
+    if request.fast
+        && !request.streams()
+        && local.pool.lanes.waiting() == 0
+        && let Some(seated) = local.prefetch(request, due)
+    {
+        local.pool.metrics.prefetched.increment(1);
+        return match seated.turn().await {
+            Called::Turn(mut turn) => {
+                turn.with(|process| process.info.set_request(request.call.head.clone()));
+                turn.set_due(due.min(Instant::now() + local.pool.limits.timeout));
+                Ok(Some(turn))
+            }
+            Called::Redo => Ok(None),
+            Called::Late => Err(Failure::deadline(Stage::PhpPool).not_started()),
+        };
+    }
+    local.pool.ask_for_more();
+    let since = Instant::now();
+    let process = wait(local, due).await?;
+    local.pool.metrics.queue.record(since.elapsed().as_secs_f64());
+    // The call's time at PHP begins now; its deadline has not moved.
+    match local.begin(process, request, due) {
+        Begun::Running(turn) => Ok(Some(turn)),
+        Begun::Writing(turn, rest) => write_rest(turn, rest).await,
+        Begun::Dead => Ok(None),
+    }
+}
+
+/// Waits in the queue for a free process.
+async fn wait(local: &Rc<Local>, due: Instant) -> Result<Box<Process>, Failure> {
+    let pool = &local.pool;
+    let load = pool.load();
+    if load.in_flight > load.slots + load.prefetch || load.waiting >= load.slots + load.prefetch {
+        return Err(Failure::overloaded(Stage::PhpPool, "every php process is busy", RETRY_AFTER));
+    }
+    let mut place = Place { local, ticket: pool.lanes.enqueue(local.thread), done: false };
+    // One may have become idle between the first look and the ticket.
+    if let Some(process) = pool.lanes.take(local.thread) {
+        if let Some(second) = place.leave() {
+            local.put_back(second);
+        }
+        return Ok(process);
+    }
+    let mut condition = pool.condition.subscribe();
+    loop {
+        let now = condition.borrow_and_update().clone();
+        if let Condition::Down(reason) = now {
+            return match place.leave() {
+                Some(process) => Ok(process),
+                None => Err(down(reason)),
+            };
+        }
+        tokio::select! {
+            biased;
+            process = &mut place.ticket.process => {
+                place.done = true;
+                return process.map_err(|_| Failure::deadline(Stage::PhpPool).not_started());
+            }
+            () = tokio::time::sleep_until(due.into()) => {
+                return match place.leave() {
+                    Some(process) => Ok(process),
+                    None => Err(Failure::deadline(Stage::PhpPool).not_started()),
+                };
+            }
+            changed = condition.changed() => {
+                if changed.is_err() {
+                    return Err(down("the pool is stopped".into()));
+                }
+            }
+        }
+    }
+}
+
+/// A place in the queue, given back when the caller goes.
+struct Place<'a> {
+    local: &'a Rc<Local>,
+    ticket: Ticket,
+    done: bool,
+}
+
+impl Place<'_> {
+    fn leave(&mut self) -> Option<Box<Process>> {
+        self.done = true;
+        self.local.pool.lanes.leave(self.local.thread, &mut self.ticket)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.done
+            && let Some(process) = self.leave()
+        {
+            self.local.put_back(process);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The path of one call: a process, the request, the reply.
+
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use troupe_contracts::invoke::{Invoke, Reply};
+use troupe_mesh::body::Body;
+use troupe_mesh::contract::Envelope;
+use troupe_mesh::failure::{Failure, Outcome, Stage};
+
+use crate::feed::Feed;
+use crate::functions::Function;
+use crate::local::{Begun, Local};
+use crate::pool::Condition;
+use crate::process::{Fate, Gone};
+use crate::protocol::{FrameHeader, FromPhp};
+use crate::reply::{self, BodyLength};
+use crate::request::{Payload, Request};
+use crate::turn::{Turn, Word, Written};
+use crate::{acquire, spool, stream};
+
+/// A body up to here travels in the frame of its call; a longer one is spooled before a process is taken.
+pub(crate) const INLINE_BODY: u64 = 64 * 1024;
+/// Processes that may be found dead before the call is given up. They are found so when something kills them all at once.
+const ATTEMPTS: u32 = 16;
+/// What a caller that finds the pool full is told to wait.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A call that waited this long in queues before it came here shows that the pool is too small.
+const QUEUED_TOO_LONG: Duration = Duration::from_millis(5);
+
+/// Answers one call.
+pub(crate) async fn invoke(local: Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, Failure> {
+    let _counted = local.count();
+    let result = serve(&local, envelope).await;
+    let metrics = &local.pool.metrics;
+    match &result {
+        Ok(_) => metrics.answered.increment(1),
+        Err(failure) => match (failure.outcome, failure.stage) {
+            (Outcome::Deadline, Stage::Php) => metrics.timeouts.increment(1),
+            (Outcome::Deadline, _) => metrics.expired.increment(1),
+            (Outcome::Overloaded, _) => metrics.overloaded.increment(1),
+            (Outcome::Refused, _) => metrics.refused.increment(1),
+            (Outcome::Internal, _) => metrics.errors.increment(1),
+            _ => metrics.broken.increment(1),
+        },
+    }
+    result
+}
+
+async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, Failure> {
+    let Envelope { mut call, mut deadline, trace } = envelope;
+    if deadline.expired() {
+        return Err(Failure::deadline(Stage::PhpPool).not_started());
+    }
+    let function = match local.pool.functions.load().get(&call.function) {
+        Some(function) => function.clone(),
+        None => Box::pin(unknown(local, &call, deadline.instant())).await?,
+    };
+    let payload = match std::mem::take(&mut call.body) {
+        Body::Empty => Payload::Inline(Bytes::new()),
+        Body::Full(body) if body.len() as u64 <= INLINE_BODY && !spool::is_multipart(&call.head) => {
+            Payload::Inline(body)
+        }
+        body @ Body::Stream(_) if call.flags.streaming => Payload::Stream(body),
+        body => {
+            let before = Instant::now();
+            let payload = Box::pin(spool::gather(&local.pool.spool, &call.head, body)).await?;
+            // The budget counts from the complete body.
+            deadline = troupe_mesh::deadline::Deadline::at(deadline.instant() + before.elapsed());
+            payload
+        }
+    };
+    let queued = call.queued;
+    let fast = function.pace.is_fast();
+    let request = Request { call, trace, payload, pace: function.pace, fast };
+    let due = deadline.instant().min(Instant::now() + local.pool.limits.timeout);
+    for _ in 0..ATTEMPTS {
+        let turn = match local.pool.lanes.take(local.thread) {
+            Some(process) => {
+                acquire::keep_spare(local, request.fast);
+                match local.begin(process, &request, due) {
+                    Begun::Running(turn) => turn,
+                    Begun::Writing(turn, rest) => match Box::pin(write_rest(turn, rest)).await? {
+                        Some(turn) => turn,
+                        None => continue,
+                    },
+                    Begun::Dead => continue,
+                }
+            }
+            None => {
+                if queued > QUEUED_TOO_LONG {
+                    local.pool.ask_for_more();
+                }
+                match Box::pin(acquire::turn(local, &request, due)).await? {
+                    Some(turn) => turn,
+                    None => continue,
+                }
+            }
+        };
+        return answer(turn, request).await;
+    }
+    Err(Failure::new(Outcome::Unreachable, Stage::PhpPool, "no php process stays alive").not_started())
+}
+
+/// A function that is not there: because there is none of that name, or because the code is being loaded.
+async fn unknown(local: &Rc<Local>, call: &Invoke, until: Instant) -> Result<Function, Failure> {
+    let mut condition = local.pool.condition.subscribe();
+    loop {
+        let now = condition.borrow_and_update().clone();
+        if let Some(function) = local.pool.functions.load().get(&call.function) {
+            return Ok(function.clone());
+        }
+        match now {
+            Condition::Up => return Err(Failure::refused(Stage::PhpPool, 404, "there is no such function")),
+            Condition::Down(reason) => return Err(down(reason)),
+            Condition::Booting => {}
+        }
+        match tokio::time::timeout_at(until.into(), condition.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return Err(Failure::deadline(Stage::PhpPool).not_started()),
+        }
+    }
+}
+
+/// The code cannot be loaded. Where it is wrong is for the log and for development.
+pub(crate) fn down(reason: Box<str>) -> Failure {
+    Failure::overloaded(Stage::PhpPool, "the pool's code cannot be loaded", RETRY_AFTER).with_detail(reason)
+}
+
+/// Writes the rest of a request that the pipe did not take at once. `None`: the process died and never had all of it.
+pub(crate) async fn write_rest(mut turn: Turn, rest: Bytes) -> Result<Option<Turn>, Failure> {
+    turn.half_written();
+    match turn.write(rest).await {
+        Written::All => Ok(Some(turn)),
+        Written::Gone => {
+            turn.discard(Fate::Died);
+            Ok(None)
+        }
+        Written::Due => {
+            turn.kill(Fate::TimedOut);
+            Err(Failure::deadline(Stage::Php).not_started())
+        }
+    }
+}
+
+/// Reads the reply of the call that has the turn.
+async fn answer(mut turn: Turn, mut request: Request) -> Result<Reply, Failure> {
+    let mut feed = match std::mem::replace(&mut request.payload, Payload::Inline(Bytes::new())) {
+        Payload::Stream(body) => Some(Box::pin(Feed::new(body))),
+        // The files of a form stay until PHP is done with them.
+        payload => {
+            request.payload = payload;
+            None
+        }
+    };
+    let word = poll_fn(|context| {
+        if let Some(feed) = &mut feed {
+            feed.as_mut().poll(&mut turn, context);
+        }
+        turn.poll_next(context)
+    })
+    .await;
+    let header = match word {
+        Word::Frame(header) => header,
+        Word::Gone(gone) => return Err(gone_failure(turn, gone)),
+        Word::Due => {
+            turn.kill(Fate::TimedOut);
+            return Err(Failure::deadline(Stage::Php));
+        }
+    };
+    // A body that PHP did not wait for the end of would be taken for the next call.
+    let recycle = header.recycle || feed.as_ref().is_some_and(|feed| !feed.is_done());
+    match header.kind {
+        FromPhp::Reply => {
+            record(&turn.local, &request, header.micros);
+            let length = match request.call.head.method() {
+                "HEAD" => BodyLength::Open,
+                _ => BodyLength::Whole(header.len - header.head_len),
+            };
+            let taken = turn.take(&header, |lines| reply::head(&turn.local, lines, header.status, length).0);
+            let local = Rc::clone(&turn.local);
+            end(turn, recycle);
+            let Some((head, body)) = taken else {
+                return Err(Failure::new(Outcome::Broken, Stage::Php, "the php process ended during the call"));
+            };
+            Ok(Reply { head, load: local.pool.load(), body: Body::full(body) })
+        }
+        FromPhp::Head => stream::reply(turn, header, request, feed),
+        FromPhp::Expired => {
+            let _ = turn.take(&header, |_| ());
+            end(turn, recycle);
+            Err(Failure::deadline(Stage::PhpPool).not_started())
+        }
+        FromPhp::Error => {
+            record(&turn.local, &request, header.micros);
+            let failure = error(&turn, &header, &request);
+            end(turn, recycle);
+            Err(failure)
+        }
+        FromPhp::Ready | FromPhp::Data | FromPhp::End => Err(gone_failure(turn, Gone::BadFrame)),
+    }
+}
+
+/// The call is over and its frame taken: the process goes on, or ends as it said.
+pub(crate) fn end(turn: Turn, recycle: bool) {
+    if recycle { turn.discard(Fate::Recycled) } else { turn.pass() }
+}
+
+pub(crate) fn record(local: &Local, request: &Request, micros: u32) {
+    request.pace.record(micros);
+    local.pool.pace.record(micros);
+}
+
+/// The process died, or broke the protocol and is killed.
+pub(crate) fn gone_failure(turn: Turn, gone: Gone) -> Failure {
+    let reason = match gone {
+        Gone::Closed => turn.with(|process| process.info.doom(Fate::Died)).unwrap_or(Fate::Died),
+        Gone::BadFrame => Fate::Protocol,
+    };
+    match gone {
+        Gone::Closed => turn.discard(reason),
+        Gone::BadFrame => turn.kill(reason),
+    }
+    let text: Cow<'static, str> = match reason {
+        Fate::Memory => "the php process took too much memory and was ended".into(),
+        Fate::Protocol => "the php process broke the protocol and was ended".into(),
+        Fate::Stopped => "the pool was stopped during the call".into(),
+        _ => "the php process ended during the call".into(),
+    };
+    Failure::new(Outcome::Broken, Stage::Php, text)
+}
+
+/// What the runtime tells of an error that nobody caught.
+#[derive(Deserialize)]
+struct PhpError {
+    class: String,
+    message: String,
+    file: String,
+    line: u32,
+}
+
+/// Logs the error in the frame, once, and makes the failure of it.
+pub(crate) fn error(turn: &Turn, header: &FrameHeader, request: &Request) -> Failure {
+    let detail = match turn.take(header, |_| ()) {
+        Some(((), payload)) => match serde_json::from_slice::<PhpError>(&payload) {
+            Ok(PhpError { class, message, file, line }) => format!("{class}: {message} in {file}:{line}"),
+            Err(_) => "an error that cannot be read".to_owned(),
+        },
+        None => "an error without a process".to_owned(),
+    };
+    let process = turn.with(|process| process.info.id);
+    tracing::error!(
+        pool = %turn.local.pool.name,
+        function = %request.call.function,
+        request = request_id(&request.call),
+        process,
+        error = %detail,
+        "a function failed"
+    );
+    Failure::new(Outcome::Internal, Stage::Php, "the function failed").with_detail(detail)
+}
+
+fn request_id(call: &Invoke) -> &str {
+    call.head.field("x-request-id").and_then(|id| std::str::from_utf8(id).ok()).unwrap_or_default()
+}

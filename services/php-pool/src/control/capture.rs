@@ -1,0 +1,76 @@
+//! What PHP writes to its standard output and error: logged line by line, never part of a reply.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+use memchr::memchr;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use crate::process::ProcessInfo;
+
+/// The longest line; a longer one is logged in parts.
+const MAX_LINE: usize = 1 << 20;
+/// Bytes read at once.
+const READ_SIZE: usize = 8 * 1024;
+
+/// Reads `source` to its end and gives each line to `log`.
+pub(crate) async fn lines(mut source: impl AsyncRead + Unpin, mut log: impl FnMut(&str)) {
+    let mut buffer = BytesMut::new();
+    let mut searched = 0;
+    loop {
+        buffer.reserve(READ_SIZE);
+        match source.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        while let Some(end) = memchr(b'\n', buffer.get(searched..).unwrap_or_default()) {
+            let line = buffer.split_to(searched + end);
+            buffer.advance(1);
+            searched = 0;
+            log(String::from_utf8_lossy(&line).trim_end_matches('\r'));
+        }
+        searched = buffer.len();
+        if searched >= MAX_LINE {
+            log(&String::from_utf8_lossy(&buffer.split()));
+            searched = 0;
+        }
+    }
+    if !buffer.is_empty() {
+        log(&String::from_utf8_lossy(&buffer));
+    }
+}
+
+/// Logs what a process writes, with the request it works on.
+pub(crate) async fn process(source: impl AsyncRead + Unpin, pool: &str, info: Arc<ProcessInfo>, errors: bool) {
+    lines(source, |line| {
+        if errors {
+            info.keep_line(line);
+        }
+        let request = info.request();
+        let request = request.as_ref().and_then(|head| head.field("x-request-id"));
+        let request = request.and_then(|id| std::str::from_utf8(id).ok());
+        let (process, pid) = (info.id, info.pid());
+        if errors {
+            tracing::warn!(target: "php", pool, process, pid, request, "{line}");
+        } else {
+            tracing::info!(target: "php", pool, process, pid, request, "{line}");
+        }
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_are_told_apart_and_long_ones_cut() {
+        let mut read = Vec::new();
+        let long = "x".repeat(MAX_LINE + 10);
+        let source = format!("a\r\nb\n\n{long}\nlast");
+        lines(source.as_bytes(), |line| read.push(line.to_owned())).await;
+        assert_eq!(read[..3], ["a", "b", ""]);
+        assert_eq!(read[3..].concat(), format!("{long}last"));
+        assert!(read.iter().all(|line| line.len() <= MAX_LINE + READ_SIZE));
+    }
+}

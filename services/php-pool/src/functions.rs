@@ -1,0 +1,122 @@
+//! The functions of one generation of a pool's code, and how fast each of them is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A call that took longer counts as slow.
+const SLOW_MICROS: u32 = 1_000;
+/// Calls seen before a function may count as fast.
+const SAMPLES: u32 = 100;
+/// The share of slow calls is kept in units of 1 / `ONE`.
+const ONE: u32 = 1 << 20;
+/// A function is fast while less than one call in this many is slow.
+const FAST_SHARE: u32 = 100;
+/// Each call moves the share by 1 / 2^`WEIGHT`: about the last 256 calls count.
+const WEIGHT: u32 = 8;
+
+/// Functions by name, as the zygote found them.
+#[derive(Debug, Default)]
+pub(crate) struct Functions(HashMap<Box<str>, Function>);
+
+/// One function.
+#[derive(Debug, Clone)]
+pub(crate) struct Function {
+    /// What the processes of this generation know it by.
+    pub(crate) index: u16,
+    /// How fast it is; kept over generations.
+    pub(crate) pace: Arc<Pace>,
+}
+
+impl Functions {
+    /// The functions of a new generation; those that were there before keep what is known of their pace.
+    pub(crate) fn new(found: impl IntoIterator<Item = (String, u16)>, before: &Self) -> Self {
+        Self(
+            found
+                .into_iter()
+                .map(|(name, index)| {
+                    let pace = before.get(&name).map(|function| Arc::clone(&function.pace)).unwrap_or_default();
+                    (name.into_boxed_str(), Function { index, pace })
+                })
+                .collect(),
+        )
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Function> {
+        self.0.get(name)
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.0.keys().map(|name| name.to_string()).collect();
+        names.sort();
+        names
+    }
+}
+
+/// The share of slow calls, as a moving average. Calls on several threads may overwrite each other's sample, which costs
+/// nothing but that sample; a fast function's share stays zero and is then only read.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    samples: AtomicU32,
+    slow: AtomicU32,
+}
+
+impl Pace {
+    /// Counts a call that took `micros`.
+    pub(crate) fn record(&self, micros: u32) {
+        let samples = self.samples.load(Ordering::Relaxed);
+        if samples < SAMPLES {
+            self.samples.store(samples + 1, Ordering::Relaxed);
+        }
+        let before = self.slow.load(Ordering::Relaxed);
+        let sample = if micros >= SLOW_MICROS { ONE >> WEIGHT } else { 0 };
+        let decayed = before - (before >> WEIGHT);
+        // Below this the decay rounds to nothing and would never reach zero.
+        let decayed = if decayed < 1 << WEIGHT { 0 } else { decayed };
+        if decayed + sample != before {
+            self.slow.store(decayed + sample, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether 99 of 100 calls take less than a millisecond: only then a call may wait behind another one.
+    pub(crate) fn is_fast(&self) -> bool {
+        self.samples.load(Ordering::Relaxed) >= SAMPLES && self.slow.load(Ordering::Relaxed) < ONE / FAST_SHARE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_is_fast_after_enough_fast_calls_and_no_more_after_some_slow_ones() {
+        let pace = Pace::default();
+        for _ in 0..SAMPLES - 1 {
+            pace.record(10);
+        }
+        assert!(!pace.is_fast());
+        pace.record(10);
+        assert!(pace.is_fast());
+        for _ in 0..3 {
+            pace.record(SLOW_MICROS);
+        }
+        assert!(!pace.is_fast());
+        for _ in 0..1_000 {
+            pace.record(10);
+        }
+        assert!(pace.is_fast());
+    }
+
+    #[test]
+    fn one_slow_call_in_fifty_is_not_fast_and_one_in_a_thousand_is() {
+        for (every, fast) in [(50, false), (1_000, true)] {
+            let pace = Pace::default();
+            let mut last_fast = 0;
+            for call in 1..=20_000 {
+                pace.record(if call % every == 0 { 5_000 } else { 10 });
+                last_fast += u32::from(call > 10_000 && pace.is_fast());
+            }
+            assert_eq!(last_fast > 9_000, fast, "{every}: {last_fast}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Idle processes and the calls that wait for one, thread by thread.
+//!
+//! A lane belongs to a thread, which takes its own idle processes first, the one used last before the others: its memory is
+//! warm. Only when it has none it looks into the other lanes. A process that becomes free goes to a waiting call before it
+//! goes idle, and a call becomes a waiting one before it looks for an idle process a last time; since both sides look after
+//! they have written, no process idles while a call waits.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::CachePadded;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::process::Process;
+
+/// How much longer than the oldest call of its own thread another thread's must have waited to get a process first. A
+/// hand-over to another thread costs some microseconds, starving it would cost the call.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    lanes: Box<[CachePadded<Lane>]>,
+    /// Entries in all `waiters`; written under the lock of the lane concerned.
+    waiting: CachePadded<AtomicUsize>,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    #[expect(clippy::vec_box, reason = "a process moves through slots and channels; its box stays where it is")]
+    idle: Mutex<Vec<Box<Process>>>,
+    idle_len: AtomicUsize,
+    waiters: Mutex<Waiters>,
+    in_flight: AtomicU32,
+}
+
+#[derive(Debug, Default)]
+struct Waiters {
+    queue: VecDeque<Waiter>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    since: Instant,
+    hand: oneshot::Sender<Box<Process>>,
+}
+
+/// A place in the queue of a lane.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    number: u64,
+    pub(crate) process: oneshot::Receiver<Box<Process>>,
+}
+
+impl Lanes {
+    pub(crate) fn new(threads: usize) -> Self {
+        let lanes = (0..threads.max(1)).map(|_| CachePadded::default()).collect();
+        Self { lanes, waiting: CachePadded::default() }
+    }
+
+    fn lane(&self, thread: usize) -> &Lane {
+        &self.lanes[thread % self.lanes.len()]
+    }
+
+    /// An idle process: one of `thread`'s own, or another's.
+    pub(crate) fn take(&self, thread: usize) -> Option<Box<Process>> {
+        (0..self.lanes.len()).find_map(|step| self.lane(thread + step).pop())
+    }
+
+    /// Gives a free process to a waiting call, or lays it idle in `thread`'s lane.
+    pub(crate) fn put(&self, thread: usize, mut process: Box<Process>) {
+        loop {
+            if self.waiting() > 0 {
+                match self.hand_over(thread, process) {
+                    Ok(()) => return,
+                    Err(back) => process = back,
+                }
+            }
+            let lane = self.lane(thread);
+            lane.push(process);
+            if self.waiting() == 0 {
+                return;
+            }
+            match lane.pop() {
+                Some(back) => process = back,
+                None => return,
+            }
+        }
+    }
+
+    fn hand_over(&self, thread: usize, mut process: Box<Process>) -> Result<(), Box<Process>> {
+        loop {
+            let oldest = (0..self.lanes.len())
+                .filter_map(|step| {
+                    let at = (thread + step) % self.lanes.len();
+                    let since = self.lane(at).waiters.lock().queue.front()?.since;
+                    Some((if step == 0 { since.checked_sub(PATIENCE).unwrap_or(since) } else { since }, at))
+                })
+                .min();
+            let Some((_, at)) = oldest else { return Err(process) };
+            let waiter = {
+                let mut waiters = self.lane(at).waiters.lock();
+                let waiter = waiters.queue.pop_front();
+                if waiter.is_some() {
+                    self.waiting.fetch_sub(1, Ordering::SeqCst);
+                }
+                waiter
+            };
+            // Somebody else was faster: look again.
+            let Some(waiter) = waiter else { continue };
+            match waiter.hand.send(process) {
+                Ok(()) => return Ok(()),
+                // The caller has gone.
+                Err(back) => process = back,
+            }
+        }
+    }
+
+    /// Takes a place in the queue. Whoever does must [`Lanes::take`] once more before it waits.
+    pub(crate) fn enqueue(&self, thread: usize) -> Ticket {
+        let (hand, process) = oneshot::channel();
+        let mut waiters = self.lane(thread).waiters.lock();
+        let number = waiters.next;
+        waiters.next += 1;
+        waiters.queue.push_back(Waiter { number, since: Instant::now(), hand });
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Ticket { number, process }
+    }
+
+    /// Gives a place back. A process that was handed over in the meantime is returned.
+    pub(crate) fn leave(&self, thread: usize, ticket: &mut Ticket) -> Option<Box<Process>> {
+        {
+            let mut waiters = self.lane(thread).waiters.lock();
+            if let Some(at) = waiters.queue.iter().position(|waiter| waiter.number == ticket.number) {
+                waiters.queue.remove(at);
+                self.waiting.fetch_sub(1, Ordering::SeqCst);
+                return None;
+            }
+        }
+        ticket.process.close();
+        ticket.process.try_recv().ok()
+    }
+
+    /// Calls that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// Processes that are idle.
+    pub(crate) fn idle(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.idle_len.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Takes the idle process `id` out.
+    pub(crate) fn remove(&self, id: u32) -> Option<Box<Process>> {
+        self.remove_where(|process| process.info.id == id)
+    }
+
+    /// Takes one idle process out that has been idle since before `since`.
+    pub(crate) fn remove_idle(&self, since: Instant) -> Option<Box<Process>> {
+        self.remove_where(|process| process.idle_since < since)
+    }
+
+    /// Takes one idle process out, whichever.
+    pub(crate) fn remove_any(&self) -> Option<Box<Process>> {
+        self.remove_where(|_| true)
+    }
+
+    fn remove_where(&self, wanted: impl Fn(&Process) -> bool) -> Option<Box<Process>> {
+        self.lanes.iter().find_map(|lane| {
+            let mut idle = lane.idle.lock();
+            let at = idle.iter().position(|process| wanted(process))?;
+            let process = idle.remove(at);
+            lane.idle_len.store(idle.len(), Ordering::SeqCst);
+            Some(process)
+        })
+    }
+
+    /// Counts a call of `thread` in or out.
+    pub(crate) fn count(&self, thread: usize, enters: bool) {
+        let in_flight = &self.lane(thread).in_flight;
+        if enters {
+            in_flight.fetch_add(1, Ordering::Relaxed);
+        } else {
+            in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Calls inside the pool.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.lanes.iter().map(|lane| lane.in_flight.load(Ordering::Relaxed)).fold(0, u32::wrapping_add)
+    }
+}
+
+impl Lane {
+    fn push(&self, process: Box<Process>) {
+        let mut idle = self.idle.lock();
+        idle.push(process);
+        self.idle_len.store(idle.len(), Ordering::SeqCst);
+    }
+
+    fn pop(&self) -> Option<Box<Process>> {
+        if self.idle_len.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        let mut idle = self.idle.lock();
+        let process = idle.pop();
+        self.idle_len.store(idle.len(), Ordering::SeqCst);
+        process
+    }
+}

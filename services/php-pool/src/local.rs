@@ -1,0 +1,231 @@
+//! A thread's share of a pool: its busy processes, its free seats, its buffers.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use troupe_wire::head::ResponseHeadBuilder;
+
+use crate::config::Isolation;
+use crate::pool::Pool;
+use crate::process::{Fate, Process};
+use crate::protocol::LAST;
+use crate::request::Request;
+use crate::turn::{self, Seated, Slot, Turn};
+
+/// The longest frame that may be written behind a running call: the kernel writes so much at once or not at all, and half a
+/// frame could not be taken back.
+const ATOMIC_WRITE: usize = 4096;
+/// Slots kept for the next call; more are given back to the allocator.
+const KEPT_SLOTS: usize = 64;
+/// A frame buffer that grew beyond this for a big body is given back.
+const KEPT_FRAME: usize = 64 * 1024;
+
+type Task = Pin<Box<dyn Future<Output = ()>>>;
+
+/// One pool on one thread.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) thread: usize,
+    pub(crate) heads: RefCell<ResponseHeadBuilder>,
+    vacant: RefCell<Vec<Rc<Slot>>>,
+    slots: RefCell<Vec<Rc<Slot>>>,
+    frame: RefCell<Vec<u8>>,
+    calls: Cell<u64>,
+    tasks: mpsc::UnboundedSender<Task>,
+}
+
+/// A call with a process.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    /// Its frame is in the pipe.
+    Running(Turn),
+    /// A part of its frame is; the rest has to follow.
+    Writing(Turn, Bytes),
+    /// The process was dead; the call never started.
+    Dead,
+}
+
+impl Local {
+    /// The share of the thread with the index `thread`, which is the current one.
+    pub(crate) fn new(pool: Arc<Pool>, thread: usize) -> Rc<Self> {
+        // Unbounded, but each task holds a busy process, and those are bounded. A drop cannot wait, and may happen where
+        // nothing can be spawned.
+        let (tasks, mut dropped) = mpsc::unbounded_channel::<Task>();
+        actix_rt::spawn(async move {
+            while let Some(task) = dropped.recv().await {
+                actix_rt::spawn(task);
+            }
+        });
+        Rc::new(Self {
+            pool,
+            thread,
+            heads: RefCell::default(),
+            vacant: RefCell::default(),
+            slots: RefCell::default(),
+            frame: RefCell::default(),
+            calls: Cell::new(0),
+            tasks,
+        })
+    }
+
+    /// Counts a call in, and out when the guard goes.
+    pub(crate) fn count(self: &Rc<Self>) -> Counted {
+        self.pool.lanes.count(self.thread, true);
+        Counted(Rc::clone(self))
+    }
+
+    /// Leaves a call whose caller is gone to a task.
+    pub(crate) fn drain(&self, turn: Turn) {
+        // The thread's runtime is gone with the receiver; so is every process of its.
+        let _ = self.tasks.send(Box::pin(turn::drain(turn)));
+    }
+
+    /// Starts a call on a free process.
+    pub(crate) fn begin(self: &Rc<Self>, mut process: Box<Process>, request: &Request, due: Instant) -> Begun {
+        let Some(function) = process.functions.get(&request.call.function).map(|function| function.index) else {
+            // Its generation is about to go.
+            self.pool.discard(process, Fate::Stopped);
+            return Begun::Dead;
+        };
+        if let Err(error) = process.settle(self.thread) {
+            tracing::warn!(pool = %self.pool.name, process = process.info.id, %error, "cannot take over a process");
+            process.info.kill(Fate::Died);
+            self.pool.discard(process, Fate::Died);
+            return Begun::Dead;
+        }
+        let flags = self.spend(&mut process);
+        let mut frame = self.frame.borrow_mut();
+        request.encode(&mut frame, &self.pool, function, flags, self.next_call(), due);
+        let written = process.try_write(&frame);
+        let begun = match written {
+            Ok(written) if written == frame.len() => None,
+            Ok(written) => Some(Bytes::copy_from_slice(frame.get(written..).unwrap_or_default())),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(Bytes::copy_from_slice(&frame)),
+            Err(_) => {
+                self.pool.discard(process, Fate::Died);
+                return Begun::Dead;
+            }
+        };
+        trim(&mut frame);
+        process.info.set_request(request.call.head.clone());
+        let slot = self.slots.borrow_mut().pop().unwrap_or_default();
+        *slot.process.borrow_mut() = Some(process);
+        let turn = Turn::new(self, &slot, due);
+        match begun {
+            Some(rest) => Begun::Writing(turn, rest),
+            None => {
+                if request.fast && !request.streams() {
+                    self.offer_seat(&slot);
+                }
+                Begun::Running(turn)
+            }
+        }
+    }
+
+    /// Writes a call behind the running one of a process of this thread.
+    pub(crate) fn prefetch(self: &Rc<Self>, request: &Request, due: Instant) -> Option<Seated> {
+        loop {
+            let slot = self.vacant.borrow().last().map(Rc::clone)?;
+            self.withdraw_seat(&slot);
+            let written = {
+                let mut place = slot.process.borrow_mut();
+                let Some(process) = place.as_mut() else { continue };
+                let Some(function) = process.functions.get(&request.call.function) else { continue };
+                let index = function.index;
+                let flags = self.spend(process);
+                let mut frame = self.frame.borrow_mut();
+                request.encode(&mut frame, &self.pool, index, flags, self.next_call(), due);
+                let written = frame.len() <= ATOMIC_WRITE && process.try_write(&frame).is_ok_and(|n| n == frame.len());
+                trim(&mut frame);
+                if !written {
+                    process.calls_left += 1;
+                }
+                written
+            };
+            return written.then(|| slot.sit(self, due));
+        }
+    }
+
+    /// Takes one of the process's calls; the flag says when it is the last.
+    fn spend(&self, process: &mut Process) -> u8 {
+        process.calls_left = process.calls_left.saturating_sub(1);
+        if process.calls_left == 0 || self.pool.limits.isolation != Isolation::Shared { LAST } else { 0 }
+    }
+
+    fn next_call(&self) -> u64 {
+        self.calls.set(self.calls.get().wrapping_add(1));
+        self.calls.get()
+    }
+
+    /// Lets a call sit behind the running one.
+    pub(crate) fn offer_seat(&self, slot: &Rc<Slot>) {
+        let more = slot.process.borrow().as_ref().is_some_and(|process| process.calls_left > 0);
+        if !more || self.pool.limits.isolation != Isolation::Shared || slot.vacancy.get().is_some() {
+            return;
+        }
+        let mut vacant = self.vacant.borrow_mut();
+        slot.vacancy.set(Some(vacant.len()));
+        vacant.push(Rc::clone(slot));
+    }
+
+    /// No call may sit there any more.
+    pub(crate) fn withdraw_seat(&self, slot: &Rc<Slot>) {
+        let Some(at) = slot.vacancy.take() else { return };
+        let mut vacant = self.vacant.borrow_mut();
+        if at < vacant.len() {
+            vacant.swap_remove(at);
+        }
+        if let Some(moved) = vacant.get(at) {
+            moved.vacancy.set(Some(at));
+        }
+    }
+
+    /// The process of `slot` is free: for a call that waits, or to idle.
+    pub(crate) fn free(&self, slot: &Rc<Slot>) {
+        self.withdraw_seat(slot);
+        let process = slot.process.take();
+        if self.slots.borrow().len() < KEPT_SLOTS {
+            self.slots.borrow_mut().push(Rc::clone(slot));
+        }
+        if let Some(process) = process {
+            self.put_back(process);
+        }
+    }
+
+    /// As [`Local::free`], for a process that has no slot.
+    pub(crate) fn put_back(&self, mut process: Box<Process>) {
+        if !process.is_quiet() {
+            process.info.kill(Fate::Protocol);
+            return self.pool.discard(process, Fate::Protocol);
+        }
+        if process.calls_left == 0 || process.info.fate() != Fate::Serving {
+            return self.pool.discard(process, Fate::Recycled);
+        }
+        process.idle_since = Instant::now();
+        self.pool.lanes.put(self.thread, process);
+    }
+}
+
+fn trim(frame: &mut Vec<u8>) {
+    if frame.capacity() > KEPT_FRAME {
+        *frame = Vec::new();
+    }
+}
+
+/// A call inside the pool.
+#[derive(Debug)]
+pub(crate) struct Counted(Rc<Local>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.pool.lanes.count(self.0.thread, false);
+    }
+}

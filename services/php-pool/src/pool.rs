@@ -1,0 +1,197 @@
+//! What all threads share of one pool.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use actix::Addr;
+use arc_swap::ArcSwap;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::watch;
+use troupe_contracts::report::Load;
+
+use crate::config::Isolation;
+use crate::control::{Note, PoolActor};
+use crate::functions::{Functions, Pace};
+use crate::lanes::Lanes;
+use crate::metrics::PoolMetrics;
+use crate::process::{Fate, Process};
+use crate::spool::Spool;
+
+/// One pool, for the data path.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) name: String,
+    pub(crate) limits: Limits,
+    pub(crate) lanes: Lanes,
+    pub(crate) functions: ArcSwap<Functions>,
+    /// How fast the pool's calls are, whatever the function: what [`Load::prefetch`] tells.
+    pub(crate) pace: Pace,
+    pub(crate) condition: watch::Sender<Condition>,
+    pub(crate) processes: AtomicU32,
+    pub(crate) restarts: AtomicU32,
+    pub(crate) memory_permille: AtomicU32,
+    pub(crate) draining: AtomicBool,
+    pub(crate) metrics: PoolMetrics,
+    pub(crate) spool: Spool,
+    pub(crate) control: OnceLock<Addr<PoolActor>>,
+    streams: AtomicUsize,
+    grow_asked: AtomicBool,
+    clock: Clock,
+}
+
+/// What a configuration comes down to.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    pub(crate) min: usize,
+    pub(crate) max: usize,
+    pub(crate) timeout: Duration,
+    pub(crate) max_streams: usize,
+    pub(crate) max_requests: u32,
+    pub(crate) isolation: Isolation,
+    pub(crate) development: bool,
+}
+
+/// Whether a pool can serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// The code is being loaded; calls wait.
+    Booting,
+    /// Processes can be had.
+    Up,
+    /// The code cannot be loaded; calls are answered at once. It is tried again.
+    Down(Box<str>),
+}
+
+impl Pool {
+    pub(crate) fn new(name: String, limits: Limits, threads: usize, spool: Spool) -> Self {
+        Self {
+            metrics: PoolMetrics::new(&name),
+            name,
+            limits,
+            lanes: Lanes::new(threads),
+            functions: ArcSwap::default(),
+            pace: Pace::default(),
+            condition: watch::Sender::new(Condition::Booting),
+            processes: AtomicU32::new(0),
+            restarts: AtomicU32::new(0),
+            memory_permille: AtomicU32::new(0),
+            draining: AtomicBool::new(false),
+            spool,
+            control: OnceLock::new(),
+            streams: AtomicUsize::new(0),
+            grow_asked: AtomicBool::new(false),
+            clock: Clock::new(),
+        }
+    }
+
+    /// Calls that may wait in the pipe of a busy process, over all processes.
+    pub(crate) fn prefetch(&self) -> u32 {
+        let allowed = self.limits.isolation == Isolation::Shared && self.pace.is_fast();
+        if allowed { self.limits.max as u32 } else { 0 }
+    }
+
+    /// The load as it is now. Its parts are read one after the other, so they may differ by a call.
+    pub(crate) fn load(&self) -> Load {
+        let processes = self.processes.load(Ordering::Relaxed);
+        Load {
+            slots: self.limits.max as u32,
+            prefetch: self.prefetch(),
+            in_flight: self.lanes.in_flight(),
+            waiting: self.lanes.waiting() as u32,
+            processes,
+            busy: processes.saturating_sub(self.lanes.idle() as u32),
+            memory_permille: self.memory_permille.load(Ordering::Relaxed).min(u32::from(u16::MAX)) as u16,
+            restarts: self.restarts.load(Ordering::Relaxed),
+            draining: self.draining.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Tells the pool's actor something. It is gone only when the pool is.
+    pub(crate) fn tell(&self, note: Note) {
+        if let Some(control) = self.control.get() {
+            control.do_send(note);
+        }
+    }
+
+    /// Asks for one more process. Asking again before the actor has looked costs nothing.
+    pub(crate) fn ask_for_more(&self) {
+        if (self.processes.load(Ordering::Relaxed) as usize) < self.limits.max
+            && !self.grow_asked.swap(true, Ordering::AcqRel)
+        {
+            self.tell(Note::Grow);
+        }
+    }
+
+    /// The actor looks at what was asked for.
+    pub(crate) fn grow_seen(&self) {
+        self.grow_asked.store(false, Ordering::Release);
+    }
+
+    /// The process cannot serve any more: it is killed if it still lives, and replaced.
+    pub(crate) fn discard(&self, process: Box<Process>, fate: Fate) {
+        let fate = process.info.doom(fate);
+        let id = process.info.id;
+        // Closing its pipe ends a process that waits for a call; one that runs is killed by who knows why.
+        drop(process);
+        self.tell(Note::Gone { id, fate });
+    }
+
+    /// Takes one of the places for streams.
+    pub(crate) fn enter_stream(&self) -> bool {
+        let streams = self.streams.fetch_add(1, Ordering::AcqRel) + 1;
+        if streams > self.limits.max_streams {
+            self.streams.fetch_sub(1, Ordering::AcqRel);
+            return false;
+        }
+        self.metrics.streams.set(streams as f64);
+        true
+    }
+
+    /// Gives it back.
+    pub(crate) fn leave_stream(&self) {
+        let streams = self.streams.fetch_sub(1, Ordering::AcqRel).saturating_sub(1);
+        self.metrics.streams.set(streams as f64);
+    }
+
+    /// `instant` on CLOCK_MONOTONIC, in nanoseconds: what PHP's `hrtime()` counts.
+    pub(crate) fn monotonic_ns(&self, instant: Instant) -> u64 {
+        self.clock.nanoseconds(instant)
+    }
+}
+
+/// `Instant` is CLOCK_MONOTONIC but does not say so; the distance to it never changes.
+#[derive(Debug)]
+struct Clock {
+    at: Instant,
+    nanoseconds: u64,
+}
+
+impl Clock {
+    fn new() -> Self {
+        let now = clock_gettime(ClockId::Monotonic);
+        let nanoseconds = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
+        Self { at: Instant::now(), nanoseconds }
+    }
+
+    fn nanoseconds(&self, instant: Instant) -> u64 {
+        match instant.checked_duration_since(self.at) {
+            Some(after) => self.nanoseconds.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)),
+            None => self.nanoseconds.saturating_sub(self.at.saturating_duration_since(instant).as_nanos() as u64),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_that_of_the_kernel() {
+        let clock = Clock::new();
+        let later = Instant::now() + Duration::from_secs(1);
+        let now = clock_gettime(ClockId::Monotonic);
+        let expected = (now.tv_sec as u64 + 1) * 1_000_000_000 + now.tv_nsec as u64;
+        assert!(clock.nanoseconds(later).abs_diff(expected) < 100_000_000);
+    }
+}

@@ -1,0 +1,342 @@
+//! One PHP process, as the data path has it: its two pipes, what was read ahead, its clock.
+
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::{Buf, Bytes, BytesMut};
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal};
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
+use tokio::net::unix::pipe;
+use tokio::time::Sleep;
+use troupe_wire::head::RequestHead;
+
+use crate::functions::Functions;
+use crate::protocol::{FrameHeader, REPLY_HEADER};
+
+/// Room for one read: a small reply with its head in one system call.
+const READ_SIZE: usize = 8 * 1024;
+/// A body up to here is copied out, so that the read buffer is used again; a longer one takes the buffer with it.
+const COPIED_BODY: usize = 4 * 1024;
+/// What is kept of what a process wrote last to its standard error.
+const TAIL: usize = 2 * 1024;
+
+/// Why a process is gone, or is about to be. The first reason that is found stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Fate {
+    /// Nothing is wrong with it.
+    Serving = 0,
+    /// It had not been asked to end.
+    Died,
+    /// Its call took too long.
+    TimedOut,
+    /// It took more memory than `memory_hard`.
+    Memory,
+    /// What it sent was no frame.
+    Protocol,
+    /// It said it would end: calls spent, memory_soft, or code that cannot be run again in it.
+    Recycled,
+    /// The reader of its stream went away.
+    StreamGone,
+    /// The caller went away while its request was half written.
+    Cancelled,
+    /// It was idle and not needed.
+    Idle,
+    /// The pool's zygote died, or the pool stops.
+    Stopped,
+}
+
+impl Fate {
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Serving,
+        Self::Died,
+        Self::TimedOut,
+        Self::Memory,
+        Self::Protocol,
+        Self::Recycled,
+        Self::StreamGone,
+        Self::Cancelled,
+        Self::Idle,
+        Self::Stopped,
+    ];
+
+    /// The name in logs and metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Died => "died",
+            Self::TimedOut => "timeout",
+            Self::Memory => "memory",
+            Self::Protocol => "protocol",
+            Self::Recycled => "recycled",
+            Self::StreamGone => "stream-gone",
+            Self::Cancelled => "cancelled",
+            Self::Idle => "idle",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// Whether it is a failure of the process, not a planned end.
+    pub(crate) fn is_failure(self) -> bool {
+        matches!(self, Self::Serving | Self::Died | Self::TimedOut | Self::Memory | Self::Protocol)
+    }
+}
+
+/// What all threads know of a process.
+#[derive(Debug)]
+pub(crate) struct ProcessInfo {
+    /// Its number within the pool.
+    pub(crate) id: u32,
+    /// Its process id, which is its process group's too; 0 until it is known.
+    pid: AtomicI32,
+    fate: AtomicU8,
+    current: Mutex<Option<RequestHead>>,
+    tail: Mutex<Vec<u8>>,
+}
+
+impl ProcessInfo {
+    pub(crate) fn new(id: u32) -> Self {
+        let (current, tail) = (Mutex::new(None), Mutex::new(Vec::new()));
+        Self { id, pid: AtomicI32::new(0), fate: AtomicU8::new(Fate::Serving as u8), current, tail }
+    }
+
+    /// Its process id, 0 until it is known.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_pid(&self, pid: i32) {
+        self.pid.store(pid, Ordering::Release);
+    }
+
+    /// Why it is gone.
+    pub(crate) fn fate(&self) -> Fate {
+        Fate::ALL.get(usize::from(self.fate.load(Ordering::Acquire))).copied().unwrap_or(Fate::Died)
+    }
+
+    /// Gives it a reason to be gone, unless it has one; says which it is.
+    pub(crate) fn doom(&self, fate: Fate) -> Fate {
+        let serving = Fate::Serving as u8;
+        match self.fate.compare_exchange(serving, fate as u8, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => fate,
+            Err(_) => self.fate(),
+        }
+    }
+
+    /// Ends it and whatever it started, at once.
+    pub(crate) fn kill(&self, fate: Fate) {
+        self.doom(fate);
+        if let Some(pid) = Pid::from_raw(self.pid()) {
+            // Gone already: as it should be.
+            let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+        }
+    }
+
+    /// The request it works on, or worked on last.
+    pub(crate) fn request(&self) -> Option<RequestHead> {
+        self.current.lock().clone()
+    }
+
+    pub(crate) fn set_request(&self, head: RequestHead) {
+        *self.current.lock() = Some(head);
+    }
+
+    /// Keeps a line of its standard error.
+    pub(crate) fn keep_line(&self, line: &str) {
+        let mut tail = self.tail.lock();
+        let line = line.as_bytes();
+        tail.extend_from_slice(&line[line.len().saturating_sub(TAIL)..]);
+        tail.push(b'\n');
+        let surplus = tail.len().saturating_sub(TAIL);
+        tail.drain(..surplus);
+    }
+
+    /// The last it wrote to its standard error.
+    pub(crate) fn tail(&self) -> String {
+        String::from_utf8_lossy(&self.tail.lock()).trim_end().to_owned()
+    }
+}
+
+/// A process between two calls, or in one. Whoever has it is the only one that may talk to it.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) info: Arc<ProcessInfo>,
+    /// The functions of its generation, with the indices it knows them by.
+    pub(crate) functions: Arc<Functions>,
+    /// Calls it may still take.
+    pub(crate) calls_left: u32,
+    /// Since when it has been idle.
+    pub(crate) idle_since: Instant,
+    pipes: Pipes,
+    buffer: BytesMut,
+    alarm: Alarm,
+}
+
+#[derive(Debug)]
+enum Pipes {
+    /// In no event loop.
+    Away { input: OwnedFd, output: OwnedFd },
+    /// In the event loop of a thread.
+    At { thread: usize, input: pipe::Sender, output: pipe::Receiver },
+    /// Between the two; an error on the way leaves it so.
+    Lost,
+}
+
+/// The process cannot be read from or written to any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// Its end of the pipe is closed.
+    Closed,
+    /// What it sent was no frame.
+    BadFrame,
+}
+
+impl Process {
+    pub(crate) fn new(
+        info: Arc<ProcessInfo>,
+        functions: Arc<Functions>,
+        calls_left: u32,
+        input: OwnedFd,
+        output: OwnedFd,
+    ) -> Self {
+        let pipes = Pipes::Away { input, output };
+        let (buffer, alarm) = (BytesMut::new(), Alarm::default());
+        Self { info, functions, calls_left, idle_since: Instant::now(), pipes, buffer, alarm }
+    }
+
+    /// Brings it into the event loop of this thread, which has the index `here`.
+    pub(crate) fn settle(&mut self, here: usize) -> io::Result<()> {
+        if matches!(&self.pipes, Pipes::At { thread, .. } if *thread == here) {
+            return Ok(());
+        }
+        let (input, output) = match std::mem::replace(&mut self.pipes, Pipes::Lost) {
+            Pipes::Away { input, output } => (input, output),
+            Pipes::At { input, output, .. } => (input.into_nonblocking_fd()?, output.into_nonblocking_fd()?),
+            Pipes::Lost => return Err(io::ErrorKind::BrokenPipe.into()),
+        };
+        let input = pipe::Sender::from_owned_fd_unchecked(input)?;
+        let output = pipe::Receiver::from_owned_fd_unchecked(output)?;
+        self.alarm = Alarm::default();
+        self.pipes = Pipes::At { thread: here, input, output };
+        Ok(())
+    }
+
+    /// Writes what the pipe takes now.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match &self.pipes {
+            Pipes::At { input, .. } => input.try_write(bytes),
+            _ => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    /// Writes what the pipe takes, waiting while it takes nothing.
+    pub(crate) fn poll_write(&mut self, bytes: &[u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match &mut self.pipes {
+            Pipes::At { input, .. } => Pin::new(input).poll_write(context, bytes),
+            _ => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    /// Ready when a whole frame stands in the buffer; [`Process::head`] and [`Process::take`] give it.
+    pub(crate) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Result<FrameHeader, Gone>> {
+        loop {
+            let missing = match FrameHeader::decode(&self.buffer) {
+                Err(error) => {
+                    tracing::debug!(process = self.info.id, %error, "a process broke the protocol");
+                    return Poll::Ready(Err(Gone::BadFrame));
+                }
+                Ok(Some(header)) => match (REPLY_HEADER + header.len).checked_sub(self.buffer.len()) {
+                    None | Some(0) => return Poll::Ready(Ok(header)),
+                    Some(missing) => missing,
+                },
+                Ok(None) => 0,
+            };
+            self.buffer.reserve(missing.max(READ_SIZE));
+            if ready!(self.poll_read(context)).unwrap_or(0) == 0 {
+                return Poll::Ready(Err(Gone::Closed));
+            }
+        }
+    }
+
+    /// tokio's own read, not `try_read`: it notes that a read which filled less than its buffer emptied the pipe, and so
+    /// saves the read that would only find that out. The future holds nothing between two polls.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match &mut self.pipes {
+            Pipes::At { output, .. } => std::pin::pin!(output.read_buf(&mut self.buffer)).poll(context),
+            _ => Poll::Ready(Ok(0)),
+        }
+    }
+
+    /// The head part of the frame in the buffer.
+    pub(crate) fn head(&self, header: &FrameHeader) -> &[u8] {
+        self.buffer.get(REPLY_HEADER..REPLY_HEADER + header.head_len).unwrap_or_default()
+    }
+
+    /// Takes the frame out of the buffer and gives what follows its head.
+    pub(crate) fn take(&mut self, header: &FrameHeader) -> Bytes {
+        let body_len = header.len.saturating_sub(header.head_len);
+        self.buffer.advance((REPLY_HEADER + header.head_len).min(self.buffer.len()));
+        let body_len = body_len.min(self.buffer.len());
+        if body_len > COPIED_BODY {
+            return self.buffer.split_to(body_len).freeze();
+        }
+        let body = Bytes::copy_from_slice(&self.buffer[..body_len]);
+        self.buffer.advance(body_len);
+        body
+    }
+
+    /// Ready once `due` has passed.
+    pub(crate) fn poll_due(&mut self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
+        self.alarm.poll(due, context)
+    }
+
+    /// Makes the clock ring by `due` at the latest; whoever polls it finds out what for.
+    pub(crate) fn ring_by(&mut self, due: Instant) {
+        self.alarm.ring_by(due);
+    }
+
+    /// Whether nothing was read that no call has asked for.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.buffer.is_empty()
+    }
+}
+
+/// The clock of a process. It is set again only when it would ring too late: a call that ends in time leaves it as it is, so
+/// that the timer wheel is touched once per timeout and not once per call.
+#[derive(Debug, Default)]
+struct Alarm {
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Alarm {
+    fn ring_by(&mut self, due: Instant) {
+        let due = tokio::time::Instant::from_std(due);
+        if let Some(sleep) = &mut self.sleep
+            && sleep.deadline() > due
+        {
+            sleep.as_mut().reset(due);
+        }
+    }
+
+    fn poll(&mut self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let due = tokio::time::Instant::from_std(due);
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if sleep.deadline() > due {
+            sleep.as_mut().reset(due);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(context));
+            if sleep.deadline() >= due || tokio::time::Instant::now() >= due {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(due);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! A call, ready to be written to a process: as often as it takes to find one that lives.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use troupe_contracts::invoke::Invoke;
+use troupe_mesh::body::Body;
+use troupe_wire::trace::TraceContext;
+
+use crate::functions::Pace;
+use crate::pool::Pool;
+use crate::protocol::{CALL_HEADER, CallHeader, DEVELOPMENT, FORM, STREAM, ToPhp};
+use crate::spool::Form;
+use crate::{serialize, server_vars};
+
+/// A call and its body, once it is known how PHP gets that.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// The call; its body has moved to `payload`.
+    pub(crate) call: Invoke,
+    pub(crate) trace: Option<TraceContext>,
+    pub(crate) payload: Payload,
+    /// The function's own pace.
+    pub(crate) pace: Arc<Pace>,
+    /// Whether it was fast when the call came in.
+    pub(crate) fast: bool,
+}
+
+/// How PHP gets the body.
+#[derive(Debug)]
+pub(crate) enum Payload {
+    /// In the frame of the call.
+    Inline(Bytes),
+    /// As files.
+    Form(Form),
+    /// In frames of its own, while the function runs.
+    Stream(Body),
+}
+
+impl Request {
+    /// Whether the body follows in frames of its own.
+    pub(crate) fn streams(&self) -> bool {
+        matches!(self.payload, Payload::Stream(_))
+    }
+
+    /// Writes the call's frame into `frame`, instead of what was there.
+    pub(crate) fn encode(&self, frame: &mut Vec<u8>, pool: &Pool, function: u16, flags: u8, id: u64, due: Instant) {
+        frame.clear();
+        frame.resize(CALL_HEADER, 0);
+        let mut flags = flags | if pool.limits.development { DEVELOPMENT } else { 0 };
+        let body: &[u8] = match &self.payload {
+            Payload::Inline(body) => {
+                server_vars::write(frame, &self.call, self.trace.as_ref(), Some(body.len() as u64));
+                body
+            }
+            Payload::Form(form) => {
+                flags |= FORM;
+                let mut rich = serialize::array(frame);
+                rich.key(frame, "s");
+                server_vars::write(frame, &self.call, self.trace.as_ref(), Some(form.len()));
+                form.write(frame, &mut rich);
+                rich.end(frame);
+                &[]
+            }
+            Payload::Stream(body) => {
+                flags |= STREAM;
+                server_vars::write(frame, &self.call, self.trace.as_ref(), body.len());
+                &[]
+            }
+        };
+        let meta_len = (frame.len() - CALL_HEADER) as u32;
+        frame.extend_from_slice(body);
+        let header = CallHeader {
+            kind: ToPhp::Call,
+            flags,
+            function,
+            meta_len,
+            body_len: body.len() as u32,
+            deadline_ns: pool.monotonic_ns(due),
+            id,
+        };
+        if let Some(place) = frame.first_chunk_mut::<CALL_HEADER>() {
+            *place = header.encode();
+        }
+    }
+}

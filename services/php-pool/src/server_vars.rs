@@ -1,0 +1,192 @@
+//! The part of `$_SERVER` that changes from call to call. The runtime adds the constant part.
+
+use std::borrow::Cow;
+
+use troupe_contracts::invoke::Invoke;
+use troupe_wire::head::{RequestHead, Scheme};
+use troupe_wire::trace::TraceContext;
+
+use crate::serialize::{self, Array};
+
+/// Longest header name that becomes a variable; longer ones are of no use to anyone and cost a copy each.
+const MAX_NAME: usize = 256;
+
+/// Appends the array of variables. `body_len` is the length of the body PHP will find, when it is known.
+pub(crate) fn write(out: &mut Vec<u8>, call: &Invoke, trace: Option<&TraceContext>, body_len: Option<u64>) {
+    let head = &call.head;
+    let mut vars = serialize::array(out);
+    vars.entry(out, "REQUEST_METHOD", head.method().as_bytes());
+    vars.entry(out, "REQUEST_URI", head.target().as_bytes());
+    vars.entry(out, "QUERY_STRING", head.query().as_bytes());
+    vars.entry(out, "SERVER_PROTOCOL", head.version().as_str().as_bytes());
+    vars.entry(out, "REMOTE_ADDR", head.remote_addr().as_bytes());
+    vars.entry(out, "REMOTE_PORT", head.remote_port().as_bytes());
+    vars.entry(out, "SERVER_ADDR", head.local_addr().as_bytes());
+    vars.entry(out, "SERVER_PORT", head.local_port().as_bytes());
+    vars.entry(out, "SERVER_NAME", server_name(head).as_bytes());
+    vars.entry(out, "REQUEST_SCHEME", head.scheme().as_str().as_bytes());
+    if head.scheme() == Scheme::Https {
+        vars.entry(out, "HTTPS", b"on");
+    }
+    paths(out, &mut vars, head.path(), usize::from(call.path_info));
+    if let Some(type_) = head.field("content-type") {
+        vars.entry(out, "CONTENT_TYPE", type_);
+    }
+    if let Some(len) = body_len.filter(|len| *len > 0) {
+        vars.entry(out, "CONTENT_LENGTH", len.to_string().as_bytes());
+    }
+    headers(out, &mut vars, head, trace.is_some());
+    if let Some(trace) = trace {
+        vars.entry(out, "HTTP_TRACEPARENT", trace.to_string().as_bytes());
+    }
+    vars.end(out);
+}
+
+fn server_name(head: &RequestHead) -> &str {
+    let authority = head.authority();
+    let name = match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => authority,
+    };
+    if name.is_empty() { head.local_addr() } else { name }
+}
+
+/// `SCRIPT_NAME` is the part of the path that chose the function, `PATH_INFO` what is behind it, both decoded, as CGI
+/// has them. The runtime makes `PHP_SELF` of the two.
+fn paths(out: &mut Vec<u8>, vars: &mut Array, path: &str, path_info: usize) {
+    let (script, info) = path.split_at_checked(path_info).unwrap_or((path, ""));
+    let (script, info) = (decoded(script), decoded(info));
+    vars.entry(out, "SCRIPT_NAME", &script);
+    if !info.is_empty() {
+        vars.entry(out, "PATH_INFO", &info);
+    }
+}
+
+fn decoded(path: &str) -> Cow<'_, [u8]> {
+    if path.contains('%') { percent_encoding::percent_decode_str(path).into() } else { path.as_bytes().into() }
+}
+
+fn headers(out: &mut Vec<u8>, vars: &mut Array, head: &RequestHead, traced: bool) {
+    let mut key = [0; MAX_NAME];
+    let mut host = false;
+    for (index, (name, value)) in head.fields().enumerate() {
+        match name {
+            // Read above, or of one hop only.
+            "content-type" | "content-length" | "connection" | "transfer-encoding" => continue,
+            // httpoxy: HTTP libraries read the variable HTTP_PROXY as the proxy to use.
+            "proxy" => continue,
+            "traceparent" if traced => continue,
+            "host" => host = true,
+            "x-request-id" => vars.entry(out, "REQUEST_ID", value),
+            _ => {}
+        }
+        // `X_Forwarded_For` would become the same variable as `X-Forwarded-For`, which a proxy in front vouches for.
+        if name.contains('_') || head.fields().take(index).any(|(earlier, _)| earlier == name) {
+            continue;
+        }
+        let Some(key) = variable(name, &mut key) else { continue };
+        let mut others = head.fields().skip(index + 1).filter(|(later, _)| *later == name).peekable();
+        if others.peek().is_none() {
+            vars.entry(out, key, value);
+            continue;
+        }
+        let separator: &[u8] = if name == "cookie" { b"; " } else { b", " };
+        let mut joined = value.to_vec();
+        for (_, value) in others {
+            joined.extend_from_slice(separator);
+            joined.extend_from_slice(value);
+        }
+        vars.entry(out, key, &joined);
+    }
+    if !host && !head.authority().is_empty() {
+        vars.entry(out, "HTTP_HOST", head.authority().as_bytes());
+    }
+}
+
+fn variable<'a>(name: &str, key: &'a mut [u8; MAX_NAME]) -> Option<&'a str> {
+    const PREFIX: &[u8] = b"HTTP_";
+    let place = key.get_mut(..PREFIX.len() + name.len())?;
+    let (prefix, rest) = place.split_at_mut(PREFIX.len());
+    prefix.copy_from_slice(PREFIX);
+    for (to, from) in rest.iter_mut().zip(name.bytes()) {
+        *to = if from == b'-' { b'_' } else { from.to_ascii_uppercase() };
+    }
+    std::str::from_utf8(place).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use troupe_contracts::invoke::InvokeFlags;
+    use troupe_mesh::body::Body;
+    use troupe_wire::head::{RequestHeadBuilder, RequestParts, Version};
+
+    use super::*;
+
+    fn written(target: &str, path_info: u16, fields: &[(&str, &str)]) -> String {
+        let mut builder = RequestHeadBuilder::default();
+        for (name, value) in fields {
+            builder.field(name, value.as_bytes()).unwrap();
+        }
+        let parts = RequestParts {
+            version: Version::Http11,
+            scheme: Scheme::Https,
+            method: "GET",
+            target,
+            authority: "example.test:8443",
+            remote_addr: "192.0.2.1",
+            remote_port: "4711",
+            local_addr: "192.0.2.2",
+            local_port: "443",
+        };
+        let call = Invoke {
+            pool: "default".into(),
+            route: "/".into(),
+            function: "hello".into(),
+            flags: InvokeFlags::default(),
+            path_info,
+            queued: Duration::ZERO,
+            head: builder.finish(&parts).unwrap(),
+            body: Body::Empty,
+        };
+        let mut out = Vec::new();
+        write(&mut out, &call, None, None);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn paths_are_split_and_decoded() {
+        let vars = written("/api/hello/a%20b?x=%20", 10, &[]);
+        for entry in [
+            "s:11:\"SCRIPT_NAME\";s:10:\"/api/hello\";",
+            "s:9:\"PATH_INFO\";s:4:\"/a b\";",
+            "s:12:\"QUERY_STRING\";s:5:\"x=%20\";",
+            "s:11:\"SERVER_NAME\";s:12:\"example.test\";",
+            "s:9:\"HTTP_HOST\";s:17:\"example.test:8443\";",
+            "s:5:\"HTTPS\";s:2:\"on\";",
+        ] {
+            assert!(vars.contains(entry), "{entry} in {vars}");
+        }
+    }
+
+    #[test]
+    fn headers_become_variables_but_not_the_dangerous_ones() {
+        let vars = written(
+            "/",
+            1,
+            &[
+                ("proxy", "evil"),
+                ("x_real", "1"),
+                ("cookie", "a=1"),
+                ("accept", "x"),
+                ("cookie", "b=2"),
+                ("accept", "y"),
+            ],
+        );
+        assert!(vars.contains("s:11:\"HTTP_COOKIE\";s:8:\"a=1; b=2\";"), "{vars}");
+        assert!(vars.contains("s:11:\"HTTP_ACCEPT\";s:4:\"x, y\";"), "{vars}");
+        assert!(!vars.contains("HTTP_PROXY") && !vars.contains("REAL"), "{vars}");
+        assert_eq!(vars.matches("HTTP_ACCEPT").count(), 1);
+    }
+}

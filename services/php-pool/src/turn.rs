@@ -1,0 +1,322 @@
+//! Whose turn it is with a busy process.
+//!
+//! A process works on one call at a time and may have a second one in its pipe already. Whoever has the [`Turn`] reads its
+//! replies: the call's own future, without a task or a channel in between. When it ends, the turn passes to the [`Seat`]
+//! behind it, if one is taken, and else the process is free.
+//!
+//! A turn that is dropped before its call ended is not lost: the call runs on, and a task reads what it still says.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::{Buf, Bytes};
+
+use crate::local::Local;
+use crate::process::{Fate, Gone, Process};
+use crate::protocol::{FrameHeader, FromPhp};
+
+/// A busy process of this thread.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    pub(crate) process: RefCell<Option<Box<Process>>>,
+    second: RefCell<Option<Rc<Seat>>>,
+    /// Where it stands in the thread's list of slots with a free seat.
+    pub(crate) vacancy: Cell<Option<usize>>,
+}
+
+/// The place of a call in the pipe of a busy process, behind the running one.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    state: Cell<SeatState>,
+    waker: RefCell<Option<Waker>>,
+    due: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SeatState {
+    /// It waits.
+    Queued,
+    /// It is its turn.
+    Called,
+    /// The process is gone and has not begun with it.
+    Redo,
+    /// Its time passed while it waited.
+    Late,
+    /// Its caller is gone, its output is for nobody.
+    Abandoned,
+}
+
+/// How the wait in a seat ended.
+#[derive(Debug)]
+pub(crate) enum Called {
+    /// The process works on it now.
+    Turn(Turn),
+    /// It never started there and must go to another process.
+    Redo,
+    /// Its time passed; it never started and never will.
+    Late,
+}
+
+/// A call that waits in a pipe.
+#[derive(Debug)]
+pub(crate) struct Seated {
+    local: Rc<Local>,
+    slot: Rc<Slot>,
+    seat: Rc<Seat>,
+}
+
+impl Slot {
+    /// Takes the seat behind the running call, whose frame stands in the pipe already.
+    pub(crate) fn sit(self: &Rc<Self>, local: &Rc<Local>, due: Instant) -> Seated {
+        let seat = Rc::new(Seat { state: Cell::new(SeatState::Queued), waker: RefCell::new(None), due });
+        *self.second.borrow_mut() = Some(Rc::clone(&seat));
+        if let Some(process) = self.process.borrow_mut().as_mut() {
+            process.ring_by(due);
+        }
+        Seated { local: Rc::clone(local), slot: Rc::clone(self), seat }
+    }
+}
+
+impl Seat {
+    fn set(&self, state: SeatState) {
+        self.state.set(state);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Seated {
+    /// Waits for the turn.
+    pub(crate) async fn turn(self) -> Called {
+        poll_fn(|context| match self.seat.state.get() {
+            SeatState::Queued => {
+                *self.seat.waker.borrow_mut() = Some(context.waker().clone());
+                Poll::Pending
+            }
+            SeatState::Called => {
+                // Taken: the drop below must not find it called.
+                self.seat.state.set(SeatState::Late);
+                Poll::Ready(Called::Turn(Turn::new(&self.local, &self.slot, self.seat.due)))
+            }
+            SeatState::Redo => Poll::Ready(Called::Redo),
+            SeatState::Late | SeatState::Abandoned => Poll::Ready(Called::Late),
+        })
+        .await
+    }
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        match self.seat.state.get() {
+            SeatState::Queued => self.seat.state.set(SeatState::Abandoned),
+            // It was called and never looked: the turn is taken and dropped, which leaves it to a task.
+            SeatState::Called => drop(Turn::new(&self.local, &self.slot, self.seat.due)),
+            SeatState::Redo | SeatState::Late | SeatState::Abandoned => {}
+        }
+    }
+}
+
+/// What a process says while it works on a call.
+#[derive(Debug)]
+pub(crate) enum Word {
+    /// A frame stands in the buffer.
+    Frame(FrameHeader),
+    /// It is gone, or not to be trusted any more.
+    Gone(Gone),
+    /// The call's time has passed.
+    Due,
+}
+
+/// How far a frame came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// All of it is in the pipe.
+    All,
+    /// The process is gone.
+    Gone,
+    /// The call's time has passed.
+    Due,
+}
+
+/// The right to talk to a busy process.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    pub(crate) local: Rc<Local>,
+    slot: Rc<Slot>,
+    due: Instant,
+    over: bool,
+    /// A part of a frame is in the pipe: nobody can write another one before the rest.
+    half_written: bool,
+}
+
+impl Turn {
+    /// The turn of the call that `slot`'s process works on, which has until `due`.
+    pub(crate) fn new(local: &Rc<Local>, slot: &Rc<Slot>, due: Instant) -> Self {
+        Self { local: Rc::clone(local), slot: Rc::clone(slot), due, over: false, half_written: false }
+    }
+
+    /// Writes a frame, or the rest of one.
+    pub(crate) async fn write(&mut self, mut frame: Bytes) -> Written {
+        poll_fn(|context| self.poll_write(&mut frame, context)).await
+    }
+
+    /// See [`Turn::write`].
+    pub(crate) fn poll_write(&mut self, frame: &mut Bytes, context: &mut Context<'_>) -> Poll<Written> {
+        let mut process = self.slot.process.borrow_mut();
+        let Some(process) = process.as_mut() else {
+            return Poll::Ready(Written::Gone);
+        };
+        while !frame.is_empty() {
+            match process.poll_write(frame, context) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Written::Gone),
+                Poll::Ready(Ok(written)) => {
+                    self.half_written = true;
+                    frame.advance(written);
+                }
+                Poll::Pending if process.poll_due(self.due, context).is_ready() => return Poll::Ready(Written::Due),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        self.half_written = false;
+        Poll::Ready(Written::All)
+    }
+
+    /// A part of the call's frame is in the pipe.
+    pub(crate) fn half_written(&mut self) {
+        self.half_written = true;
+    }
+
+    pub(crate) fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// The same turn with another time.
+    pub(crate) fn set_due(&mut self, due: Instant) {
+        self.due = due;
+    }
+
+    pub(crate) fn slot(&self) -> &Rc<Slot> {
+        &self.slot
+    }
+
+    /// The next thing the process says.
+    pub(crate) async fn next(&mut self) -> Word {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// See [`Turn::next`].
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Word> {
+        let mut process = self.slot.process.borrow_mut();
+        let Some(process) = process.as_mut() else {
+            return Poll::Ready(Word::Gone(Gone::Closed));
+        };
+        match process.poll_frame(context) {
+            Poll::Ready(Ok(header)) => return Poll::Ready(Word::Frame(header)),
+            Poll::Ready(Err(gone)) => return Poll::Ready(Word::Gone(gone)),
+            Poll::Pending => {}
+        }
+        loop {
+            let second = self.slot.second.borrow();
+            let second = second.as_ref().filter(|seat| seat.state.get() == SeatState::Queued);
+            let due = second.map_or(self.due, |seat| seat.due.min(self.due));
+            if process.poll_due(due, context).is_pending() {
+                return Poll::Pending;
+            }
+            if self.due <= due {
+                return Poll::Ready(Word::Due);
+            }
+            // The frame carries its deadline, which has passed: the process will drop it unstarted.
+            if let Some(seat) = second {
+                seat.set(SeatState::Late);
+            }
+        }
+    }
+
+    /// Reads the head part of the frame in the buffer, then takes the frame out and gives the rest of it.
+    pub(crate) fn take<T>(&self, header: &FrameHeader, head: impl FnOnce(&[u8]) -> T) -> Option<(T, Bytes)> {
+        let mut process = self.slot.process.borrow_mut();
+        let process = process.as_mut()?;
+        let read = head(process.head(header));
+        Some((read, process.take(header)))
+    }
+
+    /// Talks to the process.
+    pub(crate) fn with<T>(&self, talk: impl FnOnce(&mut Process) -> T) -> Option<T> {
+        self.slot.process.borrow_mut().as_mut().map(|process| talk(process))
+    }
+
+    /// The call has ended and the process goes on: with the call behind this one, or as a free process.
+    pub(crate) fn pass(mut self) {
+        self.over = true;
+        let second = self.slot.second.take();
+        match second {
+            Some(seat) if seat.state.get() == SeatState::Queued => {
+                self.local.offer_seat(&self.slot);
+                seat.set(SeatState::Called);
+            }
+            // Nobody waits for what comes next, but it has to be read.
+            Some(seat) => self.local.drain(Turn::new(&self.local, &self.slot, seat.due)),
+            None => self.local.free(&self.slot),
+        }
+    }
+
+    /// The process cannot go on, for this reason. A call behind this one never started there.
+    pub(crate) fn discard(mut self, fate: Fate) {
+        self.over = true;
+        self.end_process(fate);
+    }
+
+    /// As [`Turn::discard`], and ends the process at once.
+    pub(crate) fn kill(self, fate: Fate) {
+        self.with(|process| process.info.kill(fate));
+        self.discard(fate);
+    }
+
+    fn end_process(&self, fate: Fate) {
+        self.local.withdraw_seat(&self.slot);
+        if let Some(seat) = self.slot.second.take()
+            && seat.state.get() == SeatState::Queued
+        {
+            seat.set(SeatState::Redo);
+        }
+        if let Some(process) = self.slot.process.take() {
+            self.local.pool.discard(process, fate);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.over && self.slot.process.borrow().is_some() {
+            self.over = true;
+            self.local.pool.metrics.cancelled.increment(1);
+            if self.half_written {
+                self.with(|process| process.info.kill(Fate::Cancelled));
+                self.end_process(Fate::Cancelled);
+                return;
+            }
+            self.local.drain(Turn::new(&self.local, &self.slot, self.due));
+        }
+    }
+}
+
+/// Reads the rest of a call whose caller is gone. It keeps the process until the call ends or its time has passed.
+pub(crate) async fn drain(mut turn: Turn) {
+    let _counted = turn.local.count();
+    let header = match turn.next().await {
+        Word::Frame(header) => header,
+        Word::Gone(Gone::Closed) => return turn.discard(Fate::Died),
+        Word::Gone(Gone::BadFrame) => return turn.kill(Fate::Protocol),
+        Word::Due => return turn.kill(Fate::TimedOut),
+    };
+    if matches!(header.kind, FromPhp::Head | FromPhp::Data) {
+        // Its next write finds no reader: it runs its `finally` blocks and ends.
+        return turn.discard(Fate::StreamGone);
+    }
+    let _ = turn.take(&header, |_| ());
+    if header.recycle { turn.discard(Fate::Recycled) } else { turn.pass() }
+}
