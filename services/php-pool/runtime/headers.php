@@ -24,7 +24,7 @@ final class Headers
 
     public static function add(string $line, bool $replace, int $status): void
     {
-        $line = rtrim($line);
+        $line = rtrim($line, " \n\r\t\v\f");
         if (!self::writable() || $line === '') {
             return;
         }

@@ -69,7 +69,8 @@ final class Superglobals
             parse_str($fields, $_POST);
             $_REQUEST = array_replace($_GET, $_POST);
         }
-        if ($body !== '' || $spool !== null || Input::$streamed) {
+        // As under php-fpm, php://input has no multipart body.
+        if ($files === null && ($body !== '' || $spool !== null || Input::$streamed)) {
             Input::install();
         }
     }

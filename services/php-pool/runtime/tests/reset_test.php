@@ -77,17 +77,20 @@ return [
             'memory.php' => 'return fn () => [memory_get_usage(), count(scandir("/proc/self/fd"))];',
         ], [], ['session.save_path' => sys_get_temp_dir()]);
         $p = $pool->process();
-        $round = static function (int $calls) use ($p): array {
+        $round = static function (int $calls, string $body) use ($p): array {
             for ($i = 0; $i < $calls; $i++) {
-                $p->call('work', ['REQUEST_METHOD' => 'POST', 'QUERY_STRING' => $i % 2 ? 'exit=1' : '', 'HTTP_COOKIE' => 'PHPSESSID=nothinggrowsnothinggrows'], 'body');
+                $p->call('work', ['REQUEST_METHOD' => 'POST', 'QUERY_STRING' => $i % 2 ? 'exit=1' : '', 'HTTP_COOKIE' => 'PHPSESSID=nothinggrowsnothinggrows'], $body);
                 // What it logs must be read, or it waits for that.
                 $p->errors();
             }
             return json_decode($p->call('memory')['body']);
         };
-        $before = $round(200);
-        $after = $round(2000);
-        same([true, $before[1]], [$after[0] - $before[0] < 20_000, $after[1]], "memory went from $before[0] to $after[0]");
+        // PHP keeps 164 bytes for each stream wrapper it ever registered, and php://input is one: so much grows, and no more.
+        foreach (['' => 10, 'body' => 200] as $body => $bytes) {
+            $before = $round(200, $body);
+            $after = $round(2000, $body);
+            same([true, $before[1]], [$after[0] - $before[0] < 2000 * $bytes, $after[1]], "memory went from $before[0] to $after[0]");
+        }
         $pool->close();
     },
 ];
