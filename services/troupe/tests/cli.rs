@@ -1,5 +1,10 @@
 //! The command line as people and scripts meet it: what it prints, and how it ends.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests say what they expect by unwrapping; clippy knows only those inside of test functions"
+)]
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
