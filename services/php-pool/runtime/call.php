@@ -24,8 +24,8 @@ final class Call
     public static int $flags = 0;
     /** When it started, as hrtime(true) tells it. */
     public static int $started = 0;
-    /** The name of the running function, for messages. */
-    public static string $function = '';
+    /** The index of the running function. */
+    public static int $function = 0;
 
     public static function micros(): int
     {

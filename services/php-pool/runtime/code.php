@@ -19,18 +19,23 @@ final class Code
     /** Code that changes what costs a system call to compare, or that cannot be read here. */
     public static bool $surroundings = false;
 
+    /** Code that may make global variables. */
+    public static bool $globals = false;
+
+    /** Code that may load more code. */
+    private static bool $loads = false;
+
     /** @var array<string, true> the files that were read */
     private static array $read = [];
 
     private static int $count = 0;
 
-    /** Whether a call may have changed the working directory, the umask or the environment. */
-    public static function mayHaveMoved(): bool
+    /** To be called after each call of a function, before the flags are asked for. */
+    public static function update(): void
     {
-        if (!self::$surroundings && count(get_included_files()) !== self::$count) {
+        if (self::$loads && !self::$surroundings && count(get_included_files()) !== self::$count) {
             self::look();
         }
-        return self::$surroundings;
     }
 
     /** Reads what was loaded since the last time. */
@@ -46,7 +51,11 @@ final class Code
             $text = (string) @file_get_contents($file);
             self::$fibers = self::$fibers || preg_match('~\bFiber\b~i', $text) === 1;
             self::$surroundings = self::$surroundings || preg_match('~\b(?:chdir|umask|putenv|eval)\b~i', $text) === 1;
+            self::$globals = self::$globals || preg_match('~\b(?:global|GLOBALS)\b~i', $text) === 1;
+            self::$loads = self::$loads || preg_match('~\b(?:include|require)(?:_once)?\b~i', $text) === 1;
         }
-        self::$surroundings = self::$surroundings || self::$count > self::COUNTED;
+        if (self::$count > self::COUNTED) {
+            self::$surroundings = self::$globals = true;
+        }
     }
 }

@@ -93,7 +93,7 @@ final class Loop
             Call::$flags = $flags;
             Call::$stage = Call::RUNNING;
             try {
-                $this->prepare($function, $meta === $length ? $payload : substr($payload, 0, $meta), $meta === $length ? '' : substr($payload, $meta));
+                $this->prepare($function, $flags, $meta === $length ? $payload : substr($payload, 0, $meta), $meta === $length ? '' : substr($payload, $meta));
                 $value = $this->boot->takesRequest[$function]
                     ? $callables[$function](new Request($_SERVER, $_GET, $_POST, $_COOKIE, $_FILES))
                     : $callables[$function]();
@@ -114,26 +114,29 @@ final class Loop
         }
     }
 
-    private function prepare(int $function, string $meta, string $body): void
+    /** Superglobals and body of the call. */
+    private function prepare(int $function, int $flags, string $meta, string $body): void
     {
-        if (!isset($this->boot->callables[$function])) {
+        if (!isset($this->boot->constants[$function])) {
             throw new \OutOfBoundsException("there is no function number $function");
         }
-        Call::$function = $this->boot->functions[$function]['name'];
-        // The format comes from php-pool, which writes strings and arrays only.
-        $variables = unserialize($meta);
-        if (Call::$flags & (Call::FORM | Call::STREAM)) {
-            Input::$streamed = (Call::$flags & Call::STREAM) !== 0;
-            Input::$complete = !Input::$streamed;
-            $form = Call::$flags & Call::FORM ? $variables : ['s' => $variables, 'p' => null, 'f' => null, 'b' => null];
-            Superglobals::fill($form['s'], $this->boot->constants[$function]);
-            Superglobals::body($body, $form['b'] ?? null, $form['p'] ?? null, $form['f'] ?? null);
+        Call::$function = $function;
+        // Plain unserialize() is safe and a third faster: php-pool writes strings and arrays only.
+        if (($flags & (Call::FORM | Call::STREAM)) === 0) {
+            Superglobals::fill(unserialize($meta), $this->boot->constants[$function]);
+            if ($body !== '') {
+                Superglobals::body($body);
+            }
             return;
         }
-        Superglobals::fill($variables, $this->boot->constants[$function]);
-        if ($body !== '') {
-            Superglobals::body($body);
+        Input::$streamed = ($flags & Call::STREAM) !== 0;
+        Input::$complete = !Input::$streamed;
+        $form = unserialize($meta);
+        if (($flags & Call::FORM) === 0) {
+            $form = ['s' => $form];
         }
+        Superglobals::fill($form['s'], $this->boot->constants[$function]);
+        Superglobals::body($body, $form['b'] ?? null, $form['p'] ?? null, $form['f'] ?? null);
     }
 
     /** @param iterable<mixed> $pieces each is sent at once; what was printed meanwhile goes before it */
@@ -226,6 +229,7 @@ final class Loop
         Headers::reset();
         Input::reset();
         Sessions::reset();
+        Code::update();
         Superglobals::reset();
         Reset::all();
     }
@@ -244,7 +248,7 @@ final class Loop
                     Headers::$status = 204;
                 }
             } elseif (Output::$pending !== '') {
-                error_log(Call::$function . ' returned its reply; what it printed besides is dropped: ' . substr(Output::$pending, 0, 1000));
+                error_log($this->boot->functions[Call::$function]['name'] . ' returned its reply; what it printed besides is dropped: ' . substr(Output::$pending, 0, 1000));
             }
             if (strlen($body) <= Output::WHOLE) {
                 $head = Headers::finish();

@@ -97,7 +97,7 @@ final class Reset
             // C takes the name of a mixed locale ("LC_CTYPE=C;LC_NUMERIC=de_DE;…") as it gives it.
             setlocale(LC_ALL, self::$locale);
         }
-        if (Code::mayHaveMoved()) {
+        if (Code::$surroundings) {
             self::surroundings();
         }
         if (!gc_enabled()) {

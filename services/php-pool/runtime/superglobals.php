@@ -80,7 +80,7 @@ final class Superglobals
     {
         $_ENV = self::$environment;
         unset($_SESSION);
-        if (count($GLOBALS) !== count(self::$globals)) {
+        if (Code::$globals && count($GLOBALS) !== count(self::$globals)) {
             foreach (array_diff_key($GLOBALS, self::$globals) as $name => $_) {
                 unset($GLOBALS[$name]);
             }

@@ -7,6 +7,9 @@ declare(strict_types=1);
  * a case gets nothing and throws when what it asserts does not hold.
  */
 
+// What the tests expect of file modes.
+umask(022);
+
 require __DIR__ . '/pool.php';
 require __DIR__ . '/process.php';
 
