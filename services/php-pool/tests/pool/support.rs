@@ -148,3 +148,37 @@ pub(crate) fn on_runtime<F: Future<Output = ()>>(test: F) {
         tokio::time::timeout(PATIENCE * 4, test).await.unwrap();
     });
 }
+
+/// Runs a future on a thread of its own, with a runtime of its own.
+pub(crate) fn on_thread<T, F>(run: impl FnOnce() -> F + Send + 'static) -> std::thread::JoinHandle<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+{
+    std::thread::spawn(|| {
+        actix_rt::System::new().block_on(async { tokio::time::timeout(PATIENCE, run()).await.unwrap() })
+    })
+}
+
+/// Resident memory of this process, in bytes.
+pub(crate) fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+/// Whether a process is there and no zombie.
+pub(crate) fn lives(pid: &str) -> bool {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat.rsplit(") ").next().is_some_and(|rest| !rest.starts_with('Z')),
+        Err(_) => false,
+    }
+}
+
+/// Waits until something is as it should be.
+pub(crate) async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < end, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

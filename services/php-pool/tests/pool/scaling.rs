@@ -1,0 +1,161 @@
+//! How many processes there are.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::support::*;
+
+const SLOW: (&str, &str) = ("slow", "function () { usleep(100_000); return (string) getmypid(); }");
+
+#[test]
+fn processes_come_with_the_load_and_go_when_idle() {
+    on_runtime(async {
+        let stage = Stage::start(&[SLOW], |config| {
+            config.processes.max = 6;
+            config.idle_timeout = "300ms".parse().unwrap();
+        })
+        .await;
+        let pool = stage.handle();
+        stage.until("min", |load| load.processes == 2).await;
+        for reply in join_all((0..6).map(|_| get(&pool, "slow"))).await {
+            assert!(reply.is_ok(), "{reply:?}");
+        }
+        assert_eq!(stage.load().processes, 6);
+        stage.until("min again", |load| load.processes == 2).await;
+        assert!(get(&pool, "slow").await.is_ok());
+        assert_eq!(stage.load().restarts, 0);
+        stage.pools.stop().await;
+    });
+}
+
+#[test]
+fn a_pool_may_scale_to_zero_and_back() {
+    on_runtime(async {
+        let stage = Stage::start(&[SLOW], |config| {
+            config.processes.min = 0;
+            config.idle_timeout = "200ms".parse().unwrap();
+        })
+        .await;
+        let pool = stage.handle();
+        assert_eq!(stage.load().processes, 0);
+        for _ in 0..2 {
+            assert!(get(&pool, "slow").await.is_ok());
+            stage.until("zero", |load| load.processes == 0).await;
+        }
+        stage.pools.stop().await;
+    });
+}
+
+#[test]
+fn processes_are_replaced_after_their_calls_without_a_failure() {
+    on_runtime(async {
+        let stage = Stage::start(&[("pid", "fn() => (string) getmypid()")], |config| config.max_requests = 10).await;
+        let pool = stage.handle();
+        let mut pids = std::collections::BTreeSet::new();
+        for _ in 0..300 {
+            for reply in join_all((0..2).map(|_| get(&pool, "pid"))).await {
+                pids.insert(text(reply.unwrap().body).await);
+            }
+        }
+        assert!(pids.len() >= 40, "{}", pids.len());
+        assert_eq!(stage.load().restarts, 0);
+        stage.pools.stop().await;
+    });
+}
+
+#[test]
+fn isolated_calls_share_nothing() {
+    use troupe_php_pool::config::Isolation;
+    on_runtime(async {
+        for isolation in [Isolation::Fork, Isolation::Fresh] {
+            let count = "function () { static $calls = 0; return (string) ++$calls; }";
+            let stage = Stage::start(&[("count", count)], |config| config.isolation = isolation).await;
+            let pool = stage.handle();
+            for _ in 0..10 {
+                assert_eq!(get_text(&pool, "count").await, "1", "{isolation:?}");
+            }
+            assert_eq!(stage.load().prefetch, 0);
+            stage.pools.stop().await;
+        }
+    });
+}
+
+#[test]
+fn streams_do_not_take_every_process() {
+    let stream = "function () { while (true) { yield 'x'; usleep(10_000); } }";
+    on_runtime(async move {
+        let stage = Stage::start(&[("stream", stream), SLOW], |config| {
+            config.processes.max = 4;
+        })
+        .await;
+        let pool = stage.handle();
+        let mut streams = Vec::new();
+        for _ in 0..2 {
+            let mut reply = get(&pool, "stream").await.unwrap();
+            assert_eq!(reply.body.next().await.unwrap().unwrap(), "x");
+            streams.push(reply);
+        }
+        let failure = get(&pool, "stream").await.unwrap_err();
+        assert!(failure.reason.contains("streams"), "{failure:?}");
+        assert!(get(&pool, "slow").await.is_ok());
+        drop(streams);
+        stage.until("the streams are over", |load| load.in_flight == 0).await;
+        assert!(get(&pool, "stream").await.is_ok());
+        stage.pools.stop().await;
+    });
+}
+
+#[test]
+fn a_reader_that_goes_away_stops_the_function_which_cleans_up() {
+    on_runtime(async {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = dir.path().join("cleaned");
+        let code = format!(
+            "function () {{ try {{ while (true) {{ yield str_repeat('x', 1000); usleep(5_000); }} }} finally {{ touch('{}'); }} }}",
+            mark.display()
+        );
+        let stage = Stage::start(&[("stream", &code)], |_| {}).await;
+        let pool = stage.handle();
+        let mut reply = get(&pool, "stream").await.unwrap();
+        assert!(reply.body.next().await.unwrap().is_ok());
+        drop(reply);
+        eventually("its finally block ran", || mark.exists()).await;
+        stage.until("replaced", |load| load.processes >= 2 && load.in_flight == 0).await;
+        assert_eq!(stage.load().restarts, 0);
+        stage.pools.stop().await;
+    });
+}
+
+#[test]
+fn a_stream_that_pauses_too_long_is_ended() {
+    let stream = "function () { yield 'x'; sleep(100); yield 'y'; }";
+    on_runtime(async move {
+        let stage = Stage::start(&[("stream", stream)], |config| config.timeout = "300ms".parse().unwrap()).await;
+        let pool = stage.handle();
+        let mut reply = get(&pool, "stream").await.unwrap();
+        assert_eq!(reply.body.next().await.unwrap().unwrap(), "x");
+        assert!(reply.body.next().await.unwrap().is_err());
+        stage.until("replaced", |load| load.restarts == 1 && load.in_flight == 0).await;
+        stage.pools.stop().await;
+    });
+}
+
+#[test]
+fn a_large_reply_comes_whole_and_flat_in_memory() {
+    const LEN: usize = 64 << 20;
+    let large = "function () { for ($i = 0; $i < 1024; $i++) { yield str_repeat('x', 65536); } }";
+    on_runtime(async move {
+        let stage = Stage::start(&[("large", large)], |_| {}).await;
+        let mut reply = get(&stage.handle(), "large").await.unwrap();
+        let before = resident();
+        let mut len = 0;
+        while let Some(piece) = reply.body.next().await {
+            len += piece.unwrap().len();
+        }
+        assert_eq!(len, LEN);
+        assert!(resident().saturating_sub(before) < (LEN / 4) as u64);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        stage.pools.stop().await;
+    });
+}
