@@ -30,6 +30,10 @@ final class Process
         $this->in = fopen("$path.in", 'we');
         $this->out = fopen("$path.out", 're');
         $this->ready = $this->frame();
+        // As php-pool does: from here on the FIFOs live by their descriptors alone.
+        foreach (['in', 'out', 'stdout', 'stderr'] as $fifo) {
+            @unlink("$path.$fifo");
+        }
     }
 
     /** @var array<string, mixed> */
