@@ -30,7 +30,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use troupe_wire::handshake::{Role, Session};
-use troupe_wire::stream_id::StreamId;
+use troupe_wire::stream_id::{MAX_STREAMS, StreamId};
 
 pub use self::connect::{ConnectError, HANDSHAKE_TIME, Identity, LinkSetup, Socket, accept, dial};
 pub use self::core::LinkState;
@@ -102,7 +102,7 @@ impl Link {
         W: AsyncWrite + Unpin + 'static,
     {
         let serves = role == Role::Callee;
-        let max_in_flight = if serves { setup.max_in_flight } else { session.peer.max_in_flight };
+        let max_in_flight = if serves { setup.max_in_flight } else { session.peer.max_in_flight }.min(MAX_STREAMS);
         let metrics = LinkMetrics::new(&session.peer.service);
         metrics.up();
         let core = Core::new(&session, max_in_flight, Arc::new(Signals::default()), metrics);

@@ -113,6 +113,8 @@ impl MeshListener {
 impl Drop for MeshListener {
     fn drop(&mut self) {
         self.task.abort();
+        // The data threads' tasks hold what is shared; without their lanes they end.
+        self.shared.threads.lock().clear();
     }
 }
 

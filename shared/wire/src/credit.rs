@@ -73,8 +73,8 @@ impl SendCredit {
 
 /// The receiving side of a stream's window.
 ///
-/// Credit is granted when half the window has been consumed. A window that is consumed within two round trips of the
-/// grant before it was the limit, so it doubles, if its owner has the memory to spare.
+/// Credit is granted when half the window has been consumed. A half that is consumed within a round trip of the grant
+/// before it shows that the window was the limit, so it doubles, if its owner has the memory to spare.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamReceive {
     /// The window's size.
@@ -106,15 +106,15 @@ impl StreamReceive {
         self.consumed = self.consumed.saturating_add(bytes);
     }
 
-    /// How much the window may grow by, if it is what limits the sender: half of it was consumed within two round trips
-    /// (`rtt`) of the last grant. `now` is any clock that never goes back. The owner that has the memory to spare
+    /// How much the window may grow by, if it is what limits the sender: half of it was consumed within one round trip
+    /// (`rtt`) of the last grant, which is twice as long as it takes when nothing else limits. `now` is any clock that never goes back. The owner that has the memory to spare
     /// confirms with [`StreamReceive::widen`].
     pub fn wants_growth(&self, now: Duration, rtt: Duration) -> Option<u32> {
         if self.consumed < self.window / 2 || self.window >= STREAM_WINDOW_MAX {
             return None;
         }
         let since = now.saturating_sub(self.granted_at?);
-        (since <= rtt * 2).then(|| self.window.min(STREAM_WINDOW_MAX - self.window))
+        (since <= rtt).then(|| self.window.min(STREAM_WINDOW_MAX - self.window))
     }
 
     /// Widens the window by `bytes`; the next grant carries them.

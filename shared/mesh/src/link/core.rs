@@ -76,6 +76,7 @@ pub(super) struct Core {
     pub(super) signals: Arc<Signals>,
     pub(super) started: Instant,
     pub(super) last_received: Instant,
+    /// The round trip without queues: near the shortest that was seen.
     pub(super) rtt: Duration,
     pub(super) pings: u32,
     /// The counter of the PING behind our GOAWAY; its PONG proves that the peer has seen both.

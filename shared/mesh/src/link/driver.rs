@@ -63,7 +63,8 @@ async fn tick_loop(shared: &Rc<Shared>) -> LinkEnd {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = Instant::now();
-    let mut count = 0u32;
+    // The first tick, which comes at once, pings: the round trip of the idle link is worth most.
+    let mut count = PING_TICKS - 1;
     loop {
         ticks.tick().await;
         let now = Instant::now();
@@ -131,12 +132,13 @@ impl Core {
 impl Shared {
     /// Ends everything that hangs on the link and says so once.
     fn close(&self, end: LinkEnd) {
-        let in_flight = {
+        let (in_flight, end) = {
             let mut core = self.core.borrow_mut();
+            let end = if core.is_finished() { LinkEnd::Finished } else { end };
             let in_flight = core.streams.live();
             core.close(end.clone());
             core.report_in_flight();
-            in_flight
+            (in_flight, end)
         };
         let peer = self.peer_name();
         match end {

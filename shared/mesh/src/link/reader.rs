@@ -24,8 +24,11 @@ use crate::failure::{Failure, Outcome, Stage};
 const READ_CHUNK: usize = 64 * 1024;
 /// The buffer grows when less room than this is left.
 const MIN_ROOM: usize = 8 * 1024;
-/// Reads in a row before the writer gets its turn.
-const READS_PER_TURN: usize = 16;
+/// Reads in a row before the writer and the thread's other tasks get their turn.
+const READS_PER_TURN: usize = 4;
+/// How slowly the round trip that windows are judged by follows longer samples: those are queues, mostly, which wider
+/// windows would only lengthen.
+const RTT_DRIFT: u32 = 64;
 
 /// Reads until the peer closes, breaks the protocol, or the socket fails.
 pub(super) async fn read_loop<R: AsyncRead + Unpin>(
@@ -252,7 +255,7 @@ impl Core {
     fn take_pong(&mut self, frame: &Frame, now: Instant) -> Result<(), ProtocolError> {
         let sent = Duration::from_micros(payload::ping_clock(frame)?);
         let rtt = now.saturating_duration_since(self.started).saturating_sub(sent);
-        self.rtt = (self.rtt * 3 + rtt) / 4;
+        self.rtt = if rtt < self.rtt { rtt } else { self.rtt + (rtt - self.rtt) / RTT_DRIFT };
         if self.state == LinkState::Draining && self.goaway_ping == Some(frame.header.aux) {
             self.goaway_seen = true;
             self.wake_writer();

@@ -8,10 +8,11 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
+use tokio::time::sleep;
 use troupe_wire::credit::{LINK_RESERVE, SendCredit};
 use troupe_wire::frame::{Flags, Header, Kind, MAX_BODY_PIECE, MAX_CONTROL_PAYLOAD};
 use troupe_wire::payload::{Opening, Prefix};
@@ -40,6 +41,8 @@ const COPY_UP_TO: usize = 4 * 1024;
 const MAX_SLICES: usize = 64;
 /// A batch buffer that grew beyond this is given back.
 const MAX_IDLE_BUFFER: usize = 256 * 1024;
+/// How long a peer may take to close its side of a finished link.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Room in front of the body bytes of an opening, beside its head.
 const PREFIX_ROOM: usize = 2 + TRACE_LEN + 8;
 
@@ -53,8 +56,10 @@ pub(super) async fn write_loop<W: AsyncWrite + Unpin>(shared: &Rc<Shared>, mut s
     loop {
         let waiting = poll_fn(|context| shared.core.borrow_mut().poll_output(context.waker())).await;
         if waiting == 0 {
-            // Half-close: the peer may still have something to say, and closes when it has not.
+            // The reader sees the peer's end. Closing while its last PING or WINDOW is unread would reset the
+            // connection and could take our last reply with it.
             let _ = poll_fn(|context| Pin::new(&mut socket).poll_shutdown(context)).await;
+            sleep(LAST_WORDS).await;
             return LinkEnd::Finished;
         }
         if waiting < FEW_FRAMES {
@@ -296,7 +301,7 @@ impl Core {
             return;
         };
         let room = outbound.credit.available().min(link_credit);
-        let room = usize::try_from(room).unwrap_or(usize::MAX).min(MAX_BODY_PIECE);
+        let room = usize::try_from(room).unwrap_or(usize::MAX).min(MAX_BODY_PIECE).min(self.peer_max_frame);
         match outbound.next(room) {
             Piece::Data(piece, last) => {
                 // Without credit there is no piece, unless it is the end, which needs none.

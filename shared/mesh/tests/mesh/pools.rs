@@ -148,6 +148,60 @@ async fn a_drained_instance_costs_no_call_where_another_lives() {
     }
 }
 
+/// An instance on a thread of its own, which dies without a word when told.
+fn mortal_instance() -> (Address, tokio::sync::oneshot::Sender<()>, std::thread::JoinHandle<()>) {
+    let (tell, address) = std::sync::mpsc::channel();
+    let (kill, killed) = tokio::sync::oneshot::channel();
+    let thread = std::thread::spawn(move || {
+        actix_rt::System::new().block_on(async move {
+            let (listener, _teller) = instance("mortal", &any(), 1);
+            tell.send(listener.address().clone()).unwrap();
+            let _ = killed.await;
+        });
+    });
+    (address.recv().unwrap(), kill, thread)
+}
+
+#[actix_rt::test]
+async fn a_killed_instance_fails_only_what_it_had_begun() {
+    let (mortal, kill, thread) = mortal_instance();
+    let (other, _teller) = instance("other", &any(), 1);
+    let mut both = vec![Endpoint::from(mortal), Endpoint::from(other.address().clone())];
+    both.sort();
+    let named: watch::Sender<Endpoints> = watch::Sender::new(Arc::from(both));
+    let pool = pool(Duration::from_secs(10), named.subscribe());
+    pool.instances().wait_for(|instances| instances.len() == 2).await.unwrap();
+    let (done, failed, stop) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+    let callers: Vec<_> = (0..50)
+        .map(|_| {
+            let port = pool.port::<Ask>();
+            let (done, failed, stop) = (Rc::clone(&done), Rc::clone(&failed), Rc::clone(&stop));
+            actix_rt::spawn(async move {
+                while !stop.get() {
+                    match port.call(ask(What::Sleep(1), Body::full(Bytes::from_static(b"x")))).await {
+                        Ok(_) => done.set(done.get() + 1),
+                        Err(failure) => {
+                            assert_eq!((failure.outcome, failure.started), (Outcome::Broken, Started::Maybe));
+                            failed.set(failed.get() + 1);
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    until("the load runs", || done.get() > 500).await;
+    kill.send(()).unwrap();
+    thread.join().unwrap();
+    let before = done.get();
+    until("the load goes on", || done.get() > before + 500).await;
+    stop.set(true);
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert!(failed.get() <= 50, "each caller had one call in flight, and {} failed", failed.get());
+    pool.instances().wait_for(|instances| instances.len() == 1).await.unwrap();
+}
+
 #[actix_rt::test]
 async fn every_thread_of_a_callee_gets_a_link() {
     let listener = MeshListener::bind(&any()).unwrap();
