@@ -45,7 +45,7 @@ pub(crate) struct Front {
 /// What is to be done with a request.
 pub(crate) enum Plan {
     /// Answered here.
-    Answer(Answer, Option<usize>),
+    Answer(Answer),
     /// Called on a worker.
     Call(Planned),
 }
@@ -53,10 +53,11 @@ pub(crate) enum Plan {
 /// A call that was decided on and waits for its body.
 #[derive(Debug)]
 pub(crate) struct Planned {
-    pub(crate) route: usize,
+    /// The routing table's number, and the route's in it.
+    pub(crate) route: (u64, usize),
+    pub(crate) label: ByteString,
     pub(crate) streaming: bool,
     pool: ByteString,
-    label: ByteString,
     function: ByteString,
     path_info: u16,
 }
@@ -74,20 +75,25 @@ impl Front {
         self.shared.draining.load(Ordering::Relaxed)
     }
 
+    /// Whether the listeners are closed and idle connections end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_draining() && *self.shared.drain.borrow()
+    }
+
     /// Decides what is done with a request.
     pub(crate) fn plan(&self, request: &Request) -> Plan {
         let path = request.head.path();
         if self.shared.health && path == "/health" {
-            return Plan::Answer(self.health(request), None);
+            return Plan::Answer(self.health(request));
         }
         if path == "*" {
-            return Plan::Answer(Answer::options(Cow::Borrowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")), None);
+            return Plan::Answer(Answer::options(Cow::Borrowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")));
         }
         let routes = self.shared.routes.load();
         // A HEAD that is listed by itself is found by itself; the head says GET.
         match routes.find(request.head.authority(), request.method.as_str(&request.head), path) {
             Found::Route(matched) => Plan::Call(Planned {
-                route: matched.index,
+                route: (routes.serial(), matched.index),
                 streaming: matched.route.streaming,
                 pool: matched.route.pool.clone(),
                 label: matched.route.label.clone(),
@@ -101,18 +107,28 @@ impl Front {
                 },
                 path_info: u16::try_from(matched.path_info).unwrap_or(u16::MAX),
             }),
-            Found::OtherMethods(allow) if request.method == Method::Options => Plan::Answer(Answer::options(Cow::Owned(allow)), None),
+            Found::OtherMethods(allow) if request.method == Method::Options => {
+                Plan::Answer(Answer::options(Cow::Owned(allow)))
+            }
             Found::OtherMethods(allow) => {
                 let answer = self.problem(request, 405, "the route does not take this method");
-                Plan::Answer(answer.with_allow(allow), None)
+                Plan::Answer(answer.with_allow(allow))
             }
-            Found::Nothing if path == "/" && matches!(request.method, Method::Get | Method::Head) => Plan::Answer(landing::page(), None),
-            Found::Nothing => Plan::Answer(self.problem(request, 404, "no route matches this path"), None),
+            Found::Nothing if path == "/" && matches!(request.method, Method::Get | Method::Head) => {
+                Plan::Answer(landing::page())
+            }
+            Found::Nothing => Plan::Answer(self.problem(request, 404, "no route matches this path")),
         }
     }
 
     /// Starts the call, whose time counts from `since`. Dropping the future cancels it.
-    pub(crate) fn call(&self, request: &Request, planned: Planned, body: Body, since: Instant) -> (CallFuture<Invoke>, Deadline) {
+    pub(crate) fn call(
+        &self,
+        request: &Request,
+        planned: Planned,
+        body: Body,
+        since: Instant,
+    ) -> (CallFuture<Invoke>, Deadline) {
         let deadline = Deadline::at(since + self.shared.request_timeout);
         let call = Invoke {
             pool: planned.pool,
@@ -131,10 +147,16 @@ impl Front {
     pub(crate) fn answer(&self, request: &Request, result: Result<Reply, Failure>) -> Answer {
         match result {
             Ok(reply) if reply.head.status() < 200 => {
-                let failure = Failure::new(Outcome::Broken, Stage::Php, "the worker answered with a status that is not final");
+                let failure =
+                    Failure::new(Outcome::Broken, Stage::Php, "the worker answered with a status that is not final");
                 self.fail(request, &failure)
             }
-            Ok(reply) => Answer { status: reply.head.status(), head: AnswerHead::Reply(reply.head), body: reply.body, close: false },
+            Ok(reply) => Answer {
+                status: reply.head.status(),
+                head: AnswerHead::Reply(reply.head),
+                body: reply.body,
+                close: false,
+            },
             Err(failure) => self.fail(request, &failure),
         }
     }
@@ -146,7 +168,14 @@ impl Front {
         let detail = failure.detail.as_deref().unwrap_or_default();
         match failure.outcome {
             Outcome::Refused | Outcome::Cancelled | Outcome::Overloaded => {
-                tracing::debug!(request_id = id, outcome, stage, reason = &*failure.reason, detail, "a call was not served");
+                tracing::debug!(
+                    request_id = id,
+                    outcome,
+                    stage,
+                    reason = &*failure.reason,
+                    detail,
+                    "a call was not served"
+                );
             }
             _ => tracing::warn!(request_id = id, outcome, stage, reason = &*failure.reason, detail, "a call failed"),
         }
@@ -192,7 +221,9 @@ impl Front {
             Reject::Field => (400, "a header field is malformed"),
             Reject::Host => (400, "the Host header is missing, repeated or malformed"),
             Reject::Length => (400, "the Content-Length header is repeated or malformed"),
-            Reject::TransferEncoding => (400, "the Transfer-Encoding header is not exactly `chunked`, or it stands beside Content-Length"),
+            Reject::TransferEncoding => {
+                (400, "the Transfer-Encoding header is not exactly `chunked`, or it stands beside Content-Length")
+            }
             Reject::Chunk => (400, "the chunked body is malformed"),
             Reject::HeadTooLarge => (431, "the request head is larger than gateway.max_head"),
             Reject::NameTooLong => (431, "the name of a header field is too long"),
@@ -203,7 +234,9 @@ impl Front {
 
     fn health(&self, request: &Request) -> Answer {
         match request.method {
-            Method::Get | Method::Head if self.is_draining() => Answer::own(503, "text/plain; charset=utf-8", "draining\n"),
+            Method::Get | Method::Head if self.is_draining() => {
+                Answer::own(503, "text/plain; charset=utf-8", "draining\n")
+            }
             Method::Get | Method::Head => Answer::own(200, "text/plain; charset=utf-8", "ok\n"),
             Method::Options => Answer::options(Cow::Borrowed("GET, HEAD, OPTIONS")),
             _ => self.problem(request, 405, "the health page is only read").with_allow("GET, HEAD, OPTIONS".to_owned()),

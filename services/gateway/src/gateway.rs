@@ -13,7 +13,9 @@ use std::time::Duration;
 use actix_server::ServerHandle;
 use arc_swap::ArcSwap;
 use tokio::sync::{oneshot, watch};
+use troupe_node::config::LogFormat;
 
+use crate::access_log::AccessLog;
 use crate::config::{GatewayConfig, RouteConfig};
 use crate::error::BindError;
 use crate::front::Shared;
@@ -32,12 +34,16 @@ const THREADS_END: Duration = Duration::from_secs(1);
 pub struct Gateway;
 
 /// What a gateway is told beside its configuration.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Default)]
 pub struct Options {
     /// HTTP threads, 1 to 512.
     pub threads: usize,
     /// Problem documents show what otherwise only logs show.
     pub development: bool,
+    /// The shape of the access log, where the configuration asks for one.
+    pub log_format: LogFormat,
+    /// Where the access log goes; `None` is stderr.
+    pub log_to: Option<Box<dyn io::Write + Send>>,
 }
 
 /// A gateway that serves. Dropping it closes all connections at once.
@@ -67,7 +73,12 @@ impl Gateway {
     ///
     /// # Errors
     /// When routes are wrong, an address cannot be had, or a thread does not start. Nothing is left behind.
-    pub fn bind(config: GatewayConfig, routes: &[RouteConfig], options: Options, ports: PortFactory) -> Result<Running, BindError> {
+    pub fn bind(
+        config: GatewayConfig,
+        routes: &[RouteConfig],
+        options: Options,
+        ports: PortFactory,
+    ) -> Result<Running, BindError> {
         let table = RouteTable::build(routes, config.health).map_err(BindError::Routes)?;
         if config.listen.is_empty() {
             return Err(BindError::NoAddress);
@@ -90,7 +101,11 @@ impl Gateway {
             development: options.development,
             request_timeout: config.request_timeout.get(),
         });
-        let metrics = Metrics::default();
+        let log = match config.access_log {
+            true => Some(AccessLog::start(options.log_format, options.log_to).map_err(BindError::Threads)?),
+            false => None,
+        };
+        let metrics = Metrics::new(log);
         let seats = Seats::new(threads);
         let blueprint = Blueprint {
             config: Arc::new(config),
@@ -114,7 +129,11 @@ impl Gateway {
         let handle = match started.recv() {
             Ok(Ok(handle)) => handle,
             Ok(Err(error)) => return Err(BindError::Threads(error)),
-            Err(_) => return Err(BindError::Threads(io::Error::other("the server's thread died; the panic before this line says why"))),
+            Err(_) => {
+                return Err(BindError::Threads(io::Error::other(
+                    "the server's thread died; the panic before this line says why",
+                )));
+            }
         };
         Ok(Running { addresses, shared, metrics, seats, health, handle, stop: Some(stop), done, thread: Some(thread) })
     }

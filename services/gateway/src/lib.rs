@@ -15,6 +15,7 @@ pub mod router;
 pub use gateway::{Drained, Gateway, Options, Running};
 pub use server::PortFactory;
 
+mod access_log;
 mod answer;
 mod front;
 mod landing;

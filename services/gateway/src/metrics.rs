@@ -1,69 +1,256 @@
-//! What is counted. Threads count for themselves, without atomics, and add to the process's metrics four times a second.
+//! What is counted. A thread counts for itself, without atomics, and adds its counts to the process's metrics a few
+//! times a second; so a request costs a handful of plain additions.
 
+mod route;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::request::Incoming;
+use bytestring::ByteString;
+use metrics::{Counter, Gauge, counter, gauge};
+
+use crate::access_log::{AccessLog, Entry, Spool};
+use crate::request::{Incoming, Method};
 use crate::server::Reject;
+use route::RouteCounts;
+
+/// Routes with a label of their own; those beyond share `other`. A scrape stays small with any number of routes.
+const MAX_ROUTE_LABELS: usize = 200;
+/// The label of what no route answers.
+const NO_ROUTE: &str = "none";
+const OTHER_ROUTES: &str = "other";
 
 /// The process's metrics of a gateway.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Metrics {
     connections: Arc<AtomicUsize>,
+    log: Option<AccessLog>,
 }
 
 /// One thread's counts.
-#[derive(Debug)]
 pub(crate) struct ThreadMetrics {
     metrics: Metrics,
+    opened: Cell<u64>,
+    closed: Cell<u64>,
+    begun: Cell<u64>,
+    ended: Cell<u64>,
+    rejected: RefCell<[u64; Reject::ALL.len()]>,
+    routes: RefCell<Routes>,
+    log: Option<RefCell<Spool>>,
+    handles: Handles,
 }
 
-/// A request that is being counted.
-#[derive(Debug)]
+struct Handles {
+    connections: Gauge,
+    opened: Counter,
+    in_flight: Gauge,
+    rejected: Vec<Counter>,
+}
+
+/// Counts by route. Slots are never given up, so that what began before a reload ends in its own.
+struct Routes {
+    slots: Vec<RouteCounts>,
+    by_label: HashMap<ByteString, usize>,
+    /// Slots by route number, of one routing table.
+    serial: u64,
+    by_number: Vec<Option<usize>>,
+}
+
+/// A request that is being counted, until it is dropped.
 pub(crate) struct Ticket {
     metrics: Rc<ThreadMetrics>,
     received: Instant,
-    route: Option<usize>,
+    method: Method,
+    slot: usize,
+    entry: Option<Box<Entry>>,
+    ended: bool,
 }
 
 impl Metrics {
-    pub(crate) fn thread(&self) -> Rc<ThreadMetrics> {
-        Rc::new(ThreadMetrics { metrics: self.clone() })
+    pub(crate) fn new(log: Option<AccessLog>) -> Self {
+        describe();
+        Self { connections: Arc::default(), log }
     }
 
+    /// The counts of the calling thread.
+    pub(crate) fn thread(&self) -> Rc<ThreadMetrics> {
+        let slots = vec![RouteCounts::new(NO_ROUTE), RouteCounts::new(OTHER_ROUTES)];
+        Rc::new(ThreadMetrics {
+            metrics: self.clone(),
+            opened: Cell::new(0),
+            closed: Cell::new(0),
+            begun: Cell::new(0),
+            ended: Cell::new(0),
+            rejected: RefCell::new([0; Reject::ALL.len()]),
+            routes: RefCell::new(Routes { slots, by_label: HashMap::new(), serial: 0, by_number: Vec::new() }),
+            log: self.log.as_ref().map(|log| RefCell::new(log.spool())),
+            handles: Handles {
+                connections: gauge!("troupe_gateway_connections"),
+                opened: counter!("troupe_gateway_connections_opened_total"),
+                in_flight: gauge!("troupe_gateway_requests_in_flight"),
+                rejected: Reject::ALL
+                    .iter()
+                    .map(|reject| counter!("troupe_gateway_heads_rejected_total", "reason" => reject.as_str()))
+                    .collect(),
+            },
+        })
+    }
+
+    /// Connections that are open, over all threads.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 }
 
+fn describe() {
+    metrics::describe_counter!(
+        "troupe_gateway_requests_total",
+        "Requests answered, by route, method and class of status."
+    );
+    metrics::describe_histogram!(
+        "troupe_gateway_request_duration_seconds",
+        metrics::Unit::Seconds,
+        "From the complete head to the last byte handed to the connection, by route."
+    );
+    metrics::describe_gauge!("troupe_gateway_connections", "Client connections that are open.");
+    metrics::describe_counter!("troupe_gateway_connections_opened_total", "Client connections accepted.");
+    metrics::describe_gauge!("troupe_gateway_requests_in_flight", "Requests that are being answered.");
+    metrics::describe_counter!(
+        "troupe_gateway_heads_rejected_total",
+        "Connections closed because of what they sent, by reason."
+    );
+}
+
 impl ThreadMetrics {
     pub(crate) fn connection_opened(&self) {
         self.metrics.connections.fetch_add(1, Ordering::Relaxed);
+        self.opened.set(self.opened.get() + 1);
     }
 
     pub(crate) fn connection_closed(&self) {
         self.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+        self.closed.set(self.closed.get() + 1);
     }
 
-    pub(crate) fn rejected(&self, _: Reject) {}
+    pub(crate) fn rejected(&self, reject: Reject) {
+        let place = Reject::ALL.iter().position(|one| *one == reject);
+        let mut counts = self.rejected.borrow_mut();
+        if let Some(count) = place.and_then(|place| counts.get_mut(place)) {
+            *count += 1;
+        }
+    }
 
-    pub(crate) fn flush(&self) {}
-
+    /// Begins to count a request.
     pub(crate) fn begin(self: &Rc<Self>, incoming: &Incoming) -> Ticket {
-        let received = match incoming {
-            Incoming::Request(request) => request.received,
-            Incoming::Refused(refused) => refused.received,
+        let (received, method) = match incoming {
+            Incoming::Request(request) => (request.received, request.method),
+            Incoming::Refused(refused) => (refused.received, Method::Other),
         };
-        Ticket { metrics: Rc::clone(self), received, route: None }
+        self.begun.set(self.begun.get() + 1);
+        let entry = self.log.is_some().then(|| Box::new(Entry::new(incoming)));
+        Ticket { metrics: Rc::clone(self), received, method, slot: 0, entry, ended: false }
+    }
+
+    /// Adds what was counted since the last time to the process's metrics, and hands the log what is spooled.
+    pub(crate) fn flush(&self) {
+        let (opened, closed) = (self.opened.take(), self.closed.take());
+        if opened > 0 {
+            self.handles.opened.increment(opened);
+        }
+        if opened != closed {
+            self.handles.connections.increment(opened as f64 - closed as f64);
+        }
+        let (begun, ended) = (self.begun.take(), self.ended.take());
+        if begun != ended {
+            self.handles.in_flight.increment(begun as f64 - ended as f64);
+        }
+        for (count, handle) in self.rejected.borrow_mut().iter_mut().zip(&self.handles.rejected) {
+            if *count > 0 {
+                handle.increment(std::mem::take(count));
+            }
+        }
+        for slot in &mut self.routes.borrow_mut().slots {
+            slot.flush();
+        }
+        if let Some(log) = &self.log {
+            log.borrow_mut().flush();
+        }
+    }
+}
+
+impl Drop for ThreadMetrics {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+impl Routes {
+    fn slot(&mut self, serial: u64, number: usize, label: &ByteString) -> usize {
+        if self.serial != serial {
+            self.serial = serial;
+            self.by_number.clear();
+        }
+        if let Some(Some(slot)) = self.by_number.get(number) {
+            return *slot;
+        }
+        let slot = match self.by_label.get(label) {
+            Some(slot) => *slot,
+            None if self.by_label.len() >= MAX_ROUTE_LABELS => 1,
+            None => {
+                self.slots.push(RouteCounts::new(label));
+                self.by_label.insert(label.clone(), self.slots.len() - 1);
+                self.slots.len() - 1
+            }
+        };
+        if self.by_number.len() <= number {
+            self.by_number.resize(number + 1, None);
+        }
+        if let Some(place) = self.by_number.get_mut(number) {
+            *place = Some(slot);
+        }
+        slot
     }
 }
 
 impl Ticket {
-    pub(crate) fn set_route(&mut self, route: usize) {
-        self.route = Some(route);
+    /// The request is answered by this route, of the routing table `serial`.
+    pub(crate) fn set_route(&mut self, serial: u64, number: usize, label: &ByteString) {
+        self.slot = self.metrics.routes.borrow_mut().slot(serial, number, label);
+        if let Some(entry) = &mut self.entry {
+            entry.route = Some(label.clone());
+        }
     }
 
-    pub(crate) fn end(self, _status: u16, _sent: u64, _complete: bool, _now: Instant) {}
+    /// The answer is complete, or broke off.
+    pub(crate) fn end(mut self, status: u16, sent: u64, complete: bool, now: Instant) {
+        self.record(status, sent, complete, now);
+    }
+
+    fn record(&mut self, status: u16, sent: u64, complete: bool, now: Instant) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let took = now.saturating_duration_since(self.received);
+        self.metrics.ended.set(self.metrics.ended.get() + 1);
+        if let Some(counts) = self.metrics.routes.borrow_mut().slots.get_mut(self.slot) {
+            counts.add(self.method, status, complete, took);
+        }
+        if let (Some(mut entry), Some(log)) = (self.entry.take(), &self.metrics.log) {
+            entry.finish(status, sent, complete, took);
+            log.borrow_mut().push(entry);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        // Nobody ended it: the client left.
+        if !self.ended {
+            self.record(crate::problem::CLIENT_CLOSED, 0, false, Instant::now());
+        }
+    }
 }

@@ -33,7 +33,13 @@ pub(crate) fn status(failure: &Failure) -> u16 {
     let asked = failure.status.filter(|status| (400..600).contains(status));
     match failure.outcome {
         Outcome::Unreachable => 503,
-        Outcome::Overloaded => if asked == Some(429) { 429 } else { 503 },
+        Outcome::Overloaded => {
+            if asked == Some(429) {
+                429
+            } else {
+                503
+            }
+        }
         Outcome::Deadline => 504,
         Outcome::Cancelled => CLIENT_CLOSED,
         Outcome::Incompatible | Outcome::Broken => 502,

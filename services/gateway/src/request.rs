@@ -48,6 +48,8 @@ pub(crate) struct Refused {
     pub(crate) why: &'static str,
     /// Whether the connection has to be closed.
     pub(crate) close: bool,
+    /// How the body behind it is framed.
+    pub(crate) body: BodyFrame,
     /// The request id of the answer.
     pub(crate) id: Bytes,
     /// When it was refused.
@@ -69,6 +71,9 @@ pub(crate) enum Method {
     Get,
     Head,
     Post,
+    Put,
+    Patch,
+    Delete,
     Options,
     Other,
 }
@@ -135,14 +140,16 @@ impl Reception {
     pub(crate) fn receive(&self, raw: &RawHead<'_>, ends: &Ends) -> Incoming {
         match self.request(raw, ends) {
             Ok(request) => Incoming::Request(request),
-            Err((status, why)) => Incoming::Refused(self.refuse(status, why, false, ends)),
+            Err((status, why)) => {
+                Incoming::Refused(Refused { body: raw.body, ..self.refuse(status, why, false, ends) })
+            }
         }
     }
 
     /// A refusal with a request id of its own.
     pub(crate) fn refuse(&self, status: u16, why: &'static str, close: bool, ends: &Ends) -> Refused {
         let id = Bytes::copy_from_slice(&self.ids.make());
-        Refused { status, why, close, id, received: Instant::now(), remote: ends.remote.ip() }
+        Refused { status, why, close, body: BodyFrame::None, id, received: Instant::now(), remote: ends.remote.ip() }
     }
 
     fn request(&self, raw: &RawHead<'_>, ends: &Ends) -> Result<Request, (u16, &'static str)> {
@@ -208,25 +215,50 @@ impl Request {
         // `text` is a part of the head; `slice_ref` would panic on any other.
         let bytes = self.head.as_bytes();
         let inside = bytes.as_ptr_range().contains(&text.as_ptr()) && !text.is_empty();
-        if inside { ByteString::try_from(bytes.slice_ref(text.as_bytes())).unwrap_or_default() } else { ByteString::from(text) }
+        if inside {
+            ByteString::try_from(bytes.slice_ref(text.as_bytes())).unwrap_or_default()
+        } else {
+            ByteString::from(text)
+        }
     }
 
     /// RFC 9110 §9.2.2.
     pub(crate) fn is_idempotent(&self) -> bool {
         match self.method {
-            Method::Get | Method::Head | Method::Options => true,
-            Method::Post => false,
-            Method::Other => matches!(self.head.method(), "PUT" | "DELETE" | "TRACE"),
+            Method::Get | Method::Head | Method::Put | Method::Delete | Method::Options => true,
+            Method::Post | Method::Patch => false,
+            Method::Other => self.head.method() == "TRACE",
         }
     }
 }
 
 impl Method {
+    /// All of them, in their order.
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Get, Self::Head, Self::Post, Self::Put, Self::Patch, Self::Delete, Self::Options, Self::Other];
+
+    /// The name in metrics: a client cannot make up new ones.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+            Self::Other => "other",
+        }
+    }
+
     fn of(method: &str) -> Self {
         match method {
             "GET" => Self::Get,
             "HEAD" => Self::Head,
             "POST" => Self::Post,
+            "PUT" => Self::Put,
+            "PATCH" => Self::Patch,
+            "DELETE" => Self::Delete,
             "OPTIONS" => Self::Options,
             _ => Self::Other,
         }
@@ -300,8 +332,17 @@ fn take_fields<'a>(
 fn keep<'a>(name: &str, value: &'a [u8], seen: &mut Seen<'a>, trusted: bool) -> bool {
     match name {
         // RFC 9110 §7.6.1: for this hop alone. `proxy` would become HTTP_PROXY, which clients obey.
-        "connection" | "keep-alive" | "proxy-connection" | "proxy-authorization" | "proxy-authenticate" | "proxy" | "te" | "trailer"
-        | "transfer-encoding" | "upgrade" | "expect" => false,
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "proxy-authorization"
+        | "proxy-authenticate"
+        | "proxy"
+        | "te"
+        | "trailer"
+        | "transfer-encoding"
+        | "upgrade"
+        | "expect" => false,
         // Travels as the head's authority.
         "host" => false,
         REQUEST_ID => {
@@ -340,7 +381,9 @@ fn keep<'a>(name: &str, value: &'a [u8], seen: &mut Seen<'a>, trusted: bool) -> 
 
 /// Whether a `Connection` field names `name`. What the gateway itself relies on cannot be taken away by a client.
 fn is_nominated(fields: &[u8], name: &str) -> bool {
-    if matches!(name, "content-length" | "content-type" | "authorization" | "cookie" | "accept") || name.starts_with("x-forwarded-") {
+    if matches!(name, "content-length" | "content-type" | "authorization" | "cookie" | "accept")
+        || name.starts_with("x-forwarded-")
+    {
         return false;
     }
     fields.split(|&byte| byte == b'\n').any(|line| {

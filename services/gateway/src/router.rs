@@ -9,6 +9,7 @@ mod pattern;
 mod table;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytestring::ByteString;
 
@@ -17,6 +18,9 @@ pub use check::{Problem, check};
 use crate::config::RouteConfig;
 use pattern::Pattern;
 use table::{Hit, PathTable};
+
+/// Numbers routing tables, so that what is kept by route number is not taken for another table's.
+static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
 
 /// Longest host name that is looked up (RFC 1035 §2.3.4).
 const MAX_HOST: usize = 255;
@@ -28,6 +32,7 @@ pub struct RouteTable {
     hosts: HashMap<Box<str>, MethodTables>,
     any_host: MethodTables,
     claims_root: bool,
+    serial: u64,
 }
 
 /// One route.
@@ -90,8 +95,13 @@ impl RouteTable {
     /// One problem for each route that is malformed, unreachable or not told apart from another.
     pub fn build(configs: &[RouteConfig], health: bool) -> Result<Self, Vec<Problem>> {
         let patterns = check::check_all(configs, health)?;
-        let mut table =
-            Self { routes: Vec::with_capacity(configs.len()), hosts: HashMap::new(), any_host: MethodTables::default(), claims_root: false };
+        let mut table = Self {
+            routes: Vec::with_capacity(configs.len()),
+            hosts: HashMap::new(),
+            any_host: MethodTables::default(),
+            claims_root: false,
+            serial: NEXT_SERIAL.fetch_add(1, Ordering::Relaxed),
+        };
         let mut problems = Vec::new();
         // Routes that name their methods go in first: where two have one pattern, the first keeps the place.
         let mut order: Vec<usize> = (0..configs.len()).collect();
@@ -105,7 +115,8 @@ impl RouteTable {
                 Some(host) => table.hosts.entry(host.to_ascii_lowercase().into()).or_default(),
                 None => &mut table.any_host,
             };
-            let rest_may_be_empty = !matches!(table.routes.get(index).map(|route| &route.function), Some(Function::Rest));
+            let rest_may_be_empty =
+                !matches!(table.routes.get(index).map(|route| &route.function), Some(Function::Rest));
             let all = methods_named_on(configs, config.host.as_deref());
             if let Err(what) = tables.insert(config, &all, pattern, index, rest_may_be_empty) {
                 problems.push(Problem { route: index, key: "path", what });
@@ -121,7 +132,11 @@ impl RouteTable {
     /// Finds what answers a request; `path` in normal form, `authority` as it came.
     pub(crate) fn find<'a>(&'a self, authority: &str, method: &str, path: &'a str) -> Found<'a> {
         let mut buffer = [0; MAX_HOST];
-        let host = if self.hosts.is_empty() { None } else { lower_host(authority, &mut buffer).and_then(|host| self.hosts.get(host)) };
+        let host = if self.hosts.is_empty() {
+            None
+        } else {
+            lower_host(authority, &mut buffer).and_then(|host| self.hosts.get(host))
+        };
         for tables in [host, Some(&self.any_host)].into_iter().flatten() {
             if let Some(hit) = tables.table(method).find(path)
                 && let Some(matched) = self.matched(hit, path)
@@ -157,9 +172,9 @@ impl RouteTable {
         self.routes.is_empty()
     }
 
-    /// The labels of the routes, by number.
-    pub(crate) fn labels(&self) -> impl Iterator<Item = &ByteString> {
-        self.routes.iter().map(|route| &route.label)
+    /// The number of this table.
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// Whether a route of every host answers `GET /`; else the landing page does.
@@ -210,7 +225,14 @@ impl Route {
 }
 
 impl MethodTables {
-    fn insert(&mut self, config: &RouteConfig, all: &[String], pattern: &Pattern, route: usize, rest_may_be_empty: bool) -> Result<(), String> {
+    fn insert(
+        &mut self,
+        config: &RouteConfig,
+        all: &[String],
+        pattern: &Pattern,
+        route: usize,
+        rest_may_be_empty: bool,
+    ) -> Result<(), String> {
         for method in all {
             if !config.methods.is_empty() && !takes(config, method) {
                 continue;

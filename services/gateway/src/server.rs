@@ -81,7 +81,9 @@ pub(crate) fn build(listeners: Vec<std::net::TcpListener>, blueprint: &Blueprint
 }
 
 /// What is done with a client's connection, on the thread that calls this.
-fn connection_service(blueprint: &Blueprint) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()> + use<> {
+fn connection_service(
+    blueprint: &Blueprint,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()> + use<> {
     let thread = thread_state(blueprint);
     let handlers = Rc::clone(&thread);
     let http = HttpService::build()

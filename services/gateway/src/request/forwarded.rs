@@ -67,6 +67,7 @@ fn is_trusted(proxies: &[IpNet], address: IpAddr) -> bool {
 /// An address with or without a port.
 fn address(hop: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(hop).ok()?.trim();
-    let plain = text.parse::<IpAddr>().ok().or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()));
+    let plain =
+        text.parse::<IpAddr>().ok().or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()));
     plain.map(|address| address.to_canonical())
 }

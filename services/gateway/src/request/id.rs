@@ -30,5 +30,7 @@ impl RequestIds {
 
 /// Whether an id may go into logs and headers as it is.
 pub(super) fn is_sane(id: &[u8]) -> bool {
-    !id.is_empty() && id.len() <= MAX_ID && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte))
+    !id.is_empty()
+        && id.len() <= MAX_ID
+        && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte))
 }

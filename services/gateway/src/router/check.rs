@@ -34,7 +34,11 @@ pub(super) fn check_all(configs: &[RouteConfig], health: bool) -> Result<Vec<Pat
             Ok(pattern) => {
                 check_function(config, &pattern, &mut report);
                 if health && pattern.key() == "/health" {
-                    report("path", "is unreachable: gateway.health answers /health; set it to false or choose another path".to_owned());
+                    report(
+                        "path",
+                        "is unreachable: gateway.health answers /health; set it to false or choose another path"
+                            .to_owned(),
+                    );
                 }
                 patterns.push(pattern);
             }
@@ -56,7 +60,9 @@ fn check_host(config: &RouteConfig, report: &mut impl FnMut(&'static str, String
 }
 
 fn is_bracketed(host: &str) -> bool {
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok())
+    host.strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
 fn check_methods(config: &RouteConfig, report: &mut impl FnMut(&'static str, String)) {
@@ -64,7 +70,10 @@ fn check_methods(config: &RouteConfig, report: &mut impl FnMut(&'static str, Str
         if method.is_empty() || !method.bytes().all(troupe_wire::head::is_token) {
             report("methods", format!("`{method}` is no method"));
         } else if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
-            report("methods", format!("`{method}` is unreachable: methods are upper case, write \"{}\"", method.to_ascii_uppercase()));
+            report(
+                "methods",
+                format!("`{method}` is unreachable: methods are upper case, write \"{}\"", method.to_ascii_uppercase()),
+            );
         } else if config.methods.iter().take(index).any(|earlier| earlier == method) {
             report("methods", format!("`{method}` stands twice"));
         }
@@ -76,7 +85,11 @@ fn check_function(config: &RouteConfig, pattern: &Pattern, report: &mut impl FnM
     match (&config.functions, &config.function) {
         (None, None) => report("path", "leads nowhere: set functions = \"<pool>\" or function = \"<name>\"".to_owned()),
         (Some(_), None) if !named => {
-            report("path", "names no function: add {function} or {function*} to the path, or pin one with function = \"<name>\"".to_owned());
+            report(
+                "path",
+                "names no function: add {function} or {function*} to the path, or pin one with function = \"<name>\""
+                    .to_owned(),
+            );
         }
         (_, Some(name)) if name.is_empty() || name.starts_with('/') || name.ends_with(".php") => {
             report("function", format!("`{name}` is no function: write its path below the pool's root, without .php"));
@@ -105,7 +118,10 @@ fn check_pairs(configs: &[RouteConfig], patterns: &[Pattern], problems: &mut Vec
     }
     clashes.sort_unstable();
     for (later, earlier) in clashes {
-        let what = format!("is of equal rank with route {}: they match the same requests; remove one or give them different methods", earlier + 1);
+        let what = format!(
+            "is of equal rank with route {}: they match the same requests; remove one or give them different methods",
+            earlier + 1
+        );
         problems.push(Problem { route: later, key: "path", what });
     }
     for (route, (config, pattern)) in configs.iter().zip(patterns).enumerate() {
@@ -125,14 +141,20 @@ fn clash(one: &RouteConfig, other: &RouteConfig) -> bool {
 }
 
 /// `{rest*}` is used up when its empty case, its one-segment case and its longer case are all taken by others.
-fn is_covered(configs: &[RouteConfig], same: &HashMap<(String, String), Vec<usize>>, config: &RouteConfig, pattern: &Pattern) -> bool {
+fn is_covered(
+    configs: &[RouteConfig],
+    same: &HashMap<(String, String), Vec<usize>>,
+    config: &RouteConfig,
+    pattern: &Pattern,
+) -> bool {
     let Some(name) = pattern.rest() else { return false };
     let host = config.host.as_deref().unwrap_or_default().to_ascii_lowercase();
     let taken = |last: &[Segment]| {
         let key = pattern.ending_with(last).key();
         same.get(&(host.clone(), key)).into_iter().flatten().filter_map(|&index| configs.get(index)).any(|other| {
             same_host(other.host.as_deref(), config.host.as_deref())
-                && (other.methods.is_empty() || (!config.methods.is_empty() && config.methods.iter().all(|method| takes(other, method))))
+                && (other.methods.is_empty()
+                    || (!config.methods.is_empty() && config.methods.iter().all(|method| takes(other, method))))
         })
     };
     let one = Segment::Name(String::new());

@@ -136,13 +136,19 @@ fn segment(part: &str, last: bool) -> Result<Segment, String> {
         return Err(format!("`{part}` holds a query or a fragment, which no route sees"));
     }
     if part.is_empty() {
-        return if last { Ok(Segment::Literal(String::new())) } else { Err("an empty segment matches nothing".to_owned()) };
+        return if last {
+            Ok(Segment::Literal(String::new()))
+        } else {
+            Err("an empty segment matches nothing".to_owned())
+        };
     }
     // People write `/grüße`; on the wire it is encoded.
     let encoded: String = percent_encoding::utf8_percent_encode(part, percent_encoding::CONTROLS).to_string();
     let slashed = format!("/{}", encoded.replace(' ', "%20"));
     match path::normalise(&slashed) {
-        Ok(normal) if normal == "/" => Err(format!("`{part}` is unreachable: dot segments are resolved before routing")),
+        Ok(normal) if normal == "/" => {
+            Err(format!("`{part}` is unreachable: dot segments are resolved before routing"))
+        }
         Ok(normal) if part.contains('%') && normal != slashed => {
             Err(format!("`{part}` is unreachable: requests for it arrive as `{}`", normal.trim_start_matches('/')))
         }

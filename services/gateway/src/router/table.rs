@@ -40,7 +40,10 @@ pub(super) struct Hit<'table, 'path> {
 impl<'path> Hit<'_, 'path> {
     /// What the segment at `position` captured.
     pub(super) fn name(&self, position: usize) -> Option<&'path str> {
-        self.params.iter().find(|(key, _)| key.strip_prefix('p').and_then(|text| text.parse().ok()) == Some(position)).map(|(_, value)| value)
+        self.params
+            .iter()
+            .find(|(key, _)| key.strip_prefix('p').and_then(|text| text.parse().ok()) == Some(position))
+            .map(|(_, value)| value)
     }
 
     /// What `{rest*}` captured.

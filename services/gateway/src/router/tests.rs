@@ -73,7 +73,8 @@ fn functions_are_named_by_the_path_and_path_info_is_the_rest() {
 
 #[test]
 fn other_methods_are_listed() {
-    let table = RouteTable::build(&[methods(route("/a"), &["GET", "POST"]), methods(route("/b"), &["PUT"])], true).unwrap();
+    let table =
+        RouteTable::build(&[methods(route("/a"), &["GET", "POST"]), methods(route("/b"), &["PUT"])], true).unwrap();
     let allow = |method, path| match table.find("", method, path) {
         Found::OtherMethods(allow) => allow,
         other => panic!("{other:?}"),
@@ -98,7 +99,10 @@ fn problems_name_their_route() {
     assert_eq!(problems(&[methods(route("/a"), &["get"])]), [(0, "methods")]);
     assert_eq!(problems(&[host(route("/a"), "a:80")]), [(0, "host")]);
     assert_eq!(problems(&[route("/"), route("/{x}"), route("/{x}/{rest*}"), route("/{rest*}")]), [(3, "path")]);
-    assert_eq!(problems(&[RouteConfig { path: "/x".into(), ..RouteConfig::default() }, route("b")]), [(0, "path"), (1, "path")]);
+    assert_eq!(
+        problems(&[RouteConfig { path: "/x".into(), ..RouteConfig::default() }, route("b")]),
+        [(0, "path"), (1, "path")]
+    );
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(super) struct Conn {
     heads: Cell<u32>,
     /// Heads that were taken to be answered.
     taken: Cell<u32>,
+    /// Answers that are complete.
+    answered: Cell<u32>,
     /// When the last answer was complete.
     idle_since: Cell<Instant>,
     /// When what the current request waits for is overdue.
@@ -31,6 +33,8 @@ pub(super) struct Conn {
     fault: Cell<Option<Reject>>,
     /// The gate waits for room in the queue.
     stalled: Cell<bool>,
+    /// The answer being written is the last one.
+    closing: Cell<bool>,
     /// The connection must not look as if its last answer had ended well.
     reset: Cell<bool>,
 }
@@ -44,11 +48,13 @@ impl Conn {
             in_flight: Cell::new(0),
             heads: Cell::new(0),
             taken: Cell::new(0),
+            answered: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
             due: Cell::new(None),
             overdue: Cell::new(false),
             fault: Cell::new(None),
             stalled: Cell::new(false),
+            closing: Cell::new(false),
             reset: Cell::new(false),
         }
     }
@@ -77,6 +83,7 @@ impl Conn {
     /// An answer is complete.
     pub(super) fn finish(&self, now: Instant) {
         self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        self.answered.set(self.answered.get().saturating_add(1));
         self.idle_since.set(now);
         self.due.set(None);
         self.overdue.set(false);
@@ -136,6 +143,15 @@ impl Conn {
 
     pub(super) fn take_stalled(&self) -> bool {
         self.stalled.replace(false)
+    }
+
+    pub(super) fn set_closing(&self) {
+        self.closing.set(true);
+    }
+
+    /// Whether the last answer is out.
+    pub(super) fn is_over(&self) -> bool {
+        self.closing.get() && self.answered.get() == self.taken.get()
     }
 
     pub(super) fn set_reset(&self) {

@@ -15,12 +15,18 @@ use super::conn::Conn;
 use super::intake::Pump;
 use super::thread::Thread;
 use crate::answer::{Answer, AnswerHead};
+use crate::metrics::Ticket;
 use crate::request::REQUEST_ID;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);
 
-/// The body of a response.
-pub(super) enum ReplyBody {
+/// The body of a response. When it is dropped, all of it is in actix's hands, or nobody wants it any more.
+pub(super) struct ReplyBody {
+    kind: Kind,
+    ending: Ending,
+}
+
+enum Kind {
     /// Nothing to send; the size that the head announces all the same is that of the answer to a GET.
     Bodiless(BodySize),
     /// A body at hand.
@@ -30,18 +36,23 @@ pub(super) enum ReplyBody {
 }
 
 /// A response body that is still being made.
-pub(super) struct Streaming {
+struct Streaming {
     body: Body,
     size: BodySize,
     /// The rest of the request's body, when the worker answered before it was complete.
     pump: Option<Pump>,
-    conn: Rc<Conn>,
     thread: Rc<Thread>,
     /// Nothing but the connection's end marks the body's end.
     unframed: bool,
-    complete: bool,
-    on_end: Option<Box<dyn FnOnce(u64, bool)>>,
+}
+
+/// What has to be done when an answer is over.
+pub(super) struct Ending {
+    conn: Rc<Conn>,
+    ticket: Option<Ticket>,
+    status: u16,
     sent: u64,
+    complete: bool,
 }
 
 /// A stream that ended before it was complete; actix then drops the connection.
@@ -56,71 +67,47 @@ pub(super) struct Writing {
     pub(super) http_10: bool,
     pub(super) close: bool,
     pub(super) pump: Option<Pump>,
+    pub(super) ticket: Option<Ticket>,
 }
 
-/// Turns an answer into actix's response. `on_end` runs when a streamed body is over, with the bytes sent and whether
-/// it was complete.
-pub(super) fn write(
-    answer: Answer,
-    writing: Writing,
-    thread: &Rc<Thread>,
-    conn: &Rc<Conn>,
-    on_end: impl FnOnce(u64, bool) + 'static,
-) -> Response<ReplyBody> {
+/// Turns an answer into actix's response.
+pub(super) fn write(answer: Answer, writing: Writing, thread: &Rc<Thread>, conn: Rc<Conn>) -> Response<ReplyBody> {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let bodiless = matches!(answer.status, 204 | 304);
-    let mut response = Response::with_body(status, ReplyBody::Bodiless(BodySize::None));
+    let mut response = Response::with_body(status, ());
     let length = fields(&answer.head, response.headers_mut());
     if let Ok(id) = HeaderValue::from_maybe_shared(writing.id) {
         response.headers_mut().insert(X_REQUEST_ID, id);
     }
-    if answer.close || writing.close {
-        response.head_mut().set_connection_type(ConnectionType::Close);
-    }
     let size = match &answer.body {
+        _ if matches!(answer.status, 204 | 304) => BodySize::None,
         Body::Empty if writing.head_only => length.map_or(BodySize::Sized(0), BodySize::Sized),
         Body::Empty => BodySize::Sized(0),
         Body::Full(bytes) => BodySize::Sized(bytes.len() as u64),
         Body::Stream(_) => answer.body.len().or(length).map_or(BodySize::Stream, BodySize::Sized),
     };
-    let body = match answer.body {
-        _ if bodiless => {
-            on_end(0, true);
-            ReplyBody::Bodiless(BodySize::None)
-        }
-        body if writing.head_only => {
-            drop(body);
-            on_end(0, true);
-            ReplyBody::Bodiless(size)
-        }
-        Body::Empty => {
-            on_end(0, true);
-            ReplyBody::Bodiless(size)
-        }
-        Body::Full(bytes) => {
-            on_end(bytes.len() as u64, true);
-            ReplyBody::Full(bytes)
-        }
-        body @ Body::Stream(_) => {
-            conn.wait_until(Instant::now() + thread.timeouts.stream_idle);
-            ReplyBody::Stream(Box::new(Streaming {
-                body,
-                size,
-                pump: writing.pump,
-                conn: Rc::clone(conn),
-                thread: Rc::clone(thread),
-                unframed: writing.http_10 && size == BodySize::Stream,
-                complete: false,
-                on_end: Some(Box::new(on_end)),
-                sent: 0,
-            }))
-        }
-    };
-    if matches!(size, BodySize::Stream) && writing.http_10 {
-        response.head_mut().set_connection_type(ConnectionType::Close);
+    let unframed = writing.http_10 && size == BodySize::Stream;
+    if unframed {
         response.head_mut().no_chunking(true);
     }
-    response.set_body(body)
+    if answer.close || writing.close || unframed {
+        conn.set_closing();
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    let mut ending = Ending { conn, ticket: writing.ticket, status: answer.status, sent: 0, complete: true };
+    let kind = match answer.body {
+        _ if writing.head_only || size == BodySize::None => Kind::Bodiless(size),
+        Body::Empty => Kind::Bodiless(size),
+        Body::Full(bytes) => {
+            ending.sent = bytes.len() as u64;
+            Kind::Full(bytes)
+        }
+        body @ Body::Stream(_) => {
+            ending.complete = false;
+            ending.conn.wait_until(Instant::now() + thread.timeouts.stream_idle);
+            Kind::Stream(Box::new(Streaming { body, size, pump: writing.pump, thread: Rc::clone(thread), unframed }))
+        }
+    };
+    response.set_body(ReplyBody { kind, ending })
 }
 
 /// Copies the fields; returns the length a worker announced.
@@ -136,7 +123,9 @@ fn fields(head: &AnswerHead, headers: &mut HeaderMap) -> Option<u64> {
                     }
                     continue;
                 }
-                if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_maybe_shared(value)) {
+                if let (Ok(name), Ok(value)) =
+                    (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_maybe_shared(value))
+                {
                     headers.append(name, value);
                 }
             }
@@ -178,64 +167,67 @@ impl MessageBody for ReplyBody {
     type Error = BrokenOff;
 
     fn size(&self) -> BodySize {
-        match self {
-            Self::Bodiless(size) => *size,
-            Self::Full(bytes) => BodySize::Sized(bytes.len() as u64),
-            Self::Stream(stream) => stream.size,
+        match &self.kind {
+            Kind::Bodiless(size) => *size,
+            Kind::Full(bytes) => BodySize::Sized(bytes.len() as u64),
+            Kind::Stream(stream) => stream.size,
         }
     }
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
-        match self.get_mut() {
-            Self::Bodiless(_) => Poll::Ready(None),
-            Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Self::Full(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
-            Self::Stream(stream) => stream.poll_next(context),
+        let this = self.get_mut();
+        match &mut this.kind {
+            Kind::Bodiless(_) => Poll::Ready(None),
+            Kind::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Kind::Full(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
+            Kind::Stream(stream) => stream.poll_next(&mut this.ending, context),
         }
     }
 }
 
 impl Streaming {
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+    fn poll_next(&mut self, ending: &mut Ending, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
         if let Some(pump) = &mut self.pump {
             match pump.poll(context) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => self.pump = None,
-                Poll::Ready(Err(_)) => return self.break_off(),
+                Poll::Ready(Err(_)) => return self.break_off(ending),
             }
         }
         match self.body.poll_next(context) {
             Poll::Ready(Some(Ok(piece))) => {
-                self.sent += piece.len() as u64;
-                self.conn.wait_until(Instant::now() + self.thread.timeouts.stream_idle);
+                ending.sent += piece.len() as u64;
+                ending.conn.wait_until(Instant::now() + self.thread.timeouts.stream_idle);
                 Poll::Ready(Some(Ok(piece)))
             }
-            Poll::Ready(Some(Err(_))) => self.break_off(),
+            Poll::Ready(Some(Err(_))) => self.break_off(ending),
             Poll::Ready(None) => {
-                self.complete = true;
+                ending.complete = true;
                 if self.thread.front.is_draining() {
                     // The head promised keep-alive before the drain began; the gate closes the idle connection.
                     context.waker().wake_by_ref();
                 }
                 Poll::Ready(None)
             }
-            Poll::Pending if self.conn.take_overdue() => self.break_off(),
+            Poll::Pending if ending.conn.take_overdue() => self.break_off(ending),
             Poll::Pending => Poll::Pending,
         }
     }
 
-    fn break_off(&mut self) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+    fn break_off(&self, ending: &Ending) -> Poll<Option<Result<Bytes, BrokenOff>>> {
         if self.unframed {
-            self.conn.set_reset();
+            ending.conn.set_reset();
         }
         Poll::Ready(Some(Err(BrokenOff)))
     }
 }
 
-impl Drop for Streaming {
+impl Drop for Ending {
     fn drop(&mut self) {
-        if let Some(on_end) = self.on_end.take() {
-            on_end(self.sent, self.complete);
+        let now = Instant::now();
+        self.conn.finish(now);
+        if let Some(ticket) = self.ticket.take() {
+            ticket.end(self.status, self.sent, self.complete, now);
         }
     }
 }

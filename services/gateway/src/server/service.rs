@@ -19,7 +19,7 @@ use troupe_mesh::port::CallFuture;
 use troupe_wire::head::Version;
 
 use super::conn::Conn;
-use super::intake::{BodyFault, Gather, Pump, Source};
+use super::intake::{BodyFault, GATHERED, Gather, Pump, Source};
 use super::reply::{self, ReplyBody, Writing};
 use super::thread::Thread;
 use crate::answer::Answer;
@@ -41,6 +41,8 @@ pub(super) struct Handling {
 enum Step {
     /// The answer is known.
     Answer(Option<(Box<Incoming>, Answer)>),
+    /// The answer is known; the body in front of it is read first, so that the connection can go on.
+    Skip(Box<(Box<Incoming>, Answer, Gather)>),
     /// The body is being gathered.
     Gather(Box<(Box<Incoming>, Planned, Gather)>),
     /// A worker has the call.
@@ -82,8 +84,8 @@ impl Handling {
         let Some(conn) = self.conn.clone() else { return };
         let request = match &*incoming {
             Incoming::Refused(refused) => {
-                let answer = self.thread.front.refusal(refused);
-                self.step = Step::Answer(Some((incoming, answer)));
+                let (answer, body) = (self.thread.front.refusal(refused), refused.body);
+                self.step = self.skip(incoming, answer, body, actix);
                 return;
             }
             Incoming::Request(request) => request,
@@ -94,14 +96,15 @@ impl Handling {
             return;
         }
         let planned = match self.thread.front.plan(request) {
-            Plan::Answer(answer, _) => {
-                self.step = Step::Answer(Some((incoming, answer)));
+            Plan::Answer(answer) => {
+                let body = request.body;
+                self.step = self.skip(incoming, answer, body, actix);
                 return;
             }
             Plan::Call(planned) => planned,
         };
         if let Some(ticket) = &mut self.ticket {
-            ticket.set_route(planned.route);
+            ticket.set_route(planned.route.0, planned.route.1, &planned.label);
         }
         let len = match request.body {
             BodyFrame::None => {
@@ -114,9 +117,22 @@ impl Handling {
             BodyFrame::Length(length) => Some(length),
             BodyFrame::Chunked => None,
         };
-        let source = Source::new(actix.take_payload(), conn, self.thread.limits.max_body, self.thread.timeouts.stream_idle);
+        let source =
+            Source::new(actix.take_payload(), conn, self.thread.limits.max_body, self.thread.timeouts.stream_idle);
         let gather = Gather::new(source, len, planned.streaming);
         self.step = Step::Gather(Box::new((incoming, planned, gather)));
+    }
+
+    /// An answer that needs no body. A small one is read all the same: actix closes where a body is left unread.
+    fn skip(&self, incoming: Box<Incoming>, answer: Answer, body: BodyFrame, actix: &mut ActixRequest) -> Step {
+        let len = match body {
+            BodyFrame::Length(length) if length <= GATHERED as u64 => Some(length),
+            BodyFrame::Chunked => None,
+            BodyFrame::None | BodyFrame::Length(_) => return Step::Answer(Some((incoming, answer))),
+        };
+        let Some(conn) = self.conn.clone() else { return Step::Done };
+        let source = Source::new(actix.take_payload(), conn, GATHERED as u64, self.thread.timeouts.stream_idle);
+        Step::Skip(Box::new((incoming, answer, Gather::new(source, len, false))))
     }
 
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<(Box<Incoming>, Answer, Option<Box<Pump>>)> {
@@ -126,9 +142,25 @@ impl Handling {
                     let Some((incoming, answer)) = answer.take() else { return Poll::Pending };
                     return Poll::Ready((incoming, answer, None));
                 }
+                Step::Skip(skipping) => {
+                    let outcome = ready!(skipping.2.poll(context));
+                    let Step::Skip(skipping) = std::mem::replace(&mut self.step, Step::Done) else {
+                        return Poll::Pending;
+                    };
+                    let (incoming, answer, _) = *skipping;
+                    let answer = match (&*incoming, outcome) {
+                        (Incoming::Request(request), Err(fault @ BodyFault::Malformed(_))) => {
+                            body_fault(&self.thread, request, fault)
+                        }
+                        (_, outcome) => answer.closing(outcome.is_err()),
+                    };
+                    return Poll::Ready((incoming, answer, None));
+                }
                 Step::Gather(gathering) => {
                     let outcome = ready!(gathering.2.poll(context));
-                    let Step::Gather(gathering) = std::mem::replace(&mut self.step, Step::Done) else { return Poll::Pending };
+                    let Step::Gather(gathering) = std::mem::replace(&mut self.step, Step::Done) else {
+                        return Poll::Pending;
+                    };
                     let (incoming, planned, _) = *gathering;
                     let Incoming::Request(request) = &*incoming else { return Poll::Pending };
                     match outcome {
@@ -158,7 +190,8 @@ impl Handling {
                             match call.as_mut().poll(context) {
                                 Poll::Ready(result) => self.thread.front.answer(asked, result),
                                 Poll::Pending => {
-                                    let overdue = self.conn.as_ref().is_some_and(|conn| conn.take_overdue()) || (pump.is_some() && deadline.expired());
+                                    let overdue = self.conn.as_ref().is_some_and(|conn| conn.take_overdue())
+                                        || (pump.is_some() && deadline.expired());
                                     if !overdue {
                                         return Poll::Pending;
                                     }
@@ -167,7 +200,9 @@ impl Handling {
                             }
                         }
                     };
-                    let Step::Call { request, pump, .. } = std::mem::replace(&mut self.step, Step::Done) else { return Poll::Pending };
+                    let Step::Call { request, pump, .. } = std::mem::replace(&mut self.step, Step::Done) else {
+                        return Poll::Pending;
+                    };
                     return Poll::Ready((request, answer, pump));
                 }
                 Step::Done => return Poll::Pending,
@@ -175,24 +210,20 @@ impl Handling {
         }
     }
 
-    fn respond(&mut self, incoming: &Incoming, answer: Answer, pump: Option<Box<Pump>>) -> Response<ReplyBody> {
-        let Some(conn) = self.conn.take() else { return Response::with_body(actix_http::StatusCode::INTERNAL_SERVER_ERROR, ReplyBody::Full(bytes::Bytes::new())) };
+    fn respond(&mut self, incoming: &Incoming, answer: Answer, pump: Option<Box<Pump>>) -> Option<Response<ReplyBody>> {
+        let conn = self.conn.take()?;
         let (id, head_only, http_10) = match incoming {
-            Incoming::Request(request) => (request.id.clone(), request.method == Method::Head, request.head.version() == Version::Http10),
+            Incoming::Request(request) => {
+                (request.id.clone(), request.method == Method::Head, request.head.version() == Version::Http10)
+            }
             Incoming::Refused(refused) => (refused.id.clone(), false, true),
         };
-        let close = self.thread.front.is_draining() || conn.taken() >= self.thread.limits.max_requests || conn.fault().is_some();
-        let ticket = self.ticket.take();
-        let status = answer.status;
-        let ended = Rc::clone(&conn);
-        let writing = Writing { id, head_only, http_10, close, pump: pump.map(|pump| *pump) };
-        reply::write(answer, writing, &self.thread, &conn, move |sent, complete| {
-            let now = Instant::now();
-            ended.finish(now);
-            if let Some(ticket) = ticket {
-                ticket.end(status, sent, complete, now);
-            }
-        })
+        let close = self.thread.front.is_draining()
+            || conn.taken() >= self.thread.limits.max_requests
+            || conn.fault().is_some();
+        let writing =
+            Writing { id, head_only, http_10, close, pump: pump.map(|pump| *pump), ticket: self.ticket.take() };
+        Some(reply::write(answer, writing, &self.thread, conn))
     }
 }
 
@@ -216,12 +247,10 @@ impl Future for Handling {
             Err(()) => {
                 this.step = Step::Done;
                 tracing::error!("answering a request panicked; the line before says where");
-                let mut response = Response::internal_server_error().map_body(|_, _| BoxBody::new(()));
-                response.head_mut().set_connection_type(actix_http::ConnectionType::Close);
-                return Poll::Ready(Err(response));
+                return Poll::Ready(Err(last_resort()));
             }
         };
-        Poll::Ready(Ok(this.respond(&incoming, answer, pump)))
+        Poll::Ready(this.respond(&incoming, answer, pump).ok_or_else(last_resort))
     }
 }
 
@@ -234,6 +263,13 @@ impl Drop for Handling {
     }
 }
 
+/// What is said when there is no request to say it to.
+fn last_resort() -> Response<BoxBody> {
+    let mut response = Response::internal_server_error().map_body(|_, _| BoxBody::new(()));
+    response.head_mut().set_connection_type(actix_http::ConnectionType::Close);
+    response
+}
+
 fn too_large(thread: &Thread, request: &Request) -> Answer {
     thread.front.problem(request, 413, "the request body is larger than gateway.max_body").closing(true)
 }
@@ -241,11 +277,16 @@ fn too_large(thread: &Thread, request: &Request) -> Answer {
 fn body_fault(thread: &Thread, request: &Request, fault: BodyFault) -> Answer {
     match fault {
         BodyFault::TooLarge => too_large(thread, request),
-        BodyFault::Stalled => thread.front.problem(request, 408, "the request body did not go on in time").closing(true),
+        BodyFault::Stalled => {
+            thread.front.problem(request, 408, "the request body did not go on in time").closing(true)
+        }
         BodyFault::Malformed(reject) => {
             let (status, why) = thread.front.rejection(reject);
             thread.front.problem(request, status, why).closing(true)
         }
-        BodyFault::Gone => thread.front.fail(request, &Failure::new(Outcome::Cancelled, Stage::Gateway, "the client is gone")).closing(true),
+        BodyFault::Gone => thread
+            .front
+            .fail(request, &Failure::new(Outcome::Cancelled, Stage::Gateway, "the client is gone"))
+            .closing(true),
     }
 }

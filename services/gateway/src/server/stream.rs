@@ -167,7 +167,8 @@ impl GuardedStream {
 
     fn hold(&mut self, tail: &[u8]) {
         self.held.extend_from_slice(tail);
-        self.head_since = (!self.held.is_empty() && self.guard.at_head()).then(|| self.head_since.unwrap_or_else(Instant::now));
+        self.head_since =
+            (!self.held.is_empty() && self.guard.at_head()).then(|| self.head_since.unwrap_or_else(Instant::now));
     }
 
     fn deliver(&mut self, buf: &mut ReadBuf<'_>) -> bool {
@@ -286,6 +287,11 @@ impl AsyncRead for GuardedStream {
             if this.deliver(buf) {
                 return Poll::Ready(Ok(()));
             }
+            if this.conn.is_over() {
+                // The last answer is on its way; the rest is for `poll_shutdown`.
+                this.guard.close();
+                return Poll::Ready(Ok(()));
+            }
             if this.guard.is_closed() {
                 // What the client still sends is nobody's; that it left must not cut off the answers on their way.
                 match this.poll_discard(context) {
@@ -305,12 +311,12 @@ impl AsyncRead for GuardedStream {
                 this.sift_held(context.waker());
                 continue;
             }
-            if this.thread.front.is_draining() && this.conn.is_idle() && this.held.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
             if this.held.is_empty() {
                 let before = buf.filled().len();
                 if Pin::new(&mut this.inner).poll_read(context, buf)?.is_pending() {
+                    if this.thread.front.is_stopping() && this.conn.is_idle() {
+                        return Poll::Ready(Ok(()));
+                    }
                     return match this.poll_clock(context) {
                         Poll::Ready(()) => Poll::Ready(Ok(())),
                         Poll::Pending if this.ready.is_empty() => Poll::Pending,

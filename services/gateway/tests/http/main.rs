@@ -1,4 +1,8 @@
 //! The gateway over real sockets, with a service in the test's own hands behind it.
 
 mod basics;
+mod bodies;
+mod lifecycle;
+mod observed;
+mod strict;
 mod support;

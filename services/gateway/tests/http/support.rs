@@ -38,17 +38,27 @@ where
     F: Fn(Envelope<Invoke>) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Result<Reply, Failure>> + 'static,
 {
+    serve_with(config, routes, Options { threads: 2, ..Options::default() }, service)
+}
+
+/// The same, with options.
+pub(crate) fn serve_with<F, A>(config: GatewayConfig, routes: &[RouteConfig], options: Options, service: F) -> Running
+where
+    F: Fn(Envelope<Invoke>) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Result<Reply, Failure>> + 'static,
+{
     let ports: PortFactory = Arc::new(move |_| {
         let service = service.clone();
         Port::inline(Rc::new(Fake(move |envelope| -> Answering { Box::pin(service(envelope)) })))
     });
-    Gateway::bind(config, routes, Options { threads: 2, development: false }, ports).expect("binds")
+    Gateway::bind(config, routes, options, ports).expect("binds")
 }
 
 /// Answers with what was asked, as lines of text.
 pub(crate) async fn echo(envelope: Envelope<Invoke>) -> Result<Reply, Failure> {
     let mut call = envelope.call;
-    let mut text = format!("{} {} {} {}\n", call.head.method(), call.head.target(), call.function, call.head.authority());
+    let mut text =
+        format!("{} {} {} {}\n", call.head.method(), call.head.target(), call.function, call.head.authority());
     for (name, value) in call.head.fields() {
         text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value)));
     }
@@ -61,7 +71,13 @@ pub(crate) async fn echo(envelope: Envelope<Invoke>) -> Result<Reply, Failure> {
     let mut len = 0;
     let mut body = Vec::new();
     while let Some(piece) = call.body.next().await {
-        let Ok(piece) = piece else { return Err(Failure::new(troupe_mesh::failure::Outcome::Cancelled, troupe_mesh::failure::Stage::Php, "broken body")) };
+        let Ok(piece) = piece else {
+            return Err(Failure::new(
+                troupe_mesh::failure::Outcome::Cancelled,
+                troupe_mesh::failure::Stage::Php,
+                "broken body",
+            ));
+        };
         len += piece.len();
         if body.len() < 4096 {
             body.extend_from_slice(&piece);
@@ -118,7 +134,9 @@ impl Client {
         let mut head = Vec::new();
         let mut byte = [0];
         while !head.ends_with(b"\r\n\r\n") {
-            self.0.read_exact(&mut byte).unwrap_or_else(|error| panic!("{error} after {:?}", String::from_utf8_lossy(&head)));
+            self.0
+                .read_exact(&mut byte)
+                .unwrap_or_else(|error| panic!("{error} after {:?}", String::from_utf8_lossy(&head)));
             head.push(byte[0]);
         }
         let head = String::from_utf8(head).expect("an ASCII head");

@@ -271,8 +271,13 @@ fn is_host(value: &[u8]) -> bool {
         _ => value.split_at(value.iter().position(|&byte| byte == b':').unwrap_or(value.len())),
     };
     let host_fits = match host {
-        [b'[', inner @ .., b']'] => !inner.is_empty() && inner.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte)),
-        plain => !plain.is_empty() && plain.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte)),
+        [b'[', inner @ .., b']'] => {
+            !inner.is_empty() && inner.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte))
+        }
+        plain => {
+            !plain.is_empty()
+                && plain.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte))
+        }
     };
     let port_fits = match port {
         [] => true,
@@ -284,7 +289,8 @@ fn is_host(value: &[u8]) -> bool {
 
 /// A length in its only form: digits without a leading zero, a sign or a list.
 fn length(value: &[u8]) -> Option<u64> {
-    let plain = value.iter().all(u8::is_ascii_digit) && (value == b"0" || value.first().is_some_and(|&byte| byte != b'0'));
+    let plain =
+        value.iter().all(u8::is_ascii_digit) && (value == b"0" || value.first().is_some_and(|&byte| byte != b'0'));
     if !plain {
         return None;
     }

@@ -1,0 +1,156 @@
+//! The access log: one line per request, written by a thread of its own.
+//!
+//! An HTTP thread collects entries and passes them on in batches; formatting and writing happen elsewhere. Where the
+//! writer cannot keep up, batches are dropped and counted: a slow terminal never slows a request.
+
+mod line;
+
+use std::io::{self, IsTerminal as _, Write};
+use std::net::IpAddr;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use metrics::{Counter, counter};
+use troupe_node::config::LogFormat;
+use troupe_wire::head::RequestHead;
+
+use crate::request::{Incoming, Method};
+
+/// Entries that go to the writer together: one wake-up for so many requests.
+const BATCH: usize = 64;
+/// Batches that may wait for the writer: 16,384 entries, a tenth of a second at full speed.
+const QUEUE: usize = 256;
+/// Bytes that are written at once at most.
+const WRITE: usize = 256 * 1024;
+
+/// Where entries go.
+#[derive(Debug, Clone)]
+pub(crate) struct AccessLog {
+    queue: SyncSender<Vec<Box<Entry>>>,
+}
+
+/// One thread's entries on their way.
+pub(crate) struct Spool {
+    batch: Vec<Box<Entry>>,
+    queue: SyncSender<Vec<Box<Entry>>>,
+    dropped: Counter,
+}
+
+/// One request.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    head: Option<RequestHead>,
+    method: Method,
+    id: Bytes,
+    remote: Option<IpAddr>,
+    pub(crate) route: Option<ByteString>,
+    status: u16,
+    sent: u64,
+    complete: bool,
+    took: Duration,
+    received: Instant,
+}
+
+impl AccessLog {
+    /// Starts the writer. `Auto` is text on a terminal and JSON otherwise.
+    ///
+    /// # Errors
+    /// When the kernel refuses the thread.
+    pub(crate) fn start(format: LogFormat, to: Option<Box<dyn Write + Send>>) -> io::Result<Self> {
+        let json = match format {
+            LogFormat::Json => true,
+            LogFormat::Text => false,
+            LogFormat::Auto => to.is_some() || !io::stderr().is_terminal(),
+        };
+        let (queue, batches) = sync_channel(QUEUE);
+        let to = to.unwrap_or_else(|| Box::new(io::stderr()));
+        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_all(&batches, json, to))?;
+        metrics::describe_counter!(
+            "troupe_gateway_access_log_dropped_total",
+            "Lines of the access log dropped because the writer could not keep up."
+        );
+        Ok(Self { queue })
+    }
+
+    pub(crate) fn spool(&self) -> Spool {
+        Spool {
+            batch: Vec::new(),
+            queue: self.queue.clone(),
+            dropped: counter!("troupe_gateway_access_log_dropped_total"),
+        }
+    }
+}
+
+impl Spool {
+    pub(crate) fn push(&mut self, entry: Box<Entry>) {
+        self.batch.push(entry);
+        if self.batch.len() >= BATCH {
+            self.flush();
+        }
+    }
+
+    pub(crate) fn flush(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
+        if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) = self.queue.try_send(batch) {
+            self.dropped.increment(batch.len() as u64);
+        }
+    }
+}
+
+impl Entry {
+    pub(crate) fn new(incoming: &Incoming) -> Self {
+        let (head, method, id, remote, received) = match incoming {
+            Incoming::Request(request) => {
+                (Some(request.head.clone()), request.method, &request.id, None, request.received)
+            }
+            Incoming::Refused(refused) => (None, Method::Other, &refused.id, Some(refused.remote), refused.received),
+        };
+        Self {
+            head,
+            method,
+            id: id.clone(),
+            remote,
+            route: None,
+            status: 0,
+            sent: 0,
+            complete: false,
+            took: Duration::ZERO,
+            received,
+        }
+    }
+
+    pub(crate) fn finish(&mut self, status: u16, sent: u64, complete: bool, took: Duration) {
+        self.status = status;
+        self.sent = sent;
+        self.complete = complete;
+        self.took = took;
+    }
+}
+
+fn write_all(batches: &Receiver<Vec<Box<Entry>>>, json: bool, mut to: Box<dyn Write + Send>) {
+    let mut out = Vec::with_capacity(WRITE);
+    while let Ok(mut batch) = batches.recv() {
+        loop {
+            // Both clocks at one moment, so that requests need to read one of them only.
+            let now = (Instant::now(), SystemTime::now());
+            for entry in &batch {
+                line::put(entry, now, json, &mut out);
+            }
+            if out.len() >= WRITE {
+                break;
+            }
+            match batches.try_recv() {
+                Ok(next) => batch = next,
+                Err(_) => break,
+            }
+        }
+        // A log that cannot be written has nowhere to say so.
+        let _ = to.write_all(&out).and_then(|()| to.flush());
+        out.clear();
+    }
+}
