@@ -24,19 +24,19 @@ pub(crate) fn keep_spare(local: &Local, fast: bool) {
 ///
 /// # Errors
 /// When the pool is full or down, or the time has passed; the call did not start.
-pub(crate) async fn turn(local: &Rc<Local>, request: &Request, due: Instant) -> Result<Option<Turn>, Failure> {
+pub(crate) async fn turn(local: &Rc<Local>, request: &Request, deadline: Instant) -> Result<Option<Turn>, Failure> {
     // While calls wait in the queue, nobody passes them by sitting down behind a running one: processes would never get
     // free, and calls of other threads never get one.
     if request.fast
         && !request.streams()
         && local.pool.lanes.waiting() == 0
-        && let Some(seated) = local.prefetch(request, due)
+        && let Some(seated) = local.prefetch(request, deadline)
     {
         local.pool.metrics.prefetched.increment(1);
         return match seated.turn().await {
             Called::Turn(mut turn) => {
                 turn.with(|process| process.info.set_request(request.call.head.clone()));
-                turn.set_due(due.min(Instant::now() + local.pool.limits.timeout));
+                turn.set_due(deadline.min(Instant::now() + local.pool.limits.timeout));
                 Ok(Some(turn))
             }
             Called::Redo => Ok(None),
@@ -45,10 +45,9 @@ pub(crate) async fn turn(local: &Rc<Local>, request: &Request, due: Instant) -> 
     }
     local.pool.ask_for_more();
     let since = Instant::now();
-    let process = wait(local, due).await?;
+    let process = wait(local, deadline).await?;
     local.pool.metrics.queue.record(since.elapsed().as_secs_f64());
-    // The call's time at PHP begins now; its deadline has not moved.
-    match local.begin(process, request, due) {
+    match local.begin(process, request, deadline) {
         Begun::Running(turn) => Ok(Some(turn)),
         Begun::Writing(turn, rest) => write_rest(turn, rest).await,
         Begun::Dead => Ok(None),

@@ -77,12 +77,12 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, F
     let queued = call.queued;
     let fast = function.pace.is_fast();
     let request = Request { call, trace, payload, pace: function.pace, fast };
-    let due = deadline.instant().min(Instant::now() + local.pool.limits.timeout);
+    let deadline = deadline.instant();
     for _ in 0..ATTEMPTS {
         let turn = match local.pool.lanes.take(local.thread) {
             Some(process) => {
                 acquire::keep_spare(local, request.fast);
-                match local.begin(process, &request, due) {
+                match local.begin(process, &request, deadline) {
                     Begun::Running(turn) => turn,
                     Begun::Writing(turn, rest) => match Box::pin(write_rest(turn, rest)).await? {
                         Some(turn) => turn,
@@ -95,7 +95,7 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, F
                 if queued > QUEUED_TOO_LONG {
                     local.pool.ask_for_more();
                 }
-                match Box::pin(acquire::turn(local, &request, due)).await? {
+                match Box::pin(acquire::turn(local, &request, deadline)).await? {
                     Some(turn) => turn,
                     None => continue,
                 }
@@ -228,7 +228,7 @@ pub(crate) fn gone_failure(turn: Turn, gone: Gone) -> Failure {
     let text: Cow<'static, str> = match reason {
         Fate::Memory => "the php process took too much memory and was ended".into(),
         Fate::Protocol => "the php process broke the protocol and was ended".into(),
-        Fate::Stopped => "the pool was stopped during the call".into(),
+        Fate::Stopped => "the pool's processes were stopped during the call".into(),
         _ => "the php process ended during the call".into(),
     };
     Failure::new(Outcome::Broken, Stage::Php, text)

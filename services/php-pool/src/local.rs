@@ -88,8 +88,9 @@ impl Local {
         let _ = self.tasks.send(Box::pin(turn::drain(turn)));
     }
 
-    /// Starts a call on a free process.
-    pub(crate) fn begin(self: &Rc<Self>, mut process: Box<Process>, request: &Request, due: Instant) -> Begun {
+    /// Starts a call on a free process. The time it may take there begins now.
+    pub(crate) fn begin(self: &Rc<Self>, mut process: Box<Process>, request: &Request, deadline: Instant) -> Begun {
+        let due = deadline.min(Instant::now() + self.pool.limits.timeout);
         let Some(function) = process.functions.get(&request.call.function).map(|function| function.index) else {
             // Its generation is about to go.
             self.pool.discard(process, Fate::Stopped);

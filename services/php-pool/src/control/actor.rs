@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::hatch::{Nest, Watch};
 use super::launch::Launch;
-use super::zygote::{Event, Loaded, Zygote};
+use super::zygote::{Event, Loaded, Zygote, exit_status};
 use super::{Note, OUTPUT_GRACE, memory};
 use crate::config::{Isolation, PhpPoolConfig};
 use crate::functions::Functions;
@@ -187,7 +187,7 @@ impl PoolActor {
                 let status = match (message, signal, code) {
                     (Some(message), _, _) => message,
                     (None, Some(signal), _) => format!("signal {signal}"),
-                    (None, None, Some(code)) => format!("exit status {code}"),
+                    (None, None, Some(code)) => exit_status(code),
                     (None, None, None) => "unknown".to_owned(),
                 };
                 self.exited(context, id, status);
@@ -349,14 +349,18 @@ impl PoolActor {
         record.ending.get_or_insert_with(Instant::now);
         record.watch.ready.abort();
         drop(self.pool.lanes.remove(id));
-        if record.info.request().is_none() && record.info.doom(Fate::Died) == Fate::Died {
+        // Whether it had said so before it went may still be on its way from the data path: `buried` decides.
+        if record.info.request().is_none() && record.info.fate() == Fate::Serving {
             self.stillborn += 1;
             if self.stillborn >= STILLBORN {
                 let pause = (FIRST_PAUSE * 2_u32.saturating_pow(self.stillborn - STILLBORN)).min(LONGEST_PAUSE);
                 self.not_before = Some(Instant::now() + jittered(pause));
+                if !self.launch.forks {
+                    // There each process loads the code by itself, and it has come to be broken.
+                    self.pool.condition.send_replace(Condition::Down("the processes end before they are ready".into()));
+                }
             }
         } else {
-            record.info.doom(Fate::Died);
             self.stillborn = 0;
         }
         let errors = record.watch.errors.take();
@@ -381,7 +385,7 @@ impl PoolActor {
 
     fn buried(&mut self, context: &mut Context<Self>, id: u32, status: &str) {
         let Some(record) = self.processes.remove(&id) else { return };
-        let fate = record.info.fate();
+        let fate = record.info.doom(if status == exit_status(0) { Fate::Recycled } else { Fate::Died });
         self.pool.metrics.ended(fate);
         let (pool, pid, tail) = (&self.pool.name, record.info.pid(), record.info.tail());
         if !fate.is_failure() {

@@ -2,25 +2,20 @@
 
 use std::fs;
 
-/// Bytes per page. Linux on x86-64 and most arm64 systems; a larger page would only make the cheap check too low, and the
-/// exact one decides.
-const PAGE: u64 = 4096;
-
 /// What the process `pid` takes, in bytes: its resident pages while these are below `limit`, which is cheap to ask; its
 /// proportional share of them beyond, since pages shared with the zygote would be counted in every process.
 pub(crate) fn of(pid: i32, limit: u64) -> Option<u64> {
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    let resident = pages * PAGE;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let resident = kibibytes(&status, "VmRSS:")?;
     if resident <= limit {
         return Some(resident);
     }
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    proportional(&rollup)
+    kibibytes(&rollup, "Pss:")
 }
 
-fn proportional(rollup: &str) -> Option<u64> {
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
@@ -33,8 +28,8 @@ mod tests {
     fn the_share_is_read_from_the_roll_up() {
         let rollup =
             "55d0-7ffd ---p 00000000 00:00 0 [rollup]\nRss:  8 kB\nPss:                5120 kB\nPss_Dirty: 1 kB\n";
-        assert_eq!(proportional(rollup), Some(5 << 20));
-        assert_eq!(proportional("Pss: many kB"), None);
+        assert_eq!(kibibytes(rollup, "Pss:"), Some(5 << 20));
+        assert_eq!(kibibytes("Pss: many kB", "Pss:"), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::sync::Arc;
 
@@ -146,9 +147,17 @@ pub(crate) fn keep(tail: &Tail, line: &str) {
     tail.push(line.chars().take(1_000).collect());
 }
 
+pub(crate) fn exit_status(code: i32) -> String {
+    format!("exit status {code}")
+}
+
 pub(crate) fn describe(status: io::Result<ExitStatus>) -> String {
     match status {
-        Ok(status) => status.to_string(),
+        Ok(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => exit_status(code),
+            (None, Some(signal)) => format!("signal {signal}"),
+            (None, None) => status.to_string(),
+        },
         Err(error) => error.to_string(),
     }
 }

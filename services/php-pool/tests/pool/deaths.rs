@@ -199,6 +199,7 @@ fn an_idle_process_that_is_killed_costs_no_call() {
         for _ in 0..20 {
             let pid = get_text(&pool, "pid").await;
             kill(&pid);
+            eventually("it is dead", || !lives(&pid)).await;
             assert!(get(&pool, "pid").await.is_ok());
         }
         stage.pools.stop().await;
