@@ -136,7 +136,10 @@ impl Places {
             Shape::List(items) => {
                 // A list replaces the one below it whole.
                 let below = format!("{path}[");
-                self.0.retain(|key, _| !key.starts_with(&below));
+                let replaced = self.0.range(below.clone()..).take_while(|(key, _)| key.starts_with(&below));
+                for key in replaced.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+                    self.0.remove(&key);
+                }
                 self.0.insert(path.to_owned(), key_place.clone());
                 for (index, item) in items.iter().enumerate() {
                     self.add(&element(path, index), &item.place, item);
