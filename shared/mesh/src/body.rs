@@ -116,7 +116,7 @@ fn bounded(len: Option<u64>, limit: usize, consumed: Option<Arc<dyn Consumed>>) 
         reader: None,
         writer: None,
     }));
-    (BodyWriter { shared: Arc::clone(&shared) }, BodyReader { shared, consumed, len, done: false })
+    (BodyWriter { shared: Arc::clone(&shared) }, BodyReader { shared, consumed, on_end: None, len, done: false })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,11 +232,27 @@ impl Drop for BodyWriter {
 pub struct BodyReader {
     shared: Arc<Mutex<Shared>>,
     consumed: Option<Arc<dyn Consumed>>,
+    on_end: Option<OnEnd>,
     len: Option<u64>,
     done: bool,
 }
 
+/// What is to happen when a body has ended; see [`BodyReader::on_end`].
+pub type OnEnd = Box<dyn FnOnce() + Send>;
+
 impl BodyReader {
+    /// Calls `then` once, when the end of the body was read or the reader is dropped before: how whoever passes a body
+    /// on learns that it is through, without standing in its way. What was registered before is called first.
+    pub fn on_end(&mut self, then: OnEnd) {
+        self.on_end = Some(match self.on_end.take() {
+            None => then,
+            Some(before) => Box::new(move || {
+                before();
+                then();
+            }),
+        });
+    }
+
     /// The next piece; `None` at the end.
     ///
     /// # Errors
@@ -258,7 +274,10 @@ impl BodyReader {
                 }
                 None => {
                     self.done = true;
-                    return Poll::Ready((shared.end == End::Broken).then_some(Err(BodyBroken)));
+                    let broken = shared.end == End::Broken;
+                    drop(shared);
+                    self.ended();
+                    return Poll::Ready(broken.then_some(Err(BodyBroken)));
                 }
             }
         };
@@ -269,6 +288,12 @@ impl BodyReader {
             consumed.consumed(piece.len());
         }
         Poll::Ready(Some(Ok(piece)))
+    }
+
+    fn ended(&mut self) {
+        if let Some(then) = self.on_end.take() {
+            then();
+        }
     }
 }
 
@@ -287,6 +312,7 @@ impl Drop for BodyReader {
         if let (Some(consumed), true) = (&self.consumed, open && !self.done) {
             consumed.abandoned();
         }
+        self.ended();
     }
 }
 
@@ -336,6 +362,30 @@ mod tests {
         drop(reader);
         assert_eq!(writer.poll_ready(&mut noop()), Poll::Ready(Err(ReaderGone)));
         assert_eq!(writer.push(Bytes::from_static(b"x")), Err(ReaderGone));
+    }
+
+    #[test]
+    fn the_end_is_told_once_whether_it_was_read_or_not() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tell = |name: &'static str| -> OnEnd {
+            let told = Arc::clone(&told);
+            Box::new(move || told.lock().push(name))
+        };
+        let (writer, mut reader) = channel(None);
+        reader.on_end(tell("first"));
+        reader.on_end(tell("second"));
+        assert!(reader.poll_next(&mut noop()).is_pending());
+        assert!(told.lock().is_empty());
+        writer.finish();
+        assert!(reader.poll_next(&mut noop()).is_ready());
+        assert_eq!(*told.lock(), ["first", "second"]);
+        drop(reader);
+        assert_eq!(told.lock().len(), 2);
+
+        let (_writer, mut reader) = channel(None);
+        reader.on_end(tell("dropped"));
+        drop(reader);
+        assert_eq!(told.lock().last(), Some(&"dropped"));
     }
 
     #[test]

@@ -1,0 +1,105 @@
+//! A call's hold on a worker, from the pick to the end of the reply's body.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use troupe_contracts::invoke::{Invoke, Reply};
+use troupe_mesh::body::Body;
+use troupe_mesh::deadline::Deadline;
+use troupe_mesh::failure::{Failure, Outcome};
+use troupe_mesh::port::Port;
+
+use crate::clock;
+use crate::pool::Permit;
+use crate::thread::{LocalPool, View};
+use crate::worker::Worker;
+
+/// One call counted in at one worker. However it ends, dropped included, the call is counted out once and its worker's
+/// lesson is learnt.
+pub(crate) struct Hold {
+    local: Rc<LocalPool>,
+    place: Place,
+    since_us: u64,
+    deadline: Deadline,
+    held: bool,
+}
+
+/// Where the place is counted. Both keep the worker alive; a view costs no atomic.
+enum Place {
+    Picked { view: Rc<View>, index: usize },
+    Handed { worker: Arc<Worker>, port: Port<Invoke> },
+}
+
+impl Hold {
+    /// A place that the pick has taken.
+    pub(crate) fn picked(local: Rc<LocalPool>, view: Rc<View>, index: usize, now_us: u64, deadline: Deadline) -> Self {
+        Self { local, place: Place::Picked { view, index }, since_us: now_us, deadline, held: true }
+    }
+
+    /// A place that came out of the queue.
+    pub(crate) fn handed(local: Rc<LocalPool>, permit: Permit, now_us: u64, deadline: Deadline) -> Self {
+        let port = local.port(&permit.worker().instance);
+        let worker = Arc::clone(permit.worker());
+        permit.forget();
+        Self { local, place: Place::Handed { worker, port }, since_us: now_us, deadline, held: true }
+    }
+
+    pub(crate) fn port(&self) -> &Port<Invoke> {
+        match &self.place {
+            Place::Picked { view, index } => view.port(*index),
+            Place::Handed { port, .. } => port,
+        }
+    }
+
+    pub(crate) fn worker(&self) -> &Arc<Worker> {
+        match &self.place {
+            Place::Picked { view, index } => &view.table.workers[*index],
+            Place::Handed { worker, .. } => worker,
+        }
+    }
+
+    /// The reply's head is here. The place is held until its body ends.
+    pub(crate) fn reply(mut self, mut reply: Reply, now_us: u64) -> Reply {
+        let rtt = now_us.saturating_sub(self.since_us) as f32;
+        let pool = &self.local.pool;
+        let worker = self.worker();
+        pool.learn_reply(worker, reply.head.status(), &reply.load, rtt, now_us, self.local.turn());
+        pool.meters.ok();
+        if let Body::Stream(reader) = &mut reply.body {
+            worker.slot.first_byte();
+            let permit = Permit::streaming(Arc::clone(pool), Arc::clone(worker), self.local.shard);
+            self.held = false;
+            reader.on_end(Box::new(move || drop(permit)));
+        } else {
+            self.release();
+        }
+        reply
+    }
+
+    /// The call failed before the first byte of a reply.
+    pub(crate) fn fail(mut self, failure: &Failure, now_us: u64) {
+        let rtt = now_us.saturating_sub(self.since_us) as f32;
+        self.local.pool.learn_failure(self.worker(), failure, rtt, now_us);
+        self.release();
+    }
+
+    fn release(&mut self) {
+        self.held = false;
+        self.local.pool.release(self.worker(), self.local.shard, true);
+    }
+}
+
+/// The caller left before the reply.
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.held {
+            let now_us = clock::now();
+            let elapsed = now_us.saturating_sub(self.since_us) as f32;
+            let expired = Instant::now() >= self.deadline.instant();
+            self.local.pool.learn_abandoned(self.worker(), elapsed, expired, now_us);
+            self.local.pool.meters.failed(if expired { Outcome::Deadline } else { Outcome::Cancelled });
+            self.release();
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! A worker's life: ready, ejected, draining, gone; and how it comes back. A state machine that takes the time.
+
+use std::sync::Arc;
+
+use troupe_contracts::report::Load;
+
+use crate::pool::Pool;
+use crate::score;
+use crate::slot::State;
+use crate::worker::Worker;
+
+/// The first ejection lasts this long, each further one twice as long as the one before.
+const EJECTION_US: u64 = 1_000_000;
+/// No ejection lasts longer: a worker that is repaired is noticed within a minute.
+const LONGEST_EJECTION_US: u64 = 60_000_000;
+/// A worker that stayed ready for this long has one ejection forgotten.
+const FORGET_EJECTION_US: u64 = 60_000_000;
+/// A penalised worker that nobody calls may be tried again after this long.
+const PAROLE_US: u64 = 10_000_000;
+
+/// What there is to know at a look.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Seen<'a> {
+    /// The worker's instance answered a report.
+    Load(&'a Load),
+    /// It did not.
+    Silent,
+    /// Nothing new; the data path may have changed the slot.
+    Nothing,
+}
+
+/// A change of state, for the log and for the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Transition {
+    pub(crate) from: State,
+    pub(crate) to: State,
+    pub(crate) reason: &'static str,
+    /// How long the worker stays out, where that is known, in microseconds.
+    pub(crate) for_us: Option<u64>,
+}
+
+/// What the look at a worker takes into account beside the worker.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Surroundings {
+    /// Whether other workers of the pool are ready: who returns then must not be flooded.
+    pub(crate) served_by_others: bool,
+    /// The slow-start window in microseconds; 0: none.
+    pub(crate) window_us: u64,
+}
+
+/// One worker's life.
+#[derive(Debug)]
+pub(crate) struct Lifecycle {
+    state: State,
+    silent: bool,
+    ejections: u32,
+    ejected_until_us: Option<u64>,
+    /// When a slow start began.
+    ramp_from_us: Option<u64>,
+    ready_since_us: u64,
+    failing_since_us: Option<u64>,
+}
+
+impl Lifecycle {
+    /// A worker that was just reported. `joins`: its pool is serving already, so it starts slowly.
+    pub(crate) fn new(joins: bool, now_us: u64) -> Self {
+        Self {
+            state: State::Ready,
+            silent: false,
+            ejections: 0,
+            ejected_until_us: None,
+            ramp_from_us: joins.then_some(now_us),
+            ready_since_us: now_us,
+            failing_since_us: None,
+        }
+    }
+
+    /// Looks at the worker, moves it on and sets its slot.
+    pub(crate) fn look(
+        &mut self,
+        pool: &Arc<Pool>,
+        worker: &Worker,
+        seen: Seen<'_>,
+        around: Surroundings,
+        now_us: u64,
+    ) -> Option<Transition> {
+        match seen {
+            Seen::Load(load) => {
+                self.silent = false;
+                pool.note_load(worker, load, now_us);
+                *worker.load.lock() = *load;
+            }
+            Seen::Silent => self.silent = true,
+            Seen::Nothing => {}
+        }
+        let transition = self.transit(worker, seen, around, now_us);
+        self.care(pool, worker, around, now_us);
+        transition
+    }
+
+    fn transit(&mut self, worker: &Worker, seen: Seen<'_>, around: Surroundings, now_us: u64) -> Option<Transition> {
+        let slot = &worker.slot;
+        let from = self.state;
+        let answered = match seen {
+            Seen::Load(load) => Some(load),
+            _ => None,
+        };
+        let mut for_us = None;
+        let (to, reason) = match slot.state() {
+            State::Down => (State::Down, "its instance is gone"),
+            State::Ready if self.silent => (State::Ejected, "it does not answer reports"),
+            State::Ready => (State::Ready, "ready"),
+            State::Ejected | State::Draining if answered.is_some_and(|load| load.draining) => {
+                (State::Draining, "it is about to stop")
+            }
+            State::Ejected if from == State::Ready => {
+                for_us = Some(self.eject(now_us));
+                (State::Ejected, "it failed too often in a row")
+            }
+            State::Ejected if answered.is_some() && self.ejected_until_us.is_none_or(|until| now_us >= until) => {
+                (State::Ready, "it is tried again")
+            }
+            State::Draining if answered.is_some() => (State::Ready, "it takes calls again"),
+            State::Draining => (State::Draining, "it is about to stop"),
+            State::Ejected => (State::Ejected, "it is out"),
+        };
+        if to == from {
+            return None;
+        }
+        if to == State::Ready {
+            self.come_back(worker, around, now_us);
+        }
+        self.state = to;
+        slot.set_state(to);
+        *worker.reason.lock() = reason;
+        Some(Transition { from, to, reason, for_us })
+    }
+
+    /// Out for a while that grows with each time, spread so that workers ejected together do not return together.
+    fn eject(&mut self, now_us: u64) -> u64 {
+        let time = EJECTION_US.saturating_mul(1 << self.ejections.min(16)).min(LONGEST_EJECTION_US);
+        let for_us = (time as f64 * (0.8 + 0.4 * fastrand::f64())) as u64;
+        self.ejections += 1;
+        self.ejected_until_us = Some(now_us + for_us);
+        for_us
+    }
+
+    fn come_back(&mut self, worker: &Worker, around: Surroundings, now_us: u64) {
+        worker.slot.reset();
+        self.ejected_until_us = None;
+        self.failing_since_us = None;
+        self.ready_since_us = now_us;
+        self.ramp_from_us = around.served_by_others.then_some(now_us);
+    }
+
+    /// What time alone changes: slow start, contention, fading, parole.
+    fn care(&mut self, pool: &Arc<Pool>, worker: &Worker, around: Surroundings, now_us: u64) {
+        let slot = &worker.slot;
+        let pace = match self.ramp_from_us {
+            Some(from) => score::slow_start(now_us.saturating_sub(from), around.window_us),
+            None => 1.0,
+        };
+        if pace >= 1.0 {
+            self.ramp_from_us = None;
+        }
+        slot.set_gain(pace);
+        if !slot.contended(now_us) {
+            slot.end_contention();
+            let allowed = (slot.full() as f32 * pace).ceil() as u32;
+            if allowed != slot.cap() {
+                let raised = allowed > slot.cap();
+                slot.set_cap(allowed);
+                if raised {
+                    pool.offer(0);
+                }
+            }
+        }
+        let median = pool.median_us();
+        if slot.last_ok() {
+            self.failing_since_us = None;
+            if slot.in_flight() == 0 && median > 0.0 {
+                slot.fade(median, now_us, pool.decay_ms);
+            }
+        } else if self.state == State::Ready {
+            let since = *self.failing_since_us.get_or_insert(now_us);
+            if now_us.saturating_sub(since) >= PAROLE_US {
+                slot.parole();
+            }
+        }
+        if self.state == State::Ready && now_us.saturating_sub(self.ready_since_us) >= FORGET_EJECTION_US {
+            self.ready_since_us = now_us;
+            self.ejections = self.ejections.saturating_sub(1);
+        }
+    }
+}

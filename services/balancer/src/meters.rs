@@ -1,0 +1,88 @@
+//! Metrics: handles made once per pool, so that a call only adds to them.
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use troupe_mesh::failure::Outcome;
+
+/// Every way in which a call can end, in the order of [`PoolMeters::calls`].
+const OUTCOMES: [&str; 9] =
+    ["ok", "unreachable", "overloaded", "deadline", "cancelled", "incompatible", "refused", "broken", "internal"];
+
+/// The metrics of one pool.
+pub(crate) struct PoolMeters {
+    calls: [Counter; OUTCOMES.len()],
+    pub(crate) queue_depth: Gauge,
+    pub(crate) queue_wait: Histogram,
+    pub(crate) queue_timeouts: Counter,
+    pub(crate) retries_not_started: Counter,
+    pub(crate) retries_idempotent: Counter,
+    pub(crate) retries_requeued: Counter,
+    pub(crate) retries_over_budget: Counter,
+    pub(crate) ejections: Counter,
+    pub(crate) all_out: Gauge,
+    pub(crate) ready: Gauge,
+}
+
+impl PoolMeters {
+    pub(crate) fn new(pool: &str) -> Self {
+        let pool = || pool.to_owned();
+        let retries =
+            |reason: &'static str| counter!("troupe_balancer_retries_total", "pool" => pool(), "reason" => reason);
+        Self {
+            calls: OUTCOMES
+                .map(|outcome| counter!("troupe_balancer_calls_total", "pool" => pool(), "outcome" => outcome)),
+            queue_depth: gauge!("troupe_balancer_queue_depth", "pool" => pool()),
+            queue_wait: histogram!("troupe_balancer_queue_wait_seconds", "pool" => pool()),
+            queue_timeouts: counter!("troupe_balancer_queue_timeouts_total", "pool" => pool()),
+            retries_not_started: retries("not_started"),
+            retries_idempotent: retries("idempotent"),
+            retries_requeued: retries("requeued"),
+            retries_over_budget: counter!("troupe_balancer_retries_refused_total", "pool" => pool()),
+            ejections: counter!("troupe_balancer_ejections_total", "pool" => pool()),
+            all_out: gauge!("troupe_balancer_all_out", "pool" => pool()),
+            ready: gauge!("troupe_balancer_workers_ready", "pool" => pool()),
+        }
+    }
+
+    pub(crate) fn ok(&self) {
+        self.calls[0].increment(1);
+    }
+
+    pub(crate) fn failed(&self, outcome: Outcome) {
+        let index = match outcome {
+            Outcome::Unreachable => 1,
+            Outcome::Overloaded => 2,
+            Outcome::Deadline => 3,
+            Outcome::Cancelled => 4,
+            Outcome::Incompatible => 5,
+            Outcome::Refused => 6,
+            Outcome::Broken => 7,
+            Outcome::Internal => 8,
+        };
+        self.calls[index].increment(1);
+    }
+}
+
+/// The gauges of one worker.
+pub(crate) struct WorkerMeters {
+    pub(crate) score: Gauge,
+    pub(crate) in_flight: Gauge,
+    pub(crate) latency: Gauge,
+}
+
+impl WorkerMeters {
+    pub(crate) fn new(pool: &str, worker: &str) -> Self {
+        let labels = || [("pool", pool.to_owned()), ("worker", worker.to_owned())];
+        Self {
+            score: gauge!("troupe_balancer_worker_score", &labels()),
+            in_flight: gauge!("troupe_balancer_worker_in_flight", &labels()),
+            latency: gauge!("troupe_balancer_worker_latency_seconds", &labels()),
+        }
+    }
+
+    /// The worker is gone: its series end at nothing.
+    pub(crate) fn clear(&self) {
+        self.score.set(0.0);
+        self.in_flight.set(0.0);
+        self.latency.set(0.0);
+    }
+}

@@ -1,0 +1,256 @@
+//! The data path: from a call to a worker's reply.
+//!
+//! The common case (a worker with room, a reply) takes no lock, no message and one allocation, the future itself. What
+//! is rare, waiting and retrying, is boxed apart so that the common future stays small. The request's and the reply's
+//! heads and bodies pass through untouched.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytestring::ByteString;
+use troupe_contracts::invoke::{Invoke, Reply};
+use troupe_mesh::contract::Envelope;
+use troupe_mesh::deadline::Deadline;
+use troupe_mesh::failure::{Failure, Outcome, Stage};
+use troupe_mesh::port::{CallFuture, Service};
+
+use crate::clock;
+use crate::hold::Hold;
+use crate::retry::{self, MAX_TRIES, Verdict};
+use crate::thread::{LocalPool, ThreadPools};
+
+/// What a client that finds the pool full is told: places free up as calls end, there is no better guess.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The balancer on one thread.
+pub(crate) struct Relay {
+    pools: Rc<ThreadPools>,
+}
+
+impl Relay {
+    pub(crate) fn new(pools: ThreadPools) -> Self {
+        Self { pools: Rc::new(pools) }
+    }
+}
+
+impl Service<Invoke> for Relay {
+    fn call(&self, envelope: Envelope<Invoke>) -> CallFuture<Invoke> {
+        let Some(local) = self.pools.get(&envelope.call.pool) else {
+            return Box::pin(std::future::ready(Err(unknown(&envelope.call.pool))));
+        };
+        Box::pin(relay(Rc::clone(&self.pools), local, envelope))
+    }
+}
+
+async fn relay(pools: Rc<ThreadPools>, local: Rc<LocalPool>, mut envelope: Envelope<Invoke>) -> Result<Reply, Failure> {
+    local.earn();
+    let deadline = envelope.deadline;
+    let hold = match take(&pools, &local, clock::now(), None, deadline) {
+        Some(hold) => hold,
+        None => {
+            let (hold, waited) = Box::pin(queue(Rc::clone(&local), deadline, local.pool.wait)).await?;
+            envelope.call.queued += waited;
+            hold
+        }
+    };
+    let spare = spare(&envelope);
+    let result = hold.port().call(envelope).await;
+    let now_us = clock::now();
+    match result {
+        Ok(reply) => Ok(hold.reply(reply, now_us)),
+        Err(failure) => {
+            let failed = hold.worker().id;
+            hold.fail(&failure, now_us);
+            match spare {
+                Some(spare) if retry::judge(&failure, spare.call.flags.idempotent) != Verdict::Final => {
+                    Box::pin(again(pools, local, spare, failure, failed)).await
+                }
+                _ => Err(count(&local, failure)),
+            }
+        }
+    }
+}
+
+/// Tries a call again for as long as that is safe, in time and within the budget.
+async fn again(
+    pools: Rc<ThreadPools>,
+    local: Rc<LocalPool>,
+    mut envelope: Envelope<Invoke>,
+    mut failure: Failure,
+    mut failed: u64,
+) -> Result<Reply, Failure> {
+    let pool = Rc::clone(&local);
+    let meters = &pool.pool.meters;
+    let deadline = envelope.deadline;
+    let mut wait_left = pool.pool.wait.saturating_sub(envelope.call.queued);
+    let mut tries = 1;
+    loop {
+        let verdict = retry::judge(&failure, envelope.call.flags.idempotent);
+        let reason = match verdict {
+            Verdict::Final => return Err(count(&local, failure)),
+            Verdict::Requeue => &meters.retries_requeued,
+            Verdict::RetryNotStarted => &meters.retries_not_started,
+            Verdict::RetryIdempotent => &meters.retries_idempotent,
+        };
+        if verdict != Verdict::Requeue {
+            tries += 1;
+            if tries > MAX_TRIES || deadline.expired() {
+                return Err(count(&local, failure));
+            }
+            if !pool.pool.budget.spend() {
+                meters.retries_over_budget.increment(1);
+                return Err(count(&local, failure));
+            }
+        }
+        reason.increment(1);
+        let now_us = clock::now();
+        // Another worker if one has room, else the same again, else whichever is free first.
+        let taken = take(&pools, &local, now_us, Some(failed), deadline)
+            .or_else(|| take(&pools, &local, now_us, None, deadline));
+        let hold = match taken {
+            Some(hold) => hold,
+            None => {
+                let (hold, waited) = queue(Rc::clone(&local), deadline, wait_left).await?;
+                wait_left = wait_left.saturating_sub(waited);
+                envelope.call.queued += waited;
+                hold
+            }
+        };
+        let spare = spare(&envelope);
+        let result = hold.port().call(envelope).await;
+        let now_us = clock::now();
+        failure = match result {
+            Ok(reply) => return Ok(hold.reply(reply, now_us)),
+            Err(failure) => failure,
+        };
+        failed = hold.worker().id;
+        hold.fail(&failure, now_us);
+        envelope = match spare {
+            Some(spare) => spare,
+            None => return Err(count(&local, failure)),
+        };
+    }
+}
+
+/// A place at a worker with room, unless others wait for one already.
+fn take(
+    pools: &ThreadPools,
+    local: &Rc<LocalPool>,
+    now_us: u64,
+    except: Option<u64>,
+    deadline: Deadline,
+) -> Option<Hold> {
+    if local.pool.queue.waiting() > 0 {
+        return None;
+    }
+    let (view, renewed) = local.view();
+    if renewed {
+        pools.forget_the_gone();
+    }
+    let index = view.table.pick(local.pool.median_us(), now_us, local.next_turn(), except)?;
+    Some(Hold::picked(Rc::clone(local), view, index, now_us, deadline))
+}
+
+/// Waits for a place, at most `wait` and within the deadline. Returns it and how long that took.
+async fn queue(local: Rc<LocalPool>, deadline: Deadline, wait: Duration) -> Result<(Hold, Duration), Failure> {
+    let pool = &local.pool;
+    let joined = Instant::now();
+    let remaining = deadline.instant().saturating_duration_since(joined);
+    if remaining.is_zero() {
+        return Err(count(&local, Failure::deadline(Stage::Queue).not_started()));
+    }
+    let place = pool.queue.join(local.shard, clock::now(), &pool.meters).map_err(|_| {
+        let full = Failure::overloaded(Stage::Queue, "too many requests are waiting", RETRY_AFTER);
+        count(&local, full.with_detail(format!("pool {}: {} calls wait, the most", pool.name, pool.queue.max())))
+    })?;
+    pool.offer(local.shard);
+    // Whatever happens from here on is counted: a call that leaves does so by dropping this.
+    let left = Left { local: &local, counted: false };
+    let granted = tokio::time::timeout(wait.min(remaining), place).await;
+    let waited = joined.elapsed();
+    left.counted();
+    pool.meters.queue_wait.record(waited.as_secs_f64());
+    match granted {
+        // Expired calls are not started; their place passes on.
+        Ok(permit) if deadline.expired() => {
+            drop(permit);
+            Err(count(&local, Failure::deadline(Stage::Queue).not_started()))
+        }
+        Ok(permit) => Ok((Hold::handed(Rc::clone(&local), permit, clock::now(), deadline), waited)),
+        Err(_) => {
+            pool.meters.queue_timeouts.increment(1);
+            Err(count(&local, timed_out(&local, remaining <= wait, waited)))
+        }
+    }
+}
+
+/// Counts a call whose caller left it while it waited.
+struct Left<'a> {
+    local: &'a LocalPool,
+    counted: bool,
+}
+
+impl Left<'_> {
+    fn counted(mut self) {
+        self.counted = true;
+    }
+}
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        if !self.counted {
+            self.local.pool.meters.failed(Outcome::Cancelled);
+        }
+    }
+}
+
+fn timed_out(local: &LocalPool, by_deadline: bool, waited: Duration) -> Failure {
+    if by_deadline {
+        return Failure::deadline(Stage::Queue).not_started();
+    }
+    let name = &local.pool.name;
+    if local.pool.table().workers.is_empty() {
+        let detail = format!("pool {name}: no worker appeared within {waited:?}");
+        return Failure {
+            retry_after: Some(RETRY_AFTER),
+            ..Failure::new(Outcome::Unreachable, Stage::Balancer, "no worker is available")
+        }
+        .not_started()
+        .with_detail(detail);
+    }
+    Failure::overloaded(Stage::Queue, "no worker was free in time", RETRY_AFTER)
+        .with_detail(format!("pool {name}: waited {waited:?} for a worker"))
+}
+
+fn unknown(pool: &ByteString) -> Failure {
+    Failure {
+        retry_after: Some(RETRY_AFTER),
+        ..Failure::new(Outcome::Unreachable, Stage::Balancer, "no worker is available")
+    }
+    .not_started()
+    .with_detail(format!("no pool is named {pool}: neither the configuration nor an instance knows it"))
+}
+
+fn count(local: &LocalPool, failure: Failure) -> Failure {
+    local.pool.meters.failed(failure.outcome);
+    failure
+}
+
+/// The call once more, when its whole body is at hand: reference counts, no bytes.
+fn spare(envelope: &Envelope<Invoke>) -> Option<Envelope<Invoke>> {
+    let call = &envelope.call;
+    Some(Envelope {
+        call: Invoke {
+            body: call.body.try_clone()?,
+            pool: call.pool.clone(),
+            route: call.route.clone(),
+            function: call.function.clone(),
+            flags: call.flags,
+            path_info: call.path_info,
+            queued: call.queued,
+            head: call.head.clone(),
+        },
+        deadline: envelope.deadline,
+        trace: envelope.trace,
+    })
+}

@@ -1,0 +1,288 @@
+//! What the supervisor knows: instances, their workers, and who was published as what.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use troupe_contracts::report::{InstanceReport, PoolReport};
+use troupe_mesh::supervise::Handle;
+
+use super::reporter::Reporter;
+use super::worker::{self, Look, Sight, WorkerActor};
+use crate::clock;
+use crate::directory::{Directory, MAX_POOLS};
+use crate::instances::{Instance, InstanceId};
+use crate::lifecycle::Surroundings;
+use crate::meters::WorkerMeters;
+use crate::pool::Pool;
+use crate::ranking;
+use crate::score;
+use crate::slot::State;
+use crate::worker::Worker;
+
+/// While calls wait and a worker is shared with other balancers, its room is asked for this often.
+const CONTENDED_INTERVAL: Duration = Duration::from_millis(25);
+/// A pool whose oldest ready worker is younger than this is starting, not serving: whoever joins now starts at once.
+const STARTING_US: u64 = 5_000_000;
+/// Workers of a pool that get series of their own, over the life of the process; more are in the snapshot only.
+const MAX_SERIES: usize = 256;
+/// The latency sketch forgets half after this many rankings.
+const FADE_EVERY: u64 = 20;
+
+/// See the module.
+pub(crate) struct Roster {
+    directory: Arc<Directory>,
+    instances: BTreeMap<InstanceId, Enlisted>,
+    next_id: u64,
+    rankings: u64,
+    series: HashMap<Arc<str>, HashSet<Arc<str>>>,
+    all_out: HashSet<Arc<str>>,
+}
+
+struct Enlisted {
+    name: Arc<str>,
+    reporter: Reporter,
+    members: HashMap<String, Member>,
+}
+
+/// A worker and its actor.
+struct Member {
+    pool: Arc<Pool>,
+    worker: Arc<Worker>,
+    actor: Handle<WorkerActor>,
+    joined_us: u64,
+    published: State,
+    meters: Option<WorkerMeters>,
+}
+
+impl Roster {
+    pub(super) fn new(directory: Arc<Directory>) -> Self {
+        Self {
+            directory,
+            instances: BTreeMap::new(),
+            next_id: 0,
+            rankings: 0,
+            series: HashMap::new(),
+            all_out: HashSet::new(),
+        }
+    }
+
+    pub(super) fn report_interval(&self) -> Duration {
+        self.directory.report_interval
+    }
+
+    // === instances ===
+
+    pub(super) fn knows(&self, id: &InstanceId) -> bool {
+        self.instances.contains_key(id)
+    }
+
+    pub(super) fn enlist(&mut self, instance: &Instance, reporter: Reporter) {
+        let enlisted = Enlisted { name: Arc::clone(&instance.name), reporter, members: HashMap::new() };
+        self.instances.insert(instance.id.clone(), enlisted);
+        tracing::info!(instance = %instance.id, name = %instance.name, "instance found");
+    }
+
+    /// Ends the workers of instances that are no longer listed.
+    pub(super) fn leave_out_all_but(&mut self, listed: &[Instance]) {
+        let kept: HashSet<&InstanceId> = listed.iter().map(|instance| &instance.id).collect();
+        let gone: Vec<InstanceId> = self.instances.keys().filter(|id| !kept.contains(id)).cloned().collect();
+        for id in gone {
+            if let Some(enlisted) = self.instances.remove(&id) {
+                tracing::info!(instance = %id, name = %enlisted.name, "instance is gone");
+                for member in enlisted.members.into_values() {
+                    self.part_with(member, "its instance is gone");
+                }
+            }
+        }
+    }
+
+    fn part_with(&self, member: Member, reason: &'static str) {
+        member.worker.slot.set_state(State::Down);
+        if let Some(meters) = &member.meters {
+            meters.clear();
+        }
+        tracing::info!(pool = %member.pool.name, worker = %member.worker.name, reason, "worker is gone");
+        self.publish(&member.pool);
+    }
+
+    // === reports ===
+
+    /// Takes an instance's answer; returns when to ask again.
+    pub(super) fn reported(&mut self, id: &InstanceId, report: Option<&InstanceReport>, now_us: u64) -> Duration {
+        let interval = self.directory.report_interval;
+        match report {
+            None => self.silent(id),
+            Some(report) => {
+                for pool in report.pools.iter().take(MAX_POOLS) {
+                    self.reported_pool(id, pool, now_us);
+                }
+                self.end_unreported(id, report);
+            }
+        }
+        if self.contended(id, now_us) { CONTENDED_INTERVAL.min(interval) } else { interval }
+    }
+
+    fn silent(&self, id: &InstanceId) {
+        for member in self.instances.get(id).into_iter().flat_map(|enlisted| enlisted.members.values()) {
+            self.look(member, Sight::Silent);
+        }
+    }
+
+    fn reported_pool(&mut self, id: &InstanceId, report: &PoolReport, now_us: u64) {
+        let Some(enlisted) = self.instances.get(id) else { return };
+        if let Some(member) = enlisted.members.get(&report.pool) {
+            self.look(member, Sight::Load(report.load));
+            return;
+        }
+        let Some(pool) = self.directory.get_or_add(&report.pool) else {
+            tracing::warn!(instance = %id, pool = report.pool, most = MAX_POOLS, "too many pools, one is ignored");
+            return;
+        };
+        let joins = self.serving(&pool, now_us);
+        self.next_id += 1;
+        let made = Worker::new(self.next_id, id.clone(), Arc::clone(&enlisted.name), report.load);
+        let worker = Arc::new(made);
+        let actor = worker::start(&pool, &worker, joins);
+        let meters = self.meters(&pool, &worker);
+        let member = Member { pool, worker, actor, joined_us: now_us, published: State::Ready, meters };
+        tracing::info!(pool = %member.pool.name, worker = %member.worker.name, slots = report.load.slots, joins, "worker found");
+        let pool = Arc::clone(&member.pool);
+        // The first look sets what a slow start allows, before the first call.
+        self.look(&member, Sight::Load(report.load));
+        if joins {
+            member.worker.slot.set_cap(1.min(member.worker.slot.full()));
+        }
+        if let Some(enlisted) = self.instances.get_mut(id) {
+            enlisted.members.insert(report.pool.clone(), member);
+        }
+        self.publish(&pool);
+    }
+
+    /// An instance that no longer reports a pool has ended it.
+    fn end_unreported(&mut self, id: &InstanceId, report: &InstanceReport) {
+        let Some(enlisted) = self.instances.get_mut(id) else { return };
+        let reported: HashSet<&str> = report.pools.iter().map(|pool| pool.pool.as_str()).collect();
+        let gone: Vec<String> =
+            enlisted.members.keys().filter(|name| !reported.contains(name.as_str())).cloned().collect();
+        let gone: Vec<Member> = gone.iter().filter_map(|name| enlisted.members.remove(name)).collect();
+        for member in gone {
+            self.part_with(member, "its instance no longer has the pool");
+        }
+    }
+
+    fn contended(&self, id: &InstanceId, now_us: u64) -> bool {
+        self.instances.get(id).is_some_and(|enlisted| enlisted.contended(now_us))
+    }
+
+    /// Tells a worker's actor. An inbox that is full holds newer looks than it can use already.
+    fn look(&self, member: &Member, seen: Sight) {
+        let served_by_others = self
+            .members(&member.pool)
+            .any(|other| other.worker.id != member.worker.id && other.worker.slot.state() == State::Ready);
+        let window_us = self.directory.slow_start.as_micros() as u64;
+        let around = Surroundings { served_by_others, window_us };
+        if let Err(error) = member.actor.try_send(Look { seen, around }) {
+            tracing::debug!(worker = %member.worker.name, %error, "look dropped");
+        }
+    }
+
+    /// The data path has changed something: tells the actors concerned, and publishes what is true now.
+    pub(super) fn woken(&mut self) {
+        let now_us = clock::now();
+        let mut changed: HashMap<Arc<str>, Arc<Pool>> = HashMap::new();
+        for member in self.instances.values().flat_map(|enlisted| enlisted.members.values()) {
+            if member.worker.slot.state() != member.published {
+                self.look(member, Sight::Nothing);
+                changed.insert(Arc::clone(&member.pool.name), Arc::clone(&member.pool));
+            }
+        }
+        for enlisted in self.instances.values_mut() {
+            for member in enlisted.members.values_mut() {
+                member.published = member.worker.slot.state();
+            }
+            if enlisted.contended(now_us) {
+                enlisted.reporter.hurry();
+            }
+        }
+        for pool in changed.values() {
+            self.publish(pool);
+            self.tell_when_all_are_out(pool);
+        }
+    }
+
+    // === publishing ===
+
+    fn publish(&self, pool: &Arc<Pool>) {
+        let workers: Vec<Arc<Worker>> = self.members(pool).map(|member| Arc::clone(&member.worker)).collect();
+        pool.publish(&workers);
+        pool.set_order(ranking::rank(workers.iter(), pool.median_us(), clock::now()));
+    }
+
+    /// A pool whose every worker is out goes on with the least bad one. That must not pass unnoticed.
+    fn tell_when_all_are_out(&mut self, pool: &Arc<Pool>) {
+        let table = pool.table();
+        let all_out = table.ready == 0 && !table.workers.is_empty();
+        pool.meters.all_out.set(if all_out { 1.0 } else { 0.0 });
+        if all_out && self.all_out.insert(Arc::clone(&pool.name)) {
+            let workers = table.workers.len();
+            tracing::warn!(pool = %pool.name, workers, "every worker is out; calls go to the least bad one");
+        } else if !all_out && self.all_out.remove(&pool.name) {
+            tracing::info!(pool = %pool.name, ready = table.ready, "workers are back");
+        }
+    }
+
+    /// Orders each pool's workers by score and publishes the order; renews medians and percentiles.
+    pub(super) fn rank(&mut self, now_us: u64) {
+        self.rankings += 1;
+        for pool in self.directory.pools.load().values() {
+            let members: Vec<&Member> = self.members(pool).collect();
+            let ready = members.iter().filter(|member| member.worker.slot.state() == State::Ready);
+            let mut latencies = ready.map(|member| member.worker.slot.estimate().latency_us).collect();
+            pool.set_median_us(score::median(&mut latencies));
+            pool.set_p95_us(pool.sketch.p95_us());
+            if self.rankings.is_multiple_of(FADE_EVERY) {
+                pool.sketch.fade();
+            }
+            let order = ranking::rank(members.iter().map(|member| &member.worker), pool.median_us(), now_us);
+            for member in &members {
+                if let Some(meters) = &member.meters {
+                    let slot = &member.worker.slot;
+                    meters.score.set(f64::from(ranking::score(slot, pool.median_us(), now_us)));
+                    meters.in_flight.set(f64::from(slot.in_flight()));
+                    meters.latency.set(f64::from(slot.estimate().latency_us) / 1e6);
+                }
+            }
+            pool.set_order(order);
+            // What a lost wake-up would leave waiting, if there were one, waits no longer than this.
+            pool.offer(0);
+        }
+    }
+
+    fn meters(&mut self, pool: &Pool, worker: &Worker) -> Option<WorkerMeters> {
+        let series = self.series.entry(Arc::clone(&pool.name)).or_default();
+        if series.len() >= MAX_SERIES && !series.contains(&worker.name) {
+            return None;
+        }
+        series.insert(Arc::clone(&worker.name));
+        Some(WorkerMeters::new(&pool.name, &worker.name))
+    }
+
+    /// Whether the pool serves already, as against starting.
+    fn serving(&self, pool: &Pool, now_us: u64) -> bool {
+        self.members(pool).any(|member| {
+            member.worker.slot.state() == State::Ready && now_us.saturating_sub(member.joined_us) >= STARTING_US
+        })
+    }
+
+    fn members<'a>(&'a self, pool: &'a Pool) -> impl Iterator<Item = &'a Member> {
+        self.instances.values().filter_map(|enlisted| enlisted.members.get(&*pool.name))
+    }
+}
+
+impl Enlisted {
+    /// Whether calls wait that a worker of this instance may have room for, if only we knew.
+    fn contended(&self, now_us: u64) -> bool {
+        self.members.values().any(|member| member.pool.queue.waiting() > 0 && member.worker.slot.contended(now_us))
+    }
+}
