@@ -1,21 +1,22 @@
-//! The pool's actor: what it knows, and what it does about each note.
+//! The pool's actor: what it knows, and what it does about each note. This half is about the code and its zygote.
+
+mod processes;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext as _, Context, Handler};
 use tokio::sync::oneshot;
 
-use super::hatch::{Nest, Watch};
+use super::Note;
+use super::hatch::Watch;
 use super::launch::Launch;
 use super::zygote::{Event, Loaded, Zygote, exit_status};
-use super::{Note, OUTPUT_GRACE, memory};
-use crate::config::{Isolation, PhpPoolConfig};
+use crate::config::PhpPoolConfig;
 use crate::functions::Functions;
 use crate::pool::{Condition, Pool};
-use crate::process::{Fate, Process, ProcessInfo};
+use crate::process::{Fate, ProcessInfo};
 use crate::rundir::RunDir;
 
 /// How often the actor looks at memory, idle processes and processes that should be gone.
@@ -29,8 +30,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// A zygote that lived this long before it died is started again without a pause.
 const STEADY: Duration = Duration::from_secs(10);
-/// Processes in a row that ended before their first call, after which new ones are started after a pause only.
-const STILLBORN: u32 = 3;
 
 /// The actor of one pool.
 pub(crate) struct PoolActor {
@@ -231,193 +230,6 @@ impl PoolActor {
         self.count();
     }
 
-    /// Starts processes until there are as many as there must be.
-    fn balance(&mut self, context: &mut Context<Self>) {
-        while self.alive() < self.pool.limits.min && self.start_process(context) {}
-    }
-
-    /// Starts one more for the calls that wait, or as a spare.
-    fn grow(&mut self, context: &mut Context<Self>) {
-        self.pool.grow_seen();
-        let starting = self.processes.values().filter(|record| !record.up && record.ending.is_none()).count();
-        let wanted = self.pool.lanes.waiting().max(usize::from(self.pool.lanes.idle() == 0));
-        for _ in starting..wanted {
-            if !self.start_process(context) {
-                break;
-            }
-        }
-    }
-
-    fn alive(&self) -> usize {
-        self.processes.values().filter(|record| record.ending.is_none()).count()
-    }
-
-    /// Starts a process, unless there are enough or it is too early; says whether it did.
-    fn start_process(&mut self, context: &mut Context<Self>) -> bool {
-        let ready = *self.pool.condition.borrow() == Condition::Up || !self.launch.forks;
-        if self.stopping.is_some() || !ready || self.alive() >= self.pool.limits.max {
-            return false;
-        }
-        if self.not_before.is_some_and(|not_before| Instant::now() < not_before) {
-            return false;
-        }
-        let id = self.next_id;
-        self.next_id = self.next_id.wrapping_add(1);
-        match self.try_start(context, id) {
-            Ok(started) => started,
-            Err(error) => {
-                tracing::error!(pool = %self.pool.name, process = id, %error, "cannot start a process");
-                self.not_before = Some(Instant::now() + Duration::from_secs(1));
-                false
-            }
-        }
-    }
-
-    fn try_start(&mut self, context: &mut Context<Self>, id: u32) -> std::io::Result<bool> {
-        let Some(run) = &self.run else { return Ok(false) };
-        let nest = Nest::build(run, id)?;
-        let info = Arc::new(ProcessInfo::new(id));
-        let actor = actix::AsyncContext::address(context);
-        if self.launch.forks {
-            if !self.zygote.as_mut().is_some_and(|zygote| zygote.command(&format!("fork {id}"))) {
-                return Ok(false);
-            }
-        } else {
-            let mut child = nest.exec(&self.launch, run, id)?;
-            info.set_pid(child.id().map_or(0, |pid| pid as i32));
-            let actor = actor.clone();
-            actix_rt::spawn(async move {
-                let status = super::zygote::describe(child.wait().await);
-                actor.do_send(Note::Exited { id, status });
-            });
-        }
-        let watch = nest.watch(&self.pool.name, &info, self.boot_timeout, actor)?;
-        self.processes.insert(id, Record { info, up: false, ending: None, watch });
-        self.count();
-        Ok(true)
-    }
-
-    fn ready(&mut self, note: Note) {
-        let Note::Ready { id, pid, loaded, input, output } = note else { return };
-        if let Some(loaded) = loaded
-            && *self.pool.condition.borrow() != Condition::Up
-        {
-            self.failed_boots = 0;
-            self.loaded(&loaded);
-        }
-        let Some(record) = self.processes.get_mut(&id) else { return };
-        record.info.set_pid(pid);
-        record.up = true;
-        let calls = calls(self.pool.limits.max_requests, self.pool.limits.isolation);
-        let functions = self.pool.functions.load_full();
-        let process = Process::new(Arc::clone(&record.info), functions, calls, input, output);
-        self.count();
-        // Spread over the threads; whoever needs one takes it anyway.
-        self.pool.lanes.put(id as usize, Box::new(process));
-    }
-
-    fn not_ready(&mut self, context: &mut Context<Self>, id: u32, why: &str) {
-        tracing::warn!(pool = %self.pool.name, process = id, why, "a process did not come up");
-        if let Some(record) = self.processes.get_mut(&id) {
-            record.ending = Some(Instant::now());
-            record.info.kill(Fate::Died);
-        }
-        self.count();
-        self.balance(context);
-    }
-
-    /// The data path has no use for a process any more.
-    fn gone(&mut self, context: &mut Context<Self>, id: u32, fate: Fate) {
-        if let Some(record) = self.processes.get_mut(&id) {
-            record.info.doom(fate);
-            record.ending.get_or_insert_with(Instant::now);
-            if let Some(zygote) = &mut self.zygote {
-                // It would find out by itself, later.
-                let _ = zygote.command("reap");
-            }
-        }
-        self.count();
-        self.balance(context);
-        if self.pool.lanes.idle() == 0 {
-            self.grow(context);
-        }
-    }
-
-    /// A process has ended; its last output may still be on its way.
-    fn exited(&mut self, context: &mut Context<Self>, id: u32, status: String) {
-        let Some(record) = self.processes.get_mut(&id) else { return };
-        record.ending.get_or_insert_with(Instant::now);
-        record.watch.ready.abort();
-        drop(self.pool.lanes.remove(id));
-        // Whether it had said so before it went may still be on its way from the data path: `buried` decides.
-        if record.info.request().is_none() && record.info.fate() == Fate::Serving {
-            self.stillborn += 1;
-            if self.stillborn >= STILLBORN {
-                let pause = (FIRST_PAUSE * 2_u32.saturating_pow(self.stillborn - STILLBORN)).min(LONGEST_PAUSE);
-                self.not_before = Some(Instant::now() + jittered(pause));
-                if !self.launch.forks {
-                    // There each process loads the code by itself, and it has come to be broken.
-                    self.pool.condition.send_replace(Condition::Down("the processes end before they are ready".into()));
-                }
-            }
-        } else {
-            self.stillborn = 0;
-        }
-        let errors = record.watch.errors.take();
-        let actor = actix::AsyncContext::address(context);
-        actix_rt::spawn(async move {
-            if let Some(errors) = errors {
-                let _ = tokio::time::timeout(OUTPUT_GRACE, errors).await;
-            }
-            actor.do_send(Note::Buried { id, status });
-        });
-        self.count();
-        if !self.launch.forks && self.failing_exec() {
-            return;
-        }
-        self.balance(context);
-    }
-
-    /// Without a zygote, the code cannot be loaded when the first process ends before it is ready.
-    fn failing_exec(&self) -> bool {
-        *self.pool.condition.borrow() != Condition::Up && self.alive() == 0
-    }
-
-    fn buried(&mut self, context: &mut Context<Self>, id: u32, status: &str) {
-        let Some(record) = self.processes.remove(&id) else { return };
-        let fate = record.info.doom(if status == exit_status(0) { Fate::Recycled } else { Fate::Died });
-        self.pool.metrics.ended(fate);
-        let (pool, pid, tail) = (&self.pool.name, record.info.pid(), record.info.tail());
-        if !fate.is_failure() {
-            tracing::debug!(pool, process = id, pid, status, reason = fate.as_str(), "a process ended");
-        } else {
-            let restarts = self.pool.restarts.fetch_add(1, Ordering::Relaxed) + 1;
-            let request = record.info.request();
-            let request_id = request.as_ref().and_then(|head| head.field("x-request-id"));
-            tracing::warn!(
-                pool,
-                process = id,
-                pid,
-                status,
-                reason = fate.as_str(),
-                last_request = request.as_ref().map(|head| format!("{} {}", head.method(), head.target())),
-                request = request_id.and_then(|id| std::str::from_utf8(id).ok()),
-                stderr = tail,
-                restarts,
-                "a process died"
-            );
-        }
-        if self.stopping.is_some() {
-            return self.stopped_if_empty();
-        }
-        if !self.launch.forks && self.failing_exec() {
-            let why =
-                if tail.is_empty() { format!("php ended: {status}") } else { format!("php ended: {status}: {tail}") };
-            return self.boot_failed(context, &why);
-        }
-        self.balance(context);
-    }
-
     fn stopped_if_empty(&mut self) {
         if self.zygote.is_none() && self.processes.is_empty() {
             self.run = None;
@@ -470,31 +282,6 @@ impl PoolActor {
         }
         self.count();
     }
-
-    fn watch_memory(&self) {
-        let mut fullest = 0;
-        for record in self.processes.values().filter(|record| record.up && record.ending.is_none()) {
-            let Some(bytes) = memory::of(record.info.pid(), self.memory_hard) else { continue };
-            fullest = fullest.max(bytes);
-            if bytes > self.memory_hard {
-                let (process, limit) = (record.info.id, self.memory_hard);
-                tracing::warn!(pool = %self.pool.name, process, bytes, limit, "a process takes more than memory_hard: it is killed");
-                record.info.kill(Fate::Memory);
-            }
-        }
-        let permille = u128::from(fullest) * 1_000 / u128::from(self.memory_hard.max(1));
-        self.pool.memory_permille.store(u32::try_from(permille).unwrap_or(u32::MAX), Ordering::Relaxed);
-    }
-
-    /// Publishes how many processes there are.
-    fn count(&self) {
-        let up = self.processes.values().filter(|record| record.up && record.ending.is_none()).count();
-        let idle = self.pool.lanes.idle().min(up);
-        self.pool.processes.store(up as u32, Ordering::Relaxed);
-        self.pool.metrics.idle.set(idle as f64);
-        self.pool.metrics.busy.set((up - idle) as f64);
-        self.pool.metrics.starting.set((self.alive() - up) as f64);
-    }
 }
 
 impl Actor for PoolActor {
@@ -536,15 +323,6 @@ impl Drop for PoolActor {
             zygote.kill();
         }
     }
-}
-
-/// Calls a process may take. With a tenth of jitter, so that processes started together are not replaced together.
-fn calls(max_requests: u32, isolation: Isolation) -> u32 {
-    if isolation != Isolation::Shared {
-        return 1;
-    }
-    let jitter = max_requests / 10;
-    max_requests - jitter + fastrand::u32(0..=jitter.saturating_mul(2))
 }
 
 fn jittered(pause: Duration) -> Duration {

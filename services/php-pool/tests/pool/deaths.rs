@@ -312,43 +312,69 @@ fn an_expired_call_in_a_pipe_is_not_started() {
 
 #[test]
 fn when_the_pools_process_is_killed_nothing_of_it_stays() {
-    const PIDS: &str = "TROUPE_TEST_PIDS";
-    if let Some(path) = std::env::var_os(PIDS) {
-        // The process that is to be killed: one idle process, one in a call.
+    use troupe_php_pool::config::Isolation;
+    const DIR: &str = "TROUPE_TEST_DIR";
+    const MODE: &str = "TROUPE_TEST_MODE";
+    const HANG: &str = "function () { file_put_contents($_GET['file'], getmypid()); while (true) { sleep(100); } }";
+    if let Some(dir) = std::env::var_os(DIR) {
+        // The process that is to be killed: with an idle PHP process, and one in a call.
         on_runtime(async move {
-            let stage = Stage::start(&[("both", "fn() => getmypid() . ' ' . posix_getppid()"), HANG], |_| {}).await;
-            let pool = stage.handle();
-            let hung = get(&pool, "hang");
-            let tell = async {
-                let both = get_text(&pool, "both").await;
-                std::fs::write(&path, format!("{both} done")).unwrap();
-            };
-            let _ = tokio::join!(hung, tell);
+            let isolation = if std::env::var_os(MODE).is_some() { Isolation::Fresh } else { Isolation::Shared };
+            let stage = Stage::start(&[("hang", HANG)], |config| config.isolation = isolation).await;
+            let file = std::path::Path::new(&dir).join("hung");
+            let _ = get(&stage.handle(), &format!("hang?file={}", file.display())).await;
         });
         return;
     }
+    for mode in [None, Some("fresh")] {
+        on_runtime(async {
+            let dir = tempfile::tempdir().unwrap();
+            let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", "deaths::when_the_pools_process_is_killed_nothing_of_it_stays", "--nocapture"]);
+            command.env(DIR, dir.path());
+            if let Some(mode) = mode {
+                command.env(MODE, mode);
+            }
+            let mut child = command.spawn().unwrap();
+            let id = child.id().to_string();
+            let mut hung = String::new();
+            eventually("it serves", || {
+                hung = std::fs::read_to_string(dir.path().join("hung")).unwrap_or_default();
+                !hung.is_empty() && family(&id).len() >= 2
+            })
+            .await;
+            let family = family(&id);
+            assert!(family.contains(&hung), "{hung} {family:?}");
+            let begun = Instant::now();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            eventually("all are gone", || family.iter().all(|pid| !lives(pid))).await;
+            assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        });
+    }
+}
+
+#[test]
+fn php_runs_as_the_user_it_is_told_to() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
     on_runtime(async {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("pids");
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "deaths::when_the_pools_process_is_killed_nothing_of_it_stays", "--nocapture"])
-            .env(PIDS, &path)
-            .spawn()
-            .unwrap();
-        let mut pids = String::new();
-        eventually("it serves", || {
-            pids = std::fs::read_to_string(&path).unwrap_or_default();
-            pids.ends_with("done")
+        let functions = [
+            ("who", "fn() => posix_geteuid() . ' ' . posix_getegid() . ' ' . implode(',', posix_getgroups())"),
+            ("len", "fn() => (string) strlen(file_get_contents('php://input'))"),
+        ];
+        let stage = Stage::start(&functions, |config| {
+            std::fs::set_permissions(&config.root, std::fs::Permissions::from_mode(0o755)).unwrap();
+            config.user = "65534:65534".to_owned();
         })
         .await;
-        let zygote = pids.split(' ').nth(1).unwrap().to_owned();
-        let processes = children(&zygote);
-        assert!(processes.len() >= 2, "{processes:?}");
-        let begun = Instant::now();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        eventually("all are gone", || !lives(&zygote) && processes.iter().all(|pid| !lives(pid))).await;
-        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        let pool = stage.handle();
+        assert_eq!(get_text(&pool, "who").await.split(',').next(), Some("65534 65534 "), "no group of root's is left");
+        let reply = send(&pool, invoke("len", "PUT", "/", &[], full(vec![0; 1 << 20]))).await.unwrap();
+        assert_eq!(text(reply.body).await, (1 << 20).to_string());
+        stage.pools.stop().await;
     });
 }
 
@@ -374,18 +400,21 @@ fn stats() -> Vec<(String, String, String)> {
         .collect()
 }
 
-fn children(parent: &str) -> Vec<String> {
-    stats().into_iter().filter(|(.., ppid)| ppid == parent).map(|(pid, ..)| pid).collect()
-}
-
-/// Zombies below this process.
-fn zombies() -> usize {
+/// All processes that `ancestor` has started, and those that they have.
+fn family(ancestor: &str) -> Vec<String> {
     let stats = stats();
-    let mut family = vec![std::process::id().to_string()];
+    let mut family = vec![ancestor.to_owned()];
     let mut at = 0;
     while let Some(parent) = family.get(at).cloned() {
         family.extend(stats.iter().filter(|(.., ppid)| *ppid == parent).map(|(pid, ..)| pid.clone()));
         at += 1;
     }
-    stats.iter().filter(|(pid, state, _)| state == "Z" && family.contains(pid)).count()
+    family.remove(0);
+    family
+}
+
+/// Zombies below this process.
+fn zombies() -> usize {
+    let family = family(&std::process::id().to_string());
+    stats().iter().filter(|(pid, state, _)| state == "Z" && family.contains(pid)).count()
 }
