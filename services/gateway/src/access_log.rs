@@ -28,13 +28,13 @@ const WRITE: usize = 256 * 1024;
 /// Where entries go.
 #[derive(Debug, Clone)]
 pub(crate) struct AccessLog {
-    queue: SyncSender<Vec<Box<Entry>>>,
+    queue: SyncSender<Vec<Entry>>,
 }
 
 /// One thread's entries on their way.
 pub(crate) struct Spool {
-    batch: Vec<Box<Entry>>,
-    queue: SyncSender<Vec<Box<Entry>>>,
+    batch: Vec<Entry>,
+    queue: SyncSender<Vec<Entry>>,
     dropped: Counter,
 }
 
@@ -84,7 +84,7 @@ impl AccessLog {
 }
 
 impl Spool {
-    pub(crate) fn push(&mut self, entry: Box<Entry>) {
+    pub(crate) fn push(&mut self, entry: Entry) {
         self.batch.push(entry);
         if self.batch.len() >= BATCH {
             self.flush();
@@ -132,7 +132,7 @@ impl Entry {
     }
 }
 
-fn write_all(batches: &Receiver<Vec<Box<Entry>>>, json: bool, mut to: Box<dyn Write + Send>) {
+fn write_all(batches: &Receiver<Vec<Entry>>, json: bool, mut to: Box<dyn Write + Send>) {
     let mut out = Vec::with_capacity(WRITE);
     while let Ok(mut batch) = batches.recv() {
         loop {

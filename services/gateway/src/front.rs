@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytestring::ByteString;
@@ -32,7 +32,6 @@ pub(crate) struct Shared {
     pub(crate) drain: watch::Sender<bool>,
     pub(crate) health: bool,
     pub(crate) development: bool,
-    pub(crate) request_timeout: Duration,
 }
 
 /// One thread's front: it owns the thread's way to the workers.
@@ -121,15 +120,14 @@ impl Front {
         }
     }
 
-    /// Starts the call, whose time counts from `since`. Dropping the future cancels it.
+    /// Starts the call. Dropping the future cancels it.
     pub(crate) fn call(
         &self,
         request: &Request,
         planned: Planned,
         body: Body,
-        since: Instant,
-    ) -> (CallFuture<Invoke>, Deadline) {
-        let deadline = Deadline::at(since + self.shared.request_timeout);
+        deadline: Deadline,
+    ) -> CallFuture<Invoke> {
         let call = Invoke {
             pool: planned.pool,
             route: planned.label,
@@ -140,7 +138,7 @@ impl Front {
             head: request.head.clone(),
             body,
         };
-        (self.port.call(Envelope { call, deadline, trace: request.trace }), deadline)
+        self.port.call(Envelope { call, deadline, trace: request.trace })
     }
 
     /// The answer to a call that ended.

@@ -99,7 +99,6 @@ impl Gateway {
             drain: watch::Sender::new(false),
             health,
             development: options.development,
-            request_timeout: config.request_timeout.get(),
         });
         let log = match config.access_log {
             true => Some(AccessLog::start(options.log_format, options.log_to).map_err(BindError::Threads)?),

@@ -241,7 +241,7 @@ impl Ticket {
         }
         if let (Some(mut entry), Some(log)) = (self.entry.take(), &self.metrics.log) {
             entry.finish(status, sent, complete, took);
-            log.borrow_mut().push(entry);
+            log.borrow_mut().push(*entry);
         }
     }
 }

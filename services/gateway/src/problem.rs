@@ -163,7 +163,7 @@ fn title(status: u16) -> &'static str {
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
         507 => "Insufficient Storage",
-        400..500 => "Client Error",
+        status if status < 500 => "Client Error",
         _ => "Server Error",
     }
 }

@@ -77,11 +77,12 @@ pub(super) struct Gather {
     rest: BytesMut,
     /// Hand over what is there instead of waiting for the end.
     eager: bool,
+    polled: bool,
 }
 
 impl Gather {
     pub(super) fn new(source: Source, len: Option<u64>, eager: bool) -> Self {
-        Self { source: Some(source), len, first: Bytes::new(), rest: BytesMut::new(), eager }
+        Self { source: Some(source), len, first: Bytes::new(), rest: BytesMut::new(), eager, polled: false }
     }
 
     /// The body, with the pump that fills it where it is a stream.
@@ -97,8 +98,12 @@ impl Gather {
                 Poll::Ready(Some(Ok(piece))) => self.add(piece),
                 Poll::Ready(Some(Err(fault))) => return Poll::Ready(Err(fault)),
                 Poll::Ready(None) => return Poll::Ready(Ok((Body::full(self.gathered()), None))),
-                Poll::Pending if self.eager => return Poll::Ready(Ok(self.stream())),
-                Poll::Pending => return Poll::Pending,
+                // actix asks once before it passes on what came along with the head, and right after that again.
+                Poll::Pending if self.eager && self.polled => return Poll::Ready(Ok(self.stream())),
+                Poll::Pending => {
+                    self.polled = true;
+                    return Poll::Pending;
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_http::body::BoxBody;
 use actix_http::{Request as ActixRequest, Response};
@@ -27,28 +27,34 @@ use crate::front::{Plan, Planned};
 use crate::metrics::Ticket;
 use crate::request::{BodyFrame, Incoming, Method, Request};
 
+/// The time a call may take whose body is still on its way: transfers have no total limit, only an idle one. When the
+/// body is complete, `gateway.request_timeout` begins, and the gateway itself watches it.
+const LONGEST_BODY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Answers requests of one thread.
 pub(super) struct Handler(pub(super) Rc<Thread>);
 
 /// A request that is being answered.
 pub(super) struct Handling {
     thread: Rc<Thread>,
+    /// Both are taken when the answer is handed to actix.
     conn: Option<Rc<Conn>>,
+    incoming: Option<Box<Incoming>>,
     ticket: Option<Ticket>,
     step: Step,
 }
 
 enum Step {
     /// The answer is known.
-    Answer(Option<(Box<Incoming>, Answer)>),
+    Answer(Box<Answer>),
     /// The answer is known; the body in front of it is read first, so that the connection can go on.
-    Skip(Box<(Box<Incoming>, Answer, Gather)>),
+    Skip(Box<(Answer, Gather)>),
     /// The body is being gathered.
-    Gather(Box<(Box<Incoming>, Planned, Gather)>),
+    Gather(Box<(Planned, Gather)>),
     /// A worker has the call.
-    Call { request: Box<Incoming>, call: CallFuture<Invoke>, pump: Option<Box<Pump>>, deadline: Deadline },
-    /// Nothing is left to do.
-    Done,
+    Call { call: CallFuture<Invoke>, pump: Option<Box<Pump>> },
+    /// Nothing can be done any more: answering panicked.
+    Lost,
 }
 
 impl Service<ActixRequest> for Handler {
@@ -63,44 +69,34 @@ impl Service<ActixRequest> for Handler {
     fn call(&self, mut request: ActixRequest) -> Handling {
         let thread = Rc::clone(&self.0);
         let conn = request.conn_data::<Rc<Conn>>().map(Rc::clone);
-        let Some((conn, incoming)) = conn.and_then(|conn| Some((Rc::clone(&conn), conn.take()?))) else {
-            // The gate lets nothing through without leaving the request in the connection.
-            debug_assert!(false, "a head came in beside the gate");
-            return Handling { thread, conn: None, ticket: None, step: Step::Done };
-        };
-        let ticket = thread.metrics.begin(&incoming);
-        let mut handling = Handling { thread, conn: Some(conn), ticket: Some(ticket), step: Step::Done };
+        let incoming = conn.as_ref().and_then(|conn| conn.take());
+        // The gate lets nothing through without leaving the request in the connection.
+        debug_assert!(incoming.is_some(), "a head came in beside the gate");
+        let ticket = incoming.as_ref().map(|incoming| thread.metrics.begin(incoming));
+        let mut handling = Handling { thread, conn, incoming, ticket, step: Step::Lost };
         // A panic in planning or in the callee's first step is caught as one in its later steps is.
-        let started = catch_unwind(AssertUnwindSafe(|| handling.start(incoming, &mut request)));
-        if started.is_err() {
-            tracing::error!("answering a request panicked before the call");
+        if let Ok(step) = catch_unwind(AssertUnwindSafe(|| handling.start(&mut request))) {
+            handling.step = step.unwrap_or(Step::Lost);
         }
         handling
     }
 }
 
 impl Handling {
-    fn start(&mut self, incoming: Box<Incoming>, actix: &mut ActixRequest) {
-        let Some(conn) = self.conn.clone() else { return };
-        let request = match &*incoming {
+    fn start(&mut self, actix: &mut ActixRequest) -> Option<Step> {
+        let conn = self.conn.as_ref()?;
+        let request = match &**self.incoming.as_ref()? {
             Incoming::Refused(refused) => {
-                let (answer, body) = (self.thread.front.refusal(refused), refused.body);
-                self.step = self.skip(incoming, answer, body, actix);
-                return;
+                let answer = self.thread.front.refusal(refused);
+                return Some(self.skip(conn, answer, refused.body, actix));
             }
             Incoming::Request(request) => request,
         };
         if matches!(request.body, BodyFrame::Length(length) if length > self.thread.limits.max_body) {
-            let answer = too_large(&self.thread, request);
-            self.step = Step::Answer(Some((incoming, answer)));
-            return;
+            return Some(Step::Answer(Box::new(too_large(&self.thread, request))));
         }
         let planned = match self.thread.front.plan(request) {
-            Plan::Answer(answer) => {
-                let body = request.body;
-                self.step = self.skip(incoming, answer, body, actix);
-                return;
-            }
+            Plan::Answer(answer) => return Some(self.skip(conn, answer, request.body, actix)),
             Plan::Call(planned) => planned,
         };
         if let Some(ticket) = &mut self.ticket {
@@ -108,115 +104,114 @@ impl Handling {
         }
         let len = match request.body {
             BodyFrame::None => {
-                let since = request.received;
-                let (call, deadline) = self.thread.front.call(request, planned, Body::Empty, since);
+                let deadline = Deadline::at(request.received + self.thread.timeouts.request);
                 conn.wait_until(deadline.instant());
-                self.step = Step::Call { request: incoming, call, pump: None, deadline };
-                return;
+                let call = self.thread.front.call(request, planned, Body::Empty, deadline);
+                return Some(Step::Call { call, pump: None });
             }
             BodyFrame::Length(length) => Some(length),
             BodyFrame::Chunked => None,
         };
-        let source =
-            Source::new(actix.take_payload(), conn, self.thread.limits.max_body, self.thread.timeouts.stream_idle);
-        let gather = Gather::new(source, len, planned.streaming);
-        self.step = Step::Gather(Box::new((incoming, planned, gather)));
+        let eager = planned.streaming;
+        let source = self.source(conn, actix, self.thread.limits.max_body);
+        Some(Step::Gather(Box::new((planned, Gather::new(source, len, eager)))))
     }
 
     /// An answer that needs no body. A small one is read all the same: actix closes where a body is left unread.
-    fn skip(&self, incoming: Box<Incoming>, answer: Answer, body: BodyFrame, actix: &mut ActixRequest) -> Step {
+    fn skip(&self, conn: &Rc<Conn>, answer: Answer, body: BodyFrame, actix: &mut ActixRequest) -> Step {
         let len = match body {
             BodyFrame::Length(length) if length <= GATHERED as u64 => Some(length),
             BodyFrame::Chunked => None,
-            BodyFrame::None | BodyFrame::Length(_) => return Step::Answer(Some((incoming, answer))),
+            BodyFrame::None | BodyFrame::Length(_) => return Step::Answer(Box::new(answer)),
         };
-        let Some(conn) = self.conn.clone() else { return Step::Done };
-        let source = Source::new(actix.take_payload(), conn, GATHERED as u64, self.thread.timeouts.stream_idle);
-        Step::Skip(Box::new((incoming, answer, Gather::new(source, len, false))))
+        let source = self.source(conn, actix, GATHERED as u64);
+        Step::Skip(Box::new((answer, Gather::new(source, len, false))))
     }
 
-    fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<(Box<Incoming>, Answer, Option<Box<Pump>>)> {
+    fn source(&self, conn: &Rc<Conn>, actix: &mut ActixRequest, max: u64) -> Source {
+        Source::new(actix.take_payload(), Rc::clone(conn), max, self.thread.timeouts.stream_idle)
+    }
+
+    /// Goes on; ready with the answer and with what is left to do for the request's body.
+    fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Option<(Answer, Option<Box<Pump>>)>> {
         loop {
             match &mut self.step {
-                Step::Answer(answer) => {
-                    let Some((incoming, answer)) = answer.take() else { return Poll::Pending };
-                    return Poll::Ready((incoming, answer, None));
+                Step::Answer(_) => {
+                    let Step::Answer(answer) = std::mem::replace(&mut self.step, Step::Lost) else {
+                        return Poll::Ready(None);
+                    };
+                    return Poll::Ready(Some((*answer, None)));
                 }
                 Step::Skip(skipping) => {
-                    let outcome = ready!(skipping.2.poll(context));
-                    let Step::Skip(skipping) = std::mem::replace(&mut self.step, Step::Done) else {
-                        return Poll::Pending;
+                    let outcome = ready!(skipping.1.poll(context));
+                    let Step::Skip(skipping) = std::mem::replace(&mut self.step, Step::Lost) else {
+                        return Poll::Ready(None);
                     };
-                    let (incoming, answer, _) = *skipping;
-                    let answer = match (&*incoming, outcome) {
-                        (Incoming::Request(request), Err(fault @ BodyFault::Malformed(_))) => {
+                    let answer = match (self.incoming.as_deref(), outcome) {
+                        (Some(Incoming::Request(request)), Err(fault @ BodyFault::Malformed(_))) => {
                             body_fault(&self.thread, request, fault)
                         }
-                        (_, outcome) => answer.closing(outcome.is_err()),
+                        // Longer than what is skipped, or broken off.
+                        (_, outcome) => skipping.0.closing(!matches!(outcome, Ok((_, None)))),
                     };
-                    return Poll::Ready((incoming, answer, None));
+                    return Poll::Ready(Some((answer, None)));
                 }
                 Step::Gather(gathering) => {
-                    let outcome = ready!(gathering.2.poll(context));
-                    let Step::Gather(gathering) = std::mem::replace(&mut self.step, Step::Done) else {
-                        return Poll::Pending;
+                    let outcome = ready!(gathering.1.poll(context));
+                    let Step::Gather(gathering) = std::mem::replace(&mut self.step, Step::Lost) else {
+                        return Poll::Ready(None);
                     };
-                    let (incoming, planned, _) = *gathering;
-                    let Incoming::Request(request) = &*incoming else { return Poll::Pending };
-                    match outcome {
-                        Ok((body, pump)) => {
-                            let (call, deadline) = self.thread.front.call(request, planned, body, Instant::now());
-                            if let Some(conn) = self.conn.as_ref().filter(|_| pump.is_none()) {
-                                conn.wait_until(deadline.instant());
-                            }
-                            self.step = Step::Call { request: incoming, call, pump: pump.map(Box::new), deadline };
-                        }
-                        Err(fault) => {
-                            let answer = body_fault(&self.thread, request, fault);
-                            return Poll::Ready((incoming, answer, None));
-                        }
+                    let (Some(Incoming::Request(request)), Some(conn)) = (self.incoming.as_deref(), &self.conn) else {
+                        return Poll::Ready(None);
+                    };
+                    let (body, pump) = match outcome {
+                        Ok(gathered) => gathered,
+                        Err(fault) => return Poll::Ready(Some((body_fault(&self.thread, request, fault), None))),
+                    };
+                    let budget = if pump.is_some() { LONGEST_BODY } else { self.thread.timeouts.request };
+                    let deadline = Deadline::after(budget);
+                    if pump.is_none() {
+                        conn.wait_until(deadline.instant());
                     }
+                    let call = self.thread.front.call(request, gathering.0, body, deadline);
+                    self.step = Step::Call { call, pump: pump.map(Box::new) };
                 }
-                Step::Call { request, call, pump, deadline } => {
-                    let Incoming::Request(asked) = &**request else { return Poll::Pending };
-                    let pumped = pump.as_mut().map_or(Poll::Pending, |pump| pump.poll(context));
-                    let answer = match pumped {
-                        Poll::Ready(Err(fault)) => body_fault(&self.thread, asked, fault),
-                        pumped => {
-                            if let (Poll::Ready(Ok(())), Some(conn)) = (pumped, &self.conn) {
-                                *pump = None;
-                                conn.wait_until(deadline.instant());
-                            }
-                            match call.as_mut().poll(context) {
-                                Poll::Ready(result) => self.thread.front.answer(asked, result),
-                                Poll::Pending => {
-                                    let overdue = self.conn.as_ref().is_some_and(|conn| conn.take_overdue())
-                                        || (pump.is_some() && deadline.expired());
-                                    if !overdue {
-                                        return Poll::Pending;
-                                    }
-                                    self.thread.front.fail(asked, &Failure::deadline(Stage::Gateway))
-                                }
-                            }
+                Step::Call { call, pump } => {
+                    let (Some(Incoming::Request(request)), Some(conn)) = (self.incoming.as_deref(), &self.conn) else {
+                        return Poll::Ready(None);
+                    };
+                    match pump.as_mut().map(|pump| pump.poll(context)) {
+                        Some(Poll::Ready(Err(fault))) => {
+                            return Poll::Ready(Some((body_fault(&self.thread, request, fault), None)));
                         }
+                        Some(Poll::Ready(Ok(()))) => {
+                            *pump = None;
+                            conn.wait_until(Instant::now() + self.thread.timeouts.request);
+                        }
+                        Some(Poll::Pending) | None => {}
+                    }
+                    let answer = match call.as_mut().poll(context) {
+                        Poll::Ready(result) => self.thread.front.answer(request, result),
+                        Poll::Pending if conn.take_overdue() => {
+                            self.thread.front.fail(request, &Failure::deadline(Stage::Gateway))
+                        }
+                        Poll::Pending => return Poll::Pending,
                     };
-                    let Step::Call { request, pump, .. } = std::mem::replace(&mut self.step, Step::Done) else {
-                        return Poll::Pending;
-                    };
-                    return Poll::Ready((request, answer, pump));
+                    return Poll::Ready(Some((answer, pump.take())));
                 }
-                Step::Done => return Poll::Pending,
+                Step::Lost => return Poll::Ready(None),
             }
         }
     }
 
-    fn respond(&mut self, incoming: &Incoming, answer: Answer, pump: Option<Box<Pump>>) -> Option<Response<ReplyBody>> {
-        let conn = self.conn.take()?;
-        let (id, head_only, http_10) = match incoming {
+    fn respond(&mut self, answer: Answer, pump: Option<Box<Pump>>) -> Option<Response<ReplyBody>> {
+        self.step = Step::Lost;
+        let (conn, incoming) = (self.conn.take()?, self.incoming.take()?);
+        let (id, head_only, http_10) = match *incoming {
             Incoming::Request(request) => {
-                (request.id.clone(), request.method == Method::Head, request.head.version() == Version::Http10)
+                (request.id, request.method == Method::Head, request.head.version() == Version::Http10)
             }
-            Incoming::Refused(refused) => (refused.id.clone(), false, true),
+            Incoming::Refused(refused) => (refused.id, false, true),
         };
         let close = self.thread.front.is_draining()
             || conn.taken() >= self.thread.limits.max_requests
@@ -224,6 +219,19 @@ impl Handling {
         let writing =
             Writing { id, head_only, http_10, close, pump: pump.map(|pump| *pump), ticket: self.ticket.take() };
         Some(reply::write(answer, writing, &self.thread, conn))
+    }
+
+    /// The answer when answering panicked.
+    fn lost(&mut self) -> Option<Response<ReplyBody>> {
+        let answer = match self.incoming.as_deref()? {
+            Incoming::Request(request) => {
+                let failure = Failure::new(Outcome::Internal, Stage::Gateway, "answering the request failed")
+                    .with_detail("a panic; the log says where");
+                self.thread.front.fail(request, &failure)
+            }
+            Incoming::Refused(refused) => self.thread.front.refusal(refused),
+        };
+        self.respond(answer.closing(true), None)
     }
 }
 
@@ -237,26 +245,21 @@ impl Future for Handling {
         {
             context.waker().wake_by_ref();
         }
-        let polled = if matches!(this.step, Step::Done) {
-            Err(())
-        } else {
-            catch_unwind(AssertUnwindSafe(|| this.poll_step(context))).map_err(drop)
-        };
-        let (incoming, answer, pump) = match polled {
+        let step = match catch_unwind(AssertUnwindSafe(|| this.poll_step(context))) {
             Ok(step) => ready!(step),
-            Err(()) => {
-                this.step = Step::Done;
-                tracing::error!("answering a request panicked; the line before says where");
-                return Poll::Ready(Err(last_resort()));
-            }
+            Err(_) => None,
         };
-        Poll::Ready(this.respond(&incoming, answer, pump).ok_or_else(last_resort))
+        let response = match step {
+            Some((answer, pump)) => this.respond(answer, pump),
+            None => this.lost(),
+        };
+        Poll::Ready(response.ok_or_else(last_resort))
     }
 }
 
 impl Drop for Handling {
     fn drop(&mut self) {
-        // Still there: the client left, or answering panicked.
+        // Still there: the client left.
         if let Some(conn) = self.conn.take() {
             conn.finish(Instant::now());
         }

@@ -125,7 +125,8 @@ fn a_panic_of_the_service_is_one_answer() {
         Ok(reply(200, &[], Body::Empty))
     });
     let mut client = Client::connect(&running);
-    assert_eq!(client.get("/boom").status, 500);
+    let response = client.get("/boom");
+    assert_eq!((response.status, response.problem()["status"].as_u64()), (500, Some(500)));
     assert!(client.is_closed());
     let mut client = Client::connect(&running);
     assert_eq!(client.get("/fine").status, 200);

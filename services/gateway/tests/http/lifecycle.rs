@@ -27,7 +27,7 @@ fn eventually(what: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
+        pause(Duration::from_millis(5));
     }
 }
 
@@ -80,7 +80,7 @@ fn a_drain_finishes_what_is_in_flight_and_closes_what_is_idle() {
     let mut busy = Client::connect(&running);
     busy.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
     let address = running.addresses()[0];
-    std::thread::sleep(Duration::from_millis(50));
+    pause(Duration::from_millis(50));
     let draining = std::thread::spawn(move || block_on(running.drain(PATIENCE)));
     assert!(idle.is_closed());
     let response = busy.response(false);
@@ -166,5 +166,5 @@ fn pipelined_requests_are_served_in_order_while_the_first_takes_long() {
 }
 
 fn block_on<F: std::future::Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }

@@ -15,7 +15,7 @@ struct Written(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Written {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -28,12 +28,12 @@ impl Written {
     fn lines(&self, count: usize) -> Vec<String> {
         let start = Instant::now();
         loop {
-            let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+            let text = String::from_utf8(self.0.lock().expect("no panic").clone()).expect("text");
             if text.lines().count() >= count {
                 return text.lines().map(str::to_owned).collect();
             }
             assert!(start.elapsed() < PATIENCE, "{text}");
-            std::thread::sleep(Duration::from_millis(10));
+            pause(Duration::from_millis(10));
         }
     }
 }

@@ -209,6 +209,15 @@ impl Response {
     }
 }
 
+/// Lets the gateway go on meanwhile. Nothing here depends on how far it gets.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the client side of these tests blocks; the gateway has threads of its own"
+)]
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// A body of `len` bytes that repeats.
 pub(crate) fn bytes(len: usize) -> Bytes {
     Bytes::from((0..len).map(|index| b'a' + (index % 26) as u8).collect::<Vec<u8>>())
