@@ -113,7 +113,7 @@ impl RouteConfig {
     /// The route of an empty configuration: every path names a function of the default pool.
     #[must_use]
     pub fn serve_functions() -> Self {
-        Self { path: "/{function*}".to_owned(), functions: Some("default".to_owned()), ..Self::default() }
+        Self { path: "/api/{function*}".to_owned(), functions: Some("default".to_owned()), ..Self::default() }
     }
 
     /// The PHP pool this route leads to.

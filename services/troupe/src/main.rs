@@ -8,6 +8,7 @@ mod config;
 mod failure;
 mod output;
 mod services;
+mod stack;
 
 use std::process::ExitCode;
 

@@ -16,9 +16,11 @@ use tokio::time::Instant;
 use troupe_balancer::Balancer;
 use troupe_contracts::invoke::Invoke;
 use troupe_gateway::{Gateway, PortFactory, Running};
+use troupe_mesh::discovery::Discovery;
+use troupe_mesh::link::Services as LinkServices;
 use troupe_mesh::listener::MeshListener;
 use troupe_mesh::port::Port;
-use troupe_node::admin::{Condition, Readiness};
+use troupe_node::admin::Readiness;
 use troupe_node::shutdown::Shutdown;
 use troupe_node::threads::{self, DataThreads, Pinning, Registration, Watchdog};
 use troupe_php_pool::PhpPools;
@@ -43,8 +45,8 @@ pub(crate) struct Stack {
     php: Option<Arc<PhpPools>>,
     served: Vec<Served>,
     watched: Vec<Registration>,
-    /// Held so that readiness knows of them.
-    _conditions: Vec<Condition>,
+    /// Where peers are; a source that is dropped tells of no change.
+    sources: Vec<Box<dyn Discovery>>,
 }
 
 /// A service that is called over links, with the threads it runs on.
@@ -64,14 +66,14 @@ impl Stack {
     ) -> Result<Self, CommandError> {
         let count = threads::count(config.node.threads);
         let pinning = Pinning::from(&config.node.pin);
-        let apart = Apart::new(config, services, count)?;
+        let mut apart = Apart::new(config, services, count)?;
         let mut stack = Self {
             gateway: None,
             balancer: None,
             php: None,
             served: Vec::new(),
             watched: Vec::new(),
-            _conditions: Vec::new(),
+            sources: Vec::new(),
         };
         if services.contains(Service::PhpPool) {
             let php = here::start_php(config, count)?;
@@ -89,7 +91,7 @@ impl Stack {
         if services.contains(Service::Balancer) {
             let (balancer, ports) = match &stack.php {
                 Some(php) => here::start_balancer(config, count, php),
-                None => apart.start_balancer(config, count)?,
+                None => apart.start_balancer(config, count, readiness)?,
             };
             let relay: Ports = {
                 let (balancer, wiring) = (Arc::clone(&balancer), config.mesh.wiring);
@@ -106,14 +108,14 @@ impl Stack {
         if services.contains(Service::Gateway) {
             let ports = match next {
                 Some(ports) => ports,
-                None => apart.balancer_ports(config)?,
+                None => apart.balancer_ports(config, readiness)?,
             };
             stack.gateway = Some(start_gateway(config, count, ports)?);
         }
         for served in &stack.served {
             stack.watched.extend(served.threads.watch(watchdog));
         }
-        stack._conditions = apart.conditions(config, services, readiness)?;
+        stack.sources = apart.into_sources();
         Ok(stack)
     }
 
@@ -123,17 +125,18 @@ impl Stack {
         config: &Config,
         apart: &Apart,
         (count, pinning): (usize, &Pinning),
-        services: impl Fn(usize) -> troupe_mesh::link::Services + Clone + Send + 'static,
+        services: impl Fn(usize) -> LinkServices + Clone + Send + 'static,
     ) -> Result<(), CommandError> {
         let listener = apart.listen(config, service)?;
-        let setup = apart.callee(service)?;
+        let setup = apart.callee(service);
         let acceptor = listener.acceptor();
         let init = move |index| {
             acceptor.serve(setup(services(index)));
             std::future::ready(())
         };
-        let mut threads = threads::spawn_data_threads(service.name(), count, pinning, init)
-            .map_err(|error| CommandError::failed(format!("cannot start the threads of {}: {error}", service.name())))?;
+        let mut threads = threads::spawn_data_threads(service.name(), count, pinning, init).map_err(|error| {
+            CommandError::failed(format!("cannot start the threads of {}: {error}", service.name()))
+        })?;
         for outcome in threads.ready().await {
             outcome.map_err(|error| CommandError::failed(error.to_string()))?;
         }
@@ -144,13 +147,14 @@ impl Stack {
     /// Where the services listen, for the ready line.
     pub(crate) fn addresses(&self) -> Vec<String> {
         let gateway = self.gateway.iter().flat_map(Running::addresses).map(|address| format!("http://{address}"));
-        let served = self.served.iter().map(|served| format!("{} {}", served.service.name(), served.listener.address()));
+        let served =
+            self.served.iter().map(|served| format!("{} {}", served.service.name(), served.listener.address()));
         gateway.chain(served).collect()
     }
 
     /// Has `shutdown` end the services, callers before their callees, so that nothing in flight loses its way.
     pub(crate) fn drain_with(self, shutdown: &mut Shutdown) {
-        let Self { gateway, balancer, php, served, watched, _conditions } = self;
+        let Self { gateway, balancer, php, served, watched, sources } = self;
         if let Some(gateway) = gateway {
             let gateway = Rc::new(gateway);
             let unready = Rc::clone(&gateway);
@@ -160,7 +164,10 @@ impl Stack {
                 let Ok(gateway) = Rc::try_unwrap(gateway) else { return false };
                 let drained = gateway.drain(deadline.saturating_duration_since(Instant::now())).await;
                 if drained.cut_off > 0 {
-                    tracing::warn!(connections = drained.cut_off, "connections were still busy when the drain's time was up");
+                    tracing::warn!(
+                        connections = drained.cut_off,
+                        "connections were still busy when the drain's time was up"
+                    );
                 }
                 drained.cut_off == 0
             });
@@ -186,7 +193,7 @@ impl Stack {
             });
         }
         shutdown.last("threads", move |_| async move {
-            drop(watched);
+            drop((watched, sources));
             for threads in all_threads {
                 threads.stop_and_join(THREADS_END).await;
             }
@@ -202,7 +209,8 @@ impl Stack {
 }
 
 fn start_gateway(config: &Config, threads: usize, ports: Ports) -> Result<Running, CommandError> {
-    let options = troupe_gateway::Options { threads, development: config.node.development };
+    let (development, log_format) = (config.node.development, config.log.format);
+    let options = troupe_gateway::Options { threads, development, log_format, log_to: None };
     let ports: PortFactory = ports;
     Gateway::bind(config.gateway.clone(), &config.routes, options, ports).map_err(|error| failures::bind(&error))
 }

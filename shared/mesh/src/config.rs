@@ -6,6 +6,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::wiring::Wiring;
+
 /// Links between services that run apart. One process with all services has none and reads nothing of this.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -24,6 +26,9 @@ pub struct MeshConfig {
     #[serde(with = "duration")]
     #[schemars(with = "String", extend("format" = "duration"))]
     pub connect_wait: Duration,
+    /// How services of one process call each other: "inline" is a function call; "mailbox" and "loopback" cost more and are
+    /// there to test with.
+    pub wiring: Wiring,
 }
 
 /// How peers are found.
@@ -59,6 +64,7 @@ impl Default for MeshConfig {
             discovery: Discovery::Static,
             peers: Peers::default(),
             connect_wait: Duration::from_secs(2),
+            wiring: Wiring::default(),
         }
     }
 }

@@ -17,5 +17,6 @@ pub mod loopback;
 pub mod pool;
 pub mod port;
 pub mod supervise;
+pub mod wiring;
 
 mod rate_limit;

@@ -81,8 +81,8 @@ impl Pool {
         Port::inline(Rc::new(Route { pool: self.clone(), instance: None }))
     }
 
-    /// A port to one instance. While it is away its calls fail as `Unreachable`, not started: whoever chose it chooses
-    /// another.
+    /// A port to one instance. While it is away and another is up its calls fail as `Unreachable`, not started: whoever
+    /// chose it chooses another. While none is up they wait, as calls to any instance do.
     pub fn port_of<C: Contract>(&self, instance: Uid) -> Port<C> {
         let instance = self.links.members.borrow_mut().instance(instance);
         Port::inline(Rc::new(Route { pool: self.clone(), instance: Some(instance) }))
@@ -169,7 +169,8 @@ impl Links {
         };
         match picked {
             Some(link) => Ok(Some(link)),
-            None if instance.is_some() => Err(unsent()),
+            // With another instance up, whoever chose this one chooses that; alone, its link may be about to come up.
+            None if instance.is_some() && members.is_up() => Err(unsent()),
             None if members.is_up() => {
                 let reason = "no instance serves this version of the contract";
                 Err(Failure::new(Outcome::Incompatible, Stage::Link, reason).not_started())

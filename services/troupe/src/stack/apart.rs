@@ -1,7 +1,7 @@
 //! Services that are in other processes: links to them, and the listeners for links from them.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::io;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -11,17 +11,230 @@ use troupe_balancer::instances::{Instance, InstanceId};
 use troupe_contracts::invoke::Invoke;
 use troupe_contracts::report::Report;
 use troupe_mesh::contract::Contract;
-use troupe_mesh::discovery::{Discovery, Endpoints, discover};
-use troupe_mesh::link::{Identity, LinkSetup, Services as LinkServices};
+use troupe_mesh::discovery::{Address, Discovery, Endpoints, discover};
+use troupe_mesh::link::{Identity, LinkSetup, Services as Served};
 use troupe_mesh::listener::MeshListener;
 use troupe_mesh::pool::Pool;
-use troupe_mesh::port::{Port, Service as _};
-use troupe_node::admin::{Condition, Readiness};
+use troupe_mesh::port::Port;
+use troupe_node::admin::Readiness;
 use troupe_php_pool::PhpPools;
 use troupe_wire::handshake::{ContractVersion, Key, Keys, Uid};
 
+use super::Ports;
 use super::here::{self, Resolvers};
-use super::{Ports, failures};
 use crate::config::{Config, mesh_address};
 use crate::failure::{Code, CommandError};
 use crate::services::{Service, Services};
+
+/// What this process needs to have peers in other processes.
+pub(super) struct Apart {
+    /// This start of this process, under each service's name.
+    uid: Uid,
+    name: String,
+    threads: u16,
+    keys: Keys,
+    /// Kept: a source that is dropped tells of no change.
+    sources: Vec<Box<dyn Discovery>>,
+}
+
+impl Apart {
+    pub(super) fn new(config: &Config, services: Services, threads: usize) -> Result<Self, CommandError> {
+        let identity = Identity::new("troupe", "", 1).map_err(no_random)?;
+        Ok(Self {
+            uid: identity.uid,
+            name: format!("{}@{}", services.only().map_or("troupe", Service::name), std::process::id()),
+            threads: u16::try_from(threads).unwrap_or(u16::MAX),
+            keys: if services.is_apart() { keys(config)? } else { Keys::none() },
+            sources: Vec::new(),
+        })
+    }
+
+    /// Binds the listener of `service`.
+    pub(super) fn listen(&self, config: &Config, service: Service) -> Result<MeshListener, CommandError> {
+        let text = mesh_address(config, service).unwrap_or_default();
+        let address: Address =
+            text.parse().map_err(|error| CommandError::new(Code::Configuration, format!("mesh.listen: {error}")))?;
+        MeshListener::bind(&address).map_err(|error| {
+            let code = if error.kind() == io::ErrorKind::AddrInUse { Code::TryAgain } else { Code::Failed };
+            CommandError::new(code, format!("cannot listen for links on {address}: {error}; set mesh.listen"))
+        })
+    }
+
+    /// What makes a thread's side of the links that `service` accepts.
+    pub(super) fn callee(&self, service: Service) -> impl Fn(Served) -> LinkSetup + Clone + Send + 'static {
+        let (identity, keys) = (self.identity(service), self.keys.clone());
+        move |services| LinkSetup::callee(identity.clone(), keys.clone(), services)
+    }
+
+    /// Starts the balancer in front of php-pools elsewhere.
+    pub(super) fn start_balancer(
+        &mut self,
+        config: &Config,
+        threads: usize,
+        readiness: &Readiness,
+    ) -> Result<(Arc<Balancer>, Resolvers), CommandError> {
+        let endpoints = self.endpoints(config, Service::PhpPool)?;
+        let caller = self.caller(Service::Balancer);
+        let wait = config.mesh.connect_wait;
+        let links = Pool::start(caller(), Service::PhpPool.name(), wait, endpoints.clone());
+        watch_links(&links, Service::PhpPool, readiness);
+        let known = Arc::new(Known::default());
+        let instances = known.follow(&links);
+        let reports = {
+            let known = Arc::clone(&known);
+            move |id: &InstanceId| links.port_of::<Report>(known.uid(id))
+        };
+        let balancer = Balancer::start(&config.balancer, &here::queues(config), threads, instances, reports);
+        let resolvers: Resolvers = Arc::new(move |_| {
+            let links = Pool::start(caller(), Service::PhpPool.name(), wait, endpoints.clone());
+            let known = Arc::clone(&known);
+            Box::new(move |id| links.port_of::<Invoke>(known.uid(id)))
+        });
+        Ok((balancer, resolvers))
+    }
+
+    /// The gateway's threads' ports to balancers elsewhere.
+    pub(super) fn balancer_ports(&mut self, config: &Config, readiness: &Readiness) -> Result<Ports, CommandError> {
+        let endpoints = self.endpoints(config, Service::Balancer)?;
+        let caller = self.caller(Service::Gateway);
+        let wait = config.mesh.connect_wait;
+        let (up, mut is_up) = watch::channel(0);
+        let condition = readiness.condition("balancer", "no link to a balancer is up");
+        actix_rt::spawn(async move {
+            while is_up.changed().await.is_ok() {
+                match *is_up.borrow_and_update() {
+                    0 => condition.unmet("no link to a balancer is up"),
+                    _ => condition.met(),
+                }
+            }
+        });
+        Ok(Arc::new(move |_| {
+            let links = Pool::start(caller(), Service::Balancer.name(), wait, endpoints.clone());
+            let (mut instances, up) = (links.instances(), up.clone());
+            actix_rt::spawn(async move {
+                while instances.changed().await.is_ok() {
+                    up.send_replace(instances.borrow_and_update().len());
+                }
+            });
+            links.port()
+        }))
+    }
+
+    /// What has to stay as long as the services do.
+    pub(super) fn into_sources(self) -> Vec<Box<dyn Discovery>> {
+        self.sources
+    }
+
+    fn identity(&self, service: Service) -> Identity {
+        Identity {
+            uid: self.uid,
+            service: service.name().to_owned(),
+            instance: self.name.clone(),
+            threads: self.threads,
+        }
+    }
+
+    fn caller(&self, service: Service) -> impl Fn() -> LinkSetup + Clone + Send + Sync + 'static {
+        let (identity, keys) = (self.identity(service), self.keys.clone());
+        move || {
+            let calls = [
+                ContractVersion { id: Invoke::ID, version: Invoke::VERSION },
+                ContractVersion { id: Report::ID, version: Report::VERSION },
+            ];
+            LinkSetup::caller(identity.clone(), keys.clone(), calls)
+        }
+    }
+
+    fn endpoints(&mut self, config: &Config, service: Service) -> Result<watch::Receiver<Endpoints>, CommandError> {
+        let peers = match service {
+            Service::PhpPool => &config.mesh.peers.php_pool,
+            Service::Balancer | Service::Gateway => &config.mesh.peers.balancer,
+        };
+        let source = discover(config.mesh.discovery, service.name(), peers).map_err(|error| {
+            CommandError::new(Code::Configuration, format!("mesh.peers.{}: {error}", service.name()))
+        })?;
+        let endpoints = source.watch();
+        self.sources.push(source);
+        Ok(endpoints)
+    }
+}
+
+/// What a thread of the balancer serves to gateways.
+pub(super) fn balancer_services(relay: Port<Invoke>) -> Served {
+    Served::new().with(relay)
+}
+
+/// What a thread of the php-pool serves to balancers.
+pub(super) fn php_services(pools: &PhpPools, index: usize) -> Served {
+    let php = pools.on_thread(index);
+    Served::new().with(Port::<Invoke>::inline(php.clone())).with(Port::<Report>::inline(php))
+}
+
+/// The uids behind the ids that the balancer knows instances by.
+#[derive(Default)]
+struct Known(RwLock<HashMap<InstanceId, Uid>>);
+
+impl Known {
+    /// The instances that `links` lead to, as the balancer wants them, now and as they change.
+    fn follow(self: &Arc<Self>, links: &Pool) -> watch::Receiver<Arc<[Instance]>> {
+        let mut source = links.instances();
+        let (target, instances) = watch::channel(self.read(&source.borrow_and_update()));
+        let known = Arc::clone(self);
+        actix_rt::spawn(async move {
+            while source.changed().await.is_ok() {
+                let now = known.read(&source.borrow_and_update());
+                if target.send(now).is_err() {
+                    return;
+                }
+            }
+        });
+        instances
+    }
+
+    fn read(&self, instances: &[troupe_mesh::pool::Instance]) -> Arc<[Instance]> {
+        let mut known = self.0.write();
+        known.clear();
+        let instances = instances.iter().map(|instance| {
+            let id = InstanceId::new(instance.uid.to_string());
+            known.insert(id.clone(), instance.uid);
+            Instance { id, name: Arc::clone(&instance.name) }
+        });
+        instances.collect()
+    }
+
+    /// The uid of an instance that is listed; of one that no longer is, a uid that nobody has.
+    fn uid(&self, id: &InstanceId) -> Uid {
+        self.0.read().get(id).copied().unwrap_or(Uid([0; 16]))
+    }
+}
+
+/// Readiness depends on a link to `service`.
+fn watch_links(links: &Pool, service: Service, readiness: &Readiness) {
+    let reason = format!("no link to a {} is up", service.name());
+    let condition = readiness.condition(service.name(), &reason);
+    let mut instances = links.instances();
+    actix_rt::spawn(async move {
+        while instances.changed().await.is_ok() {
+            if instances.borrow_and_update().is_empty() { condition.unmet(&reason) } else { condition.met() }
+        }
+    });
+}
+
+/// The pre-shared key: the file's bytes without surrounding white space.
+fn keys(config: &Config) -> Result<Keys, CommandError> {
+    let path = &config.mesh.key_file;
+    if path.as_os_str().is_empty() {
+        return Ok(Keys::none());
+    }
+    let wrong = |why: String| {
+        let message = format!("mesh.key_file: cannot use {}: {why}", path.display());
+        CommandError::new(Code::Configuration, message)
+    };
+    let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let key = Key::new(bytes.trim_ascii()).map_err(|error| wrong(error.to_string()))?;
+    Ok(Keys::new(key, None))
+}
+
+fn no_random(error: io::Error) -> CommandError {
+    CommandError::failed(format!("the kernel gives no random bytes: {error}"))
+}

@@ -94,9 +94,8 @@ fn a_killed_php_pool_leaves_no_process_behind() {
 fn a_killed_zygote_is_replaced() {
     in_both("", |stack| {
         let pool = stack.instance("php-pool").pid();
-        let zygote = processes::descendants(pool).into_iter().find(|pid| {
-            processes::command_line(*pid).contains("zygote.php")
-        });
+        let zygote =
+            processes::descendants(pool).into_iter().find(|pid| processes::command_line(*pid).contains("zygote.php"));
         processes::signal(zygote.expect("a zygote"), Signal::KILL);
         wait::until("the pool to answer again", HEAL, || (stack.get("/api/hello").status == 200).then_some(()));
     });

@@ -16,6 +16,8 @@ use crate::units::Duration;
 pub struct NodeConfig {
     /// Threads that serve requests: "auto" is one per core the process may use, or a number.
     pub threads: Threads,
+    /// Show clients what otherwise only logs show: messages, files and lines of errors. Never in production.
+    pub development: bool,
     /// Bind each thread to a core: false, true (one after the other), or a list of cores.
     pub pin: Pin,
     /// After SIGTERM, how long the process answers "not ready" and still accepts, so that balancers in front notice.
@@ -98,6 +100,7 @@ impl Default for NodeConfig {
     fn default() -> Self {
         Self {
             threads: Threads::Auto,
+            development: false,
             pin: Pin::default(),
             drain_delay: Duration::from_secs(0),
             drain_timeout: Duration::from_secs(30),
