@@ -42,6 +42,9 @@ mod worker;
 mod clock;
 mod meters;
 
+#[cfg(test)]
+mod simulation;
+
 pub use ranking::{PoolSnapshot, Snapshot, WorkerSnapshot};
 pub use slot::State;
 pub use wiring::Balancer;

@@ -67,8 +67,8 @@ pub(crate) struct Slot {
     gain: AtomicU32,
     /// Calls that other balancers have in flight there, in [`FOREIGN_UNIT`]s.
     foreign: AtomicU32,
-    /// The last sample, as f32.
-    previous: AtomicU32,
+    /// The last two samples, as f32, the newer one in the low half.
+    previous: AtomicU64,
     /// The rate of application errors, as f32.
     error_rate: AtomicU32,
     /// Failures since the last success.
@@ -89,7 +89,7 @@ impl Slot {
             full: AtomicU32::new(cap),
             gain: AtomicU32::new(1f32.to_bits()),
             foreign: AtomicU32::new(0),
-            previous: AtomicU32::new(0),
+            previous: AtomicU64::new(0),
             error_rate: AtomicU32::new(0),
             failures: AtomicU32::new(0),
             state: AtomicU8::new(State::Ready as u8),
@@ -241,16 +241,17 @@ impl Slot {
     }
 
     fn learn_latency(&self, sample_us: f32, now_us: u64, decay_ms: f32) {
-        let previous = f32::from_bits(self.previous.load(Ordering::Relaxed));
-        self.previous.store(sample_us.to_bits(), Ordering::Relaxed);
-        self.revise(|estimate| estimate.observe(sample_us, previous, millis(now_us), decay_ms));
+        let before = self.previous.load(Ordering::Relaxed);
+        let least = f32::from_bits(before as u32).min(f32::from_bits((before >> 32) as u32));
+        // Two threads may overwrite each other's sample; the next ones are as good.
+        self.previous.store((before << 32) | u64::from(sample_us.to_bits()), Ordering::Relaxed);
+        self.revise(|estimate| estimate.observe(sample_us, least, millis(now_us), decay_ms));
     }
 
     /// A failure worth `sample_us`. Returns how many there were in a row.
     pub(crate) fn learn_failure(&self, sample_us: f32, now_us: u64) -> u32 {
         self.progress_us.store(now_us, Ordering::Relaxed);
         self.last_ok.store(false, Ordering::Relaxed);
-        self.previous.store(sample_us.to_bits(), Ordering::Relaxed);
         self.revise(|estimate| estimate.penalise(sample_us, millis(now_us)));
         self.failures.fetch_add(1, Ordering::Relaxed) + 1
     }

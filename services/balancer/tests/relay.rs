@@ -94,7 +94,7 @@ async fn retries_stay_within_the_budget() {
 
 #[actix_rt::test]
 async fn a_worker_that_fails_in_a_row_is_out_exactly_then_and_comes_back() {
-    let bad = Fake::new("bad", 4, Duration::from_millis(5));
+    let bad = Fake::new("bad", 1, Duration::from_millis(5));
     let good = Fake::new("good", 4, Duration::from_millis(5));
     bad.behave(Behaviour::Fail(Outcome::Broken, true));
     let stack = start(vec![bad.clone(), good.clone()], queue(10, WAIT), 1).await;
