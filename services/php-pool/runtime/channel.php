@@ -43,8 +43,11 @@ final class Channel
     /** @param string $path of the two FIFOs, without `.in` and `.out`; they are opened close-on-exec */
     public static function open(string $path): void
     {
-        self::$in = fopen("$path.in", 're');
-        self::$out = fopen("$path.out", 'we');
+        // Without "n", an open would wait forever for a php-pool that died in the meantime.
+        self::$in = @fopen("$path.in", 'ren') ?: exit(1);
+        self::$out = @fopen("$path.out", 'wen') ?: exit(1);
+        stream_set_blocking(self::$in, true);
+        stream_set_blocking(self::$out, true);
         // A frame of 64 KiB is then read with one system call instead of eight.
         stream_set_chunk_size(self::$in, self::PIECE);
     }

@@ -34,8 +34,10 @@ final class Zygote
 
     public function __construct(private readonly string $run)
     {
-        $this->commands = fopen("$run/ctl.in", 're');
-        $this->events = fopen("$run/ctl.out", 'we');
+        // Without "n", an open would wait forever for a php-pool that died in the meantime.
+        $this->commands = @fopen("$run/ctl.in", 'ren') ?: exit(1);
+        $this->events = @fopen("$run/ctl.out", 'wen') ?: exit(1);
+        stream_set_blocking($this->events, true);
         stream_set_blocking($this->commands, false);
     }
 

@@ -11,7 +11,7 @@ use crate::local::{Begun, Local};
 use crate::pool::Condition;
 use crate::process::Process;
 use crate::request::Request;
-use crate::turn::{Called, Turn};
+use crate::turn::{Called, Seated, Turn};
 
 /// Asks for a spare when the last idle process was taken by a call that may take long.
 pub(crate) fn keep_spare(local: &Local, fast: bool) {
@@ -20,29 +20,40 @@ pub(crate) fn keep_spare(local: &Local, fast: bool) {
     }
 }
 
-/// Waits for a process and starts the call on it. `None`: it died before the call started; try again.
+/// Writes a fast call behind a running one of this thread, if it may.
+///
+/// While calls wait in the queue, nobody passes them by sitting down behind a running one: processes would never get free,
+/// and calls of other threads never get one.
+pub(crate) fn seat(local: &Rc<Local>, request: &Request, deadline: Instant) -> Option<Seated> {
+    if !request.fast || request.streams() || local.pool.lanes.waiting() > 0 {
+        return None;
+    }
+    let seated = local.prefetch(request, deadline)?;
+    local.pool.metrics.prefetched.increment(1);
+    Some(seated)
+}
+
+/// Waits for the turn of a call that stands in a pipe. `None`: it never started there; try again.
+///
+/// # Errors
+/// When the time has passed; the call did not start.
+pub(crate) async fn seated(seated: Seated, request: &Request, deadline: Instant) -> Result<Option<Turn>, Failure> {
+    match seated.turn().await {
+        Called::Turn(mut turn) => {
+            turn.with(|process| process.info.set_request(request.call.head.clone()));
+            turn.set_due(deadline.min(Instant::now() + turn.local.pool.limits.timeout));
+            Ok(Some(turn))
+        }
+        Called::Redo => Ok(None),
+        Called::Late => Err(Failure::deadline(Stage::PhpPool).not_started()),
+    }
+}
+
+/// Waits in the queue for a process and starts the call on it. `None`: it died before the call started; try again.
 ///
 /// # Errors
 /// When the pool is full or down, or the time has passed; the call did not start.
-pub(crate) async fn turn(local: &Rc<Local>, request: &Request, deadline: Instant) -> Result<Option<Turn>, Failure> {
-    // While calls wait in the queue, nobody passes them by sitting down behind a running one: processes would never get
-    // free, and calls of other threads never get one.
-    if request.fast
-        && !request.streams()
-        && local.pool.lanes.waiting() == 0
-        && let Some(seated) = local.prefetch(request, deadline)
-    {
-        local.pool.metrics.prefetched.increment(1);
-        return match seated.turn().await {
-            Called::Turn(mut turn) => {
-                turn.with(|process| process.info.set_request(request.call.head.clone()));
-                turn.set_due(deadline.min(Instant::now() + local.pool.limits.timeout));
-                Ok(Some(turn))
-            }
-            Called::Redo => Ok(None),
-            Called::Late => Err(Failure::deadline(Stage::PhpPool).not_started()),
-        };
-    }
+pub(crate) async fn queued(local: &Rc<Local>, request: &Request, deadline: Instant) -> Result<Option<Turn>, Failure> {
     local.pool.ask_for_more();
     let since = Instant::now();
     let process = wait(local, deadline).await?;

@@ -79,28 +79,27 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, F
     let request = Request { call, trace, payload, pace: function.pace, fast };
     let deadline = deadline.instant();
     for _ in 0..ATTEMPTS {
-        let turn = match local.pool.lanes.take(local.thread) {
+        // The waits that are not of the usual path are boxed, so that the usual call's future stays small.
+        let begun = match local.pool.lanes.take(local.thread) {
             Some(process) => {
                 acquire::keep_spare(local, request.fast);
                 match local.begin(process, &request, deadline) {
-                    Begun::Running(turn) => turn,
-                    Begun::Writing(turn, rest) => match Box::pin(write_rest(turn, rest)).await? {
-                        Some(turn) => turn,
-                        None => continue,
-                    },
-                    Begun::Dead => continue,
+                    Begun::Running(turn) => Some(turn),
+                    Begun::Writing(turn, rest) => Box::pin(write_rest(turn, rest)).await?,
+                    Begun::Dead => None,
                 }
             }
             None => {
                 if queued > QUEUED_TOO_LONG {
                     local.pool.ask_for_more();
                 }
-                match Box::pin(acquire::turn(local, &request, deadline)).await? {
-                    Some(turn) => turn,
-                    None => continue,
+                match acquire::seat(local, &request, deadline) {
+                    Some(seated) => acquire::seated(seated, &request, deadline).await?,
+                    None => Box::pin(acquire::queued(local, &request, deadline)).await?,
                 }
             }
         };
+        let Some(turn) = begun else { continue };
         return answer(turn, request).await;
     }
     Err(Failure::new(Outcome::Unreachable, Stage::PhpPool, "no php process stays alive").not_started())

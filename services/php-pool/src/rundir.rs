@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags};
 
 /// The PHP side, by file name.
 const RUNTIME: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/runtime_files.rs"));
@@ -23,6 +23,8 @@ const MAX_NAME: usize = 32;
 pub(crate) struct RunDir {
     path: PathBuf,
     owner: Option<(u32, u32)>,
+    /// Locked as long as this process lives: how others know that it does, whose process ids may be other ones.
+    _lock: OwnedFd,
 }
 
 impl RunDir {
@@ -40,7 +42,8 @@ impl RunDir {
             _ => {}
         }
         fs::DirBuilder::new().mode(0o700).create(&path)?;
-        let dir = Self { path, owner };
+        let lock = lock(&path)?;
+        let dir = Self { path, owner, _lock: lock };
         dir.give(&dir.path)?;
         Ok(dir)
     }
@@ -147,7 +150,7 @@ pub(crate) fn remove_stale(others: &[PathBuf]) {
             let Some(pid) = name.to_str().and_then(owner_pid) else { continue };
             let alive = rustix::process::Pid::from_raw(pid)
                 .is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH));
-            if alive {
+            if alive || lock(&entry.path()).is_err() {
                 continue;
             }
             match fs::remove_dir_all(entry.path()) {
@@ -157,6 +160,12 @@ pub(crate) fn remove_stale(others: &[PathBuf]) {
             }
         }
     }
+}
+
+fn lock(dir: &Path) -> io::Result<OwnedFd> {
+    let lock = rustix::fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(lock)
 }
 
 fn owner_pid(name: &str) -> Option<i32> {
@@ -184,6 +193,7 @@ mod tests {
         assert!(path.join("runtime/start.php").exists() && path.join("1.in").exists());
         drop(fifo);
         assert!(!path.join("1.in").exists());
+        assert!(lock(&path).is_err(), "it is in use");
         drop(dir);
         assert!(!path.exists());
     }
