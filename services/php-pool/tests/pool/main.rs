@@ -4,5 +4,6 @@
 
 mod calls;
 mod deaths;
+mod logs;
 mod scaling;
 mod support;

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix::Context;
+use rustix::process::{Pid, Signal};
 
 use super::{FIRST_PAUSE, LONGEST_PAUSE, PoolActor, Record, jittered};
 use crate::config::Isolation;
@@ -72,9 +73,13 @@ impl PoolActor {
         } else {
             let mut child = nest.exec(&self.launch, run, id)?;
             info.set_pid(child.id().map_or(0, |pid| pid as i32));
-            let actor = actor.clone();
+            let (actor, group) = (actor.clone(), info.pid());
             actix_rt::spawn(async move {
                 let status = describe(child.wait().await);
+                // What it has started and left behind goes with it, as a zygote sees to it for its own.
+                if let Some(group) = Pid::from_raw(group) {
+                    let _ = rustix::process::kill_process_group(group, Signal::KILL);
+                }
                 actor.do_send(Note::Exited { id, status });
             });
         }
@@ -108,6 +113,12 @@ impl PoolActor {
         if let Some(record) = self.processes.get_mut(&id) {
             record.ending = Some(Instant::now());
             record.info.kill(Fate::Died);
+            if record.info.pid() == 0
+                && let Some(zygote) = &self.zygote
+            {
+                tracing::error!(pool = %self.pool.name, "the zygote does not fork: it is replaced");
+                zygote.kill();
+            }
         }
         self.count();
         self.balance(context);
