@@ -72,6 +72,9 @@ async fn relay(pools: Rc<ThreadPools>, local: Rc<LocalPool>, mut envelope: Envel
 }
 
 /// Tries a call again for as long as that is safe, in time and within the budget.
+///
+/// A call that may have run once is tried once more and at once: when no worker is left for that, its caller hears of the
+/// first failure, which says that it may have run.
 async fn again(
     pools: Rc<ThreadPools>,
     local: Rc<LocalPool>,
@@ -84,22 +87,27 @@ async fn again(
     let deadline = envelope.deadline;
     let mut wait_left = pool.pool.wait.saturating_sub(envelope.call.queued);
     let mut tries = 1;
+    let mut may_have_run = None;
     loop {
         let verdict = retry::judge(&failure, envelope.call.flags.idempotent);
         let reason = match verdict {
-            Verdict::Final => return Err(count(&local, failure)),
+            Verdict::Final => return Err(count(&local, may_have_run.unwrap_or(failure))),
             Verdict::Requeue => &meters.retries_requeued,
             Verdict::RetryNotStarted => &meters.retries_not_started,
-            Verdict::RetryIdempotent => &meters.retries_idempotent,
+            Verdict::RetryIdempotent if may_have_run.is_some() => return Err(count(&local, failure)),
+            Verdict::RetryIdempotent => {
+                may_have_run = Some(failure.clone());
+                &meters.retries_idempotent
+            }
         };
         if verdict != Verdict::Requeue {
             tries += 1;
             if tries > MAX_TRIES || deadline.expired() {
-                return Err(count(&local, failure));
+                return Err(count(&local, may_have_run.unwrap_or(failure)));
             }
             if !pool.pool.budget.spend() {
                 meters.retries_over_budget.increment(1);
-                return Err(count(&local, failure));
+                return Err(count(&local, may_have_run.unwrap_or(failure)));
             }
         }
         reason.increment(1);
@@ -107,14 +115,22 @@ async fn again(
         // Another worker if one has room, else the same again, else whichever is free first.
         let taken = take(&pools, &local, now_us, Some(failed), deadline)
             .or_else(|| take(&pools, &local, now_us, None, deadline));
-        let hold = match taken {
-            Some(hold) => hold,
-            None => {
-                let (hold, waited) = queue(Rc::clone(&local), deadline, wait_left).await?;
-                wait_left = wait_left.saturating_sub(waited);
-                envelope.call.queued += waited;
+        let hold = match (taken, may_have_run.take()) {
+            (Some(hold), earlier) => {
+                may_have_run = earlier;
                 hold
             }
+            (None, Some(earlier)) if pool.pool.table().workers.is_empty() => return Err(count(&local, earlier)),
+            (None, earlier) => match queue(Rc::clone(&local), deadline, wait_left).await {
+                Ok((hold, waited)) => {
+                    wait_left = wait_left.saturating_sub(waited);
+                    envelope.call.queued += waited;
+                    may_have_run = earlier;
+                    hold
+                }
+                // Counted by the queue.
+                Err(late) => return Err(earlier.unwrap_or(late)),
+            },
         };
         let spare = spare(&envelope);
         let result = hold.port().call(envelope).await;
@@ -127,7 +143,7 @@ async fn again(
         hold.fail(&failure, now_us);
         envelope = match spare {
             Some(spare) => spare,
-            None => return Err(count(&local, failure)),
+            None => return Err(count(&local, may_have_run.unwrap_or(failure))),
         };
     }
 }

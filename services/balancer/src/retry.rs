@@ -62,9 +62,8 @@ pub(crate) fn judge(failure: &Failure, idempotent: bool) -> Verdict {
         (Outcome::Refused | Outcome::Deadline | Outcome::Cancelled, _) => Verdict::Final,
         (Outcome::Overloaded, Started::No) => Verdict::Requeue,
         (_, Started::No) => Verdict::RetryNotStarted,
-        (Outcome::Unreachable | Outcome::Broken | Outcome::Internal, Started::Maybe) if idempotent => {
-            Verdict::RetryIdempotent
-        }
+        // Not `Internal`: that is code which ran and said that it failed.
+        (Outcome::Unreachable | Outcome::Broken, Started::Maybe) if idempotent => Verdict::RetryIdempotent,
         _ => Verdict::Final,
     }
 }

@@ -60,6 +60,7 @@ pub struct Stack {
     /// Where the gateway listens.
     pub address: SocketAddr,
     binary: PathBuf,
+    root: PathBuf,
     home: TempDir,
 }
 
@@ -154,13 +155,9 @@ impl Stack {
         let address = ports::free();
         let key = home.path().join("mesh.key");
         fs::write(&key, "a key for tests that is long enough").expect("write the mesh key");
-        let text = format!(
-            "gateway.listen = [\"{address}\"]\nmesh.key_file = \"{}\"\nphp.default.root = \"{}\"\n{config}\n",
-            key.display(),
-            root.display(),
-        );
+        let text = format!("gateway.listen = [\"{address}\"]\nmesh.key_file = \"{}\"\n{config}\n", key.display(),);
         fs::write(home.path().join("troupe.toml"), text).expect("write the configuration");
-        Self { instances: Vec::new(), address, binary: binary.to_owned(), home }
+        Self { instances: Vec::new(), address, binary: binary.to_owned(), root: root.to_owned(), home }
     }
 
     fn start(&mut self, service: &str, settings: &[String]) {
@@ -168,7 +165,8 @@ impl Stack {
         if service != "all" {
             arguments.extend(["--service".to_owned(), service.to_owned()]);
         }
-        for setting in settings {
+        let root = format!("php.default.root={:?}", self.root);
+        for setting in settings.iter().chain([&root]) {
             arguments.extend(["--set".to_owned(), setting.clone()]);
         }
         let log = self.home.path().join(format!("{service}.log"));

@@ -5,11 +5,11 @@ use std::thread;
 
 use troupe_testkit::http::Connection;
 
-use crate::support::in_both;
+use crate::support::{in_all, in_both};
 
 #[test]
 fn a_function_answers_json() {
-    in_both("", |stack| {
+    in_all(|stack| {
         let response = stack.get("/api/hello?name=Ada");
         assert_eq!(response.status, 200);
         assert_eq!(response.header("content-type"), "application/json");
@@ -20,7 +20,7 @@ fn a_function_answers_json() {
 
 #[test]
 fn what_the_client_sends_arrives() {
-    in_both("", |stack| {
+    in_all(|stack| {
         let mut connection = stack.connect();
         let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let headers = [
@@ -45,7 +45,7 @@ fn what_the_client_sends_arrives() {
 
 #[test]
 fn headers_cookies_and_the_status_are_the_functions_own() {
-    in_both("", |stack| {
+    in_all(|stack| {
         let response = stack.get("/api/headers");
         assert_eq!(response.status, 418);
         assert_eq!(response.header("x-one"), "1");
@@ -79,7 +79,7 @@ fn what_is_not_there_is_a_problem_document() {
 
 #[test]
 fn head_has_the_head_of_get_and_no_body() {
-    in_both("", |stack| {
+    in_all(|stack| {
         let mut connection = stack.connect();
         let got = connection.request("GET", "/api/hello", &[], b"").unwrap();
         let head = connection.request("HEAD", "/api/hello", &[], b"").unwrap();
@@ -91,7 +91,7 @@ fn head_has_the_head_of_get_and_no_body() {
 
 #[test]
 fn bodies_of_any_size_pass_both_ways() {
-    in_both("", |stack| {
+    in_all(|stack| {
         let mut connection = stack.connect();
         for size in [1, 31_000, 33_000, 200_000, 5_000_000] {
             let body: Vec<u8> = (0..size).map(|i: u32| (i % 251) as u8).collect();
@@ -107,7 +107,7 @@ fn bodies_of_any_size_pass_both_ways() {
 
 #[test]
 fn an_upload_is_a_file_for_the_function() {
-    in_both("", |stack| {
+    in_all(|stack| {
         let file = vec![b'z'; 300_000];
         let mut body = b"--X\r\nContent-Disposition: form-data; name=\"title\"\r\n\r\nNotes\r\n\
             --X\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.bin\"\r\n\
@@ -127,11 +127,12 @@ fn an_upload_is_a_file_for_the_function() {
 
 #[test]
 fn a_generator_streams_piece_by_piece() {
-    in_both("", |stack| {
+    in_all(|stack| {
         let mut connection = stack.connect();
         connection.send(b"GET /api/stream?pieces=3&ms=50 HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let head = connection.head().unwrap();
-        assert_eq!((head.status, head.header("content-type")), (200, "text/event-stream"));
+        assert_eq!(head.status, 200);
+        assert!(head.header("content-type").starts_with("text/event-stream"));
         let mut pieces = Vec::new();
         while let Some(piece) = connection.chunk().unwrap() {
             pieces.push(String::from_utf8(piece).unwrap());
@@ -142,7 +143,7 @@ fn a_generator_streams_piece_by_piece() {
 
 #[test]
 fn exit_keeps_status_headers_and_output() {
-    in_both("", |stack| {
+    in_all(|stack| {
         for _ in 0..20 {
             let response = stack.get("/api/exits");
             assert_eq!((response.status, response.text().as_str()), (403, "x"));
@@ -153,7 +154,7 @@ fn exit_keeps_status_headers_and_output() {
 
 #[test]
 fn errors_in_php_are_500_and_keep_their_secrets() {
-    in_both("", |stack| {
+    in_all(|stack| {
         for function in ["throws", "exhausts"] {
             let response = stack.get(&format!("/api/{function}"));
             assert_eq!(response.status, 500, "{function}");
@@ -167,7 +168,7 @@ fn errors_in_php_are_500_and_keep_their_secrets() {
 
 #[test]
 fn noise_ends_in_the_log_and_nowhere_else() {
-    in_both("", |stack| {
+    in_all(|stack| {
         assert_eq!(stack.get("/api/noisy").json(), serde_json::json!({"quiet": true}));
         for noise in ["noise on stdout", "noise on stderr", "noise from a child", "a warning to be logged"] {
             troupe_testkit::wait::until(noise, std::time::Duration::from_secs(10), || {
@@ -179,7 +180,7 @@ fn noise_ends_in_the_log_and_nowhere_else() {
 
 #[test]
 fn sessions_of_two_users_never_mix() {
-    in_both("", |stack| {
+    in_all(|stack| {
         let alice = stack.get("/api/session?user=alice");
         let cookie = alice.header("set-cookie").split(';').next().unwrap().to_owned();
         let mut connection = stack.connect();
@@ -207,7 +208,7 @@ fn processes_draw_different_random_numbers() {
 
 #[test]
 fn many_clients_at_once_get_their_own_answers() {
-    in_both("", |stack| {
+    in_all(|stack| {
         let address = stack.address;
         let clients: Vec<_> = (0..64)
             .map(|client| {

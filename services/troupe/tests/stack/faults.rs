@@ -81,8 +81,10 @@ fn overload_is_said_at_once() {
 fn a_killed_php_pool_leaves_no_process_behind() {
     in_both("[php.default.processes]\nmin = 4\nmax = 4\n", |stack| {
         let service = stack.instance("php-pool");
-        let children = processes::descendants(service.pid());
-        assert!(children.len() >= 5, "zygote and four processes: {children:?}");
+        let children = wait::until("the zygote and four processes", HEAL, || {
+            let children = processes::descendants(service.pid());
+            (children.len() >= 5).then_some(children)
+        });
         service.signal(Signal::KILL);
         wait::until("every PHP process to be gone", HEAL, || {
             children.iter().all(|pid| !processes::alive(*pid)).then_some(())

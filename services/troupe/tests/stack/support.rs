@@ -19,3 +19,12 @@ pub(crate) fn in_both(config: &str, check: impl Fn(&mut Stack)) {
     check(&mut Stack::one_process(binary(), &functions(), config));
     check(&mut Stack::apart(binary(), &functions(), config));
 }
+
+/// Runs `check` against every wiring: inline, mailbox and loopback in one process, and TCP between three.
+pub(crate) fn in_all(check: impl Fn(&mut Stack)) {
+    for wiring in ["inline", "mailbox", "loopback"] {
+        let config = format!("mesh.wiring = \"{wiring}\"\n");
+        check(&mut Stack::one_process(binary(), &functions(), &config));
+    }
+    check(&mut Stack::apart(binary(), &functions(), ""));
+}
