@@ -45,8 +45,10 @@ fn main() {
     };
     let body = Bytes::from(format!("{{\"message\":\"hello\",\"padding\":\"{}\"}}", "x".repeat(66)));
     let ports: PortFactory = Arc::new(move |_| Port::inline(Rc::new(Memory(body.clone()))));
+    let route =
+        RouteConfig { path: "/{function*}".into(), functions: Some("default".into()), ..RouteConfig::default() };
     let options = Options { threads, ..Options::default() };
-    let _running = Gateway::bind(config, &[RouteConfig::serve_functions()], options, ports).expect("the port is free");
+    let _running = Gateway::bind(config, &[route], options, ports).expect("the port is free");
     loop {
         std::thread::park();
     }

@@ -2,7 +2,7 @@
 //!
 //! Among the routes that match a request whole (host, path and method) the most specific one wins: one with a host
 //! before one without, then segment by segment a literal before `{name}` before `{rest*}`, then one that names its
-//! methods before one that takes all. Paths come in the normal form of [`crate::path`].
+//! methods before one that takes all. Paths come in the one normal form that the gateway gives them first.
 
 mod check;
 mod pattern;

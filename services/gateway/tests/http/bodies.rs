@@ -50,7 +50,7 @@ fn a_body_behind_its_head_is_waited_for() {
 
 #[test]
 fn streaming_routes_see_bodies_as_they_come() {
-    let route = RouteConfig { streaming: true, ..RouteConfig::serve_functions() };
+    let route = RouteConfig { streaming: true, ..any_function() };
     let running = serve(config(), &[route], |mut envelope| async move {
         let first = envelope.call.body.next().await.unwrap().unwrap();
         Ok(reply(200, &[], Body::full(first)))
@@ -128,7 +128,7 @@ fn unread_bodies_do_not_confuse_what_follows() {
 
 #[test]
 fn an_answer_may_come_before_the_body_is_read() {
-    let route = RouteConfig { streaming: true, ..RouteConfig::serve_functions() };
+    let route = RouteConfig { streaming: true, ..any_function() };
     let running = serve(config(), &[route], |envelope| async move {
         let mut body = envelope.call.body;
         let (mut writer, reader) = body::channel(None);

@@ -101,7 +101,12 @@ pub(crate) fn config() -> GatewayConfig {
 }
 
 pub(crate) fn functions() -> Vec<RouteConfig> {
-    vec![RouteConfig::serve_functions()]
+    vec![any_function()]
+}
+
+/// A route on which the whole path names the function.
+pub(crate) fn any_function() -> RouteConfig {
+    RouteConfig { path: "/{function*}".into(), functions: Some("default".into()), ..RouteConfig::default() }
 }
 
 /// A client connection.

@@ -3,7 +3,7 @@
 //! A line is judged once, when its end has arrived, and only by what stands before it; so the verdict does not depend
 //! on how the bytes were cut on their way.
 
-use troupe_wire::head::{is_token, is_value};
+use troupe_wire::head::is_value;
 
 use super::Reject;
 
@@ -13,6 +13,27 @@ const MAX_FIELDS: u8 = 96;
 const MAX_NAME: usize = 128;
 /// Empty lines that may stand before a request line: RFC 9112 §2.2 asks for one, left over by sloppy clients.
 const MAX_LEADING_LINES: u8 = 1;
+
+/// Token characters, looked up: each byte of each field name passes here.
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let marks = b"!#$%&'*+-.^_`|~";
+    let mut index = 0;
+    while index < 256 {
+        table[index] = (index as u8).is_ascii_alphanumeric();
+        index += 1;
+    }
+    let mut index = 0;
+    while index < marks.len() {
+        table[marks[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
+
+fn is_token(byte: u8) -> bool {
+    TOKEN[usize::from(byte)]
+}
 
 /// How far the head was read.
 #[derive(Debug, Clone, Copy, Default)]

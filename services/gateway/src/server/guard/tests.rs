@@ -201,6 +201,14 @@ fn a_name_longer_than_actix_survives_is_refused_in_time() {
 }
 
 #[test]
+fn the_table_of_token_characters_is_the_wires() {
+    for byte in 0..=255u8 {
+        let line = [byte, b':', b'a'];
+        assert_eq!(head::split_field(&line).is_ok(), troupe_wire::head::is_token(byte), "{byte}");
+    }
+}
+
+#[test]
 fn heads_say_what_they_say() {
     let input = "\r\nPUT /a?b HTTP/1.1\r\nHOST:  a.example:80 \r\nConnection: close, X-A\r\nContent-Length: 10\r\nExpect: 100-Continue\r\n\r\n";
     let verdict = feed(input.as_bytes(), &[]);
