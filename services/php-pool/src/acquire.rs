@@ -65,13 +65,19 @@ pub(crate) async fn queued(local: &Rc<Local>, request: &Request, deadline: Insta
     }
 }
 
-/// Waits in the queue for a free process.
-async fn wait(local: &Rc<Local>, due: Instant) -> Result<Box<Process>, Failure> {
-    let pool = &local.pool;
-    let load = pool.load();
+/// Refuses what is beyond the pool's slots: the queue is the balancer's, where a call may still go elsewhere.
+pub(crate) fn admit(local: &Local) -> Result<(), Failure> {
+    let load = local.pool.load();
     if load.in_flight > load.slots + load.prefetch || load.waiting >= load.slots + load.prefetch {
         return Err(Failure::overloaded(Stage::PhpPool, "every php process is busy", RETRY_AFTER));
     }
+    Ok(())
+}
+
+/// Waits in the queue for a free process.
+async fn wait(local: &Rc<Local>, due: Instant) -> Result<Box<Process>, Failure> {
+    let pool = &local.pool;
+    admit(local)?;
     let mut place = Place { local, ticket: pool.lanes.enqueue(local.thread), done: false };
     // One may have become idle between the first look and the ticket.
     if let Some(process) = pool.lanes.take(local.thread) {

@@ -34,7 +34,6 @@ const QUEUED_TOO_LONG: Duration = Duration::from_millis(5);
 
 /// Answers one call.
 pub(crate) async fn invoke(local: Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, Failure> {
-    let _counted = local.count();
     let result = serve(&local, envelope).await;
     let metrics = &local.pool.metrics;
     match &result {
@@ -53,6 +52,7 @@ pub(crate) async fn invoke(local: Rc<Local>, envelope: Envelope<Invoke>) -> Resu
 
 async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, Failure> {
     let Envelope { mut call, mut deadline, trace } = envelope;
+    let mut counted = Some(local.count());
     if deadline.expired() {
         return Err(Failure::deadline(Stage::PhpPool).not_started());
     }
@@ -67,6 +67,8 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, F
         }
         body @ Body::Stream(_) if call.flags.streaming => Payload::Stream(body),
         body => {
+            // A call whose body is on its way needs no process yet, and is not counted among those that do.
+            counted = None;
             let before = Instant::now();
             let payload = Box::pin(spool::gather(&local.pool.spool, &call.head, body)).await?;
             // The budget counts from the complete body.
@@ -74,6 +76,7 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, F
             payload
         }
     };
+    let _counted = counted.unwrap_or_else(|| local.count());
     let queued = call.queued;
     let fast = function.pace.is_fast();
     let request = Request { call, trace, payload, pace: function.pace, fast };
@@ -107,6 +110,7 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, F
 
 /// A function that is not there: because there is none of that name, or because the code is being loaded.
 async fn unknown(local: &Rc<Local>, call: &Invoke, until: Instant) -> Result<Function, Failure> {
+    acquire::admit(local)?;
     let mut condition = local.pool.condition.subscribe();
     loop {
         let now = condition.borrow_and_update().clone();

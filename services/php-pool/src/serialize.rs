@@ -5,7 +5,7 @@
 /// Digits an array's length takes. It is written when the array ends, and PHP reads leading zeros.
 const COUNT_DIGITS: usize = 4;
 
-/// An array that is being written. What is put between [`array`] and [`Array::end`] are its keys and values in turn.
+/// An array that is being written. What is put between [`array()`] and [`Array::end`] are its keys and values in turn.
 #[derive(Debug)]
 #[must_use = "an array that does not end cannot be read"]
 pub(crate) struct Array {

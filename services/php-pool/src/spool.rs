@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use metrics::Gauge;
@@ -21,7 +21,10 @@ use crate::rundir::RunDir;
 use crate::serialize::{self, Array};
 
 /// Bytes gathered before they are written: a write goes to a thread that may block, and the way there is not free.
-const WRITE_SIZE: usize = 256 * 1024;
+const WRITE_SIZE: usize = 128 * 1024;
+/// Bodies of one pool that may be on their way at once, each with a descriptor and up to [`WRITE_SIZE`] bytes of memory.
+/// They hold no process, so that slow uploads do not keep other calls out.
+const MAX_GATHERING: usize = 512;
 
 /// Where bodies are kept, and how much of them.
 #[derive(Debug, Clone)]
@@ -34,6 +37,7 @@ struct Shared {
     quota: u64,
     used: AtomicU64,
     next: AtomicU64,
+    gathering: AtomicUsize,
     gauge: Gauge,
     uploads: UploadLimits,
 }
@@ -134,7 +138,16 @@ impl Spool {
         let base = if base.as_os_str().is_empty() { std::env::temp_dir() } else { base.to_owned() };
         let dir = RunDir::create_below(&base, pool, tag, owner)?;
         let (used, next) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Self(Arc::new(Shared { dir, owner, quota, used, next, gauge, uploads })))
+        let gathering = AtomicUsize::new(0);
+        Ok(Self(Arc::new(Shared { dir, owner, quota, used, next, gathering, gauge, uploads })))
+    }
+
+    fn enter(&self) -> Result<Gathering<'_>, Failure> {
+        let gathering = Gathering(&self.0.gathering);
+        if self.0.gathering.fetch_add(1, Ordering::AcqRel) >= MAX_GATHERING {
+            return Err(Failure::overloaded(Stage::PhpPool, "too many request bodies are on their way", RETRY_AFTER));
+        }
+        Ok(gathering)
     }
 
     pub(crate) fn uploads(&self) -> UploadLimits {
@@ -155,6 +168,15 @@ impl Spool {
         });
         let file = opened.await.map_err(failed)?;
         Ok(SpoolWriter { file: Some(file), gathered: BytesMut::new(), spooled })
+    }
+}
+
+/// A body on its way.
+struct Gathering<'a>(&'a AtomicUsize);
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -249,6 +271,7 @@ pub(crate) fn is_multipart(head: &RequestHead) -> bool {
 
 /// Takes a whole body in before its call gets a process.
 pub(crate) async fn gather(spool: &Spool, head: &RequestHead, mut body: Body) -> Result<Payload, Failure> {
+    let _gathering = spool.enter()?;
     if is_multipart(head) {
         let content_type = head.field("content-type").unwrap_or_default();
         return multipart::parse(spool, content_type, body).await.map(Payload::Form);

@@ -194,11 +194,8 @@ fn fast_calls_are_written_behind_each_other() {
         })
         .await;
         let pool = stage.handle();
-        for _ in 0..200 {
-            get(&pool, "hello").await.unwrap();
-        }
-        assert_eq!(stage.load().prefetch, 1);
         for _ in 0..500 {
+            stage.warm(&pool, "hello").await;
             let (a, b) = tokio::join!(get_text(&pool, "hello?name=a"), get_text(&pool, "hello?name=b"));
             assert!(a.contains("\"a\"") && b.contains("\"b\""), "{a} {b}");
         }
@@ -311,6 +308,40 @@ fn headers_of_the_connection_are_not_phps() {
         assert_eq!(reply.head.field("x-ok"), Some(&b"yes"[..]));
         let cookies: Vec<_> = reply.head.fields().filter(|(name, _)| *name == "Set-Cookie").collect();
         assert_eq!(cookies.len(), 2);
+        stage.pools.stop().await;
+    });
+}
+
+#[test]
+fn slow_uploads_hold_no_process() {
+    on_runtime(async {
+        let stage = Stage::start(&[("len", "fn() => (string) strlen(file_get_contents('php://input'))")], |config| {
+            config.processes.max = 2;
+        })
+        .await;
+        let pool = stage.handle();
+        let mut writers = Vec::new();
+        let uploads: Vec<_> = (0..8)
+            .map(|_| {
+                let (writer, reader) = body::channel(None);
+                writers.push(writer);
+                let pool = std::rc::Rc::clone(&pool);
+                actix_rt::spawn(async move { send(&pool, invoke("len", "PUT", "/", &[], Body::Stream(reader))).await })
+            })
+            .collect();
+        for writer in &mut writers {
+            writer.write(Bytes::from_static(&[b'x'; 1000])).await.unwrap();
+        }
+        assert_eq!(get_text(&pool, "len").await, "0");
+        for (writer, upload) in writers.into_iter().zip(uploads) {
+            writer.finish();
+            assert_eq!(text(upload.await.unwrap().unwrap().body).await, "1000");
+        }
+        // One that breaks off is nobody's fault here, and starts nothing.
+        let (writer, reader) = body::channel(None);
+        drop(writer);
+        let failure = send(&pool, invoke("len", "PUT", "/", &[], Body::Stream(reader))).await.unwrap_err();
+        assert_eq!((failure.outcome, failure.started), (Outcome::Cancelled, Started::No));
         stage.pools.stop().await;
     });
 }

@@ -115,7 +115,6 @@ fn more_memory_than_memory_hard_is_the_end() {
 
 #[test]
 fn a_call_behind_one_that_dies_runs_elsewhere() {
-    // The first two hundred calls make it fast; then some die.
     let fickle = "function () { if (isset($_GET['die'])) { usleep(2000); posix_kill(getmypid(), SIGKILL); sleep(10); } return 'ok'; }";
     on_runtime(async move {
         let stage = Stage::start(&[("fickle", fickle)], |config| {
@@ -124,10 +123,8 @@ fn a_call_behind_one_that_dies_runs_elsewhere() {
         })
         .await;
         let pool = stage.handle();
-        for _ in 0..200 {
-            get(&pool, "fickle").await.unwrap();
-        }
         for round in 0..20 {
+            stage.warm(&pool, "fickle").await;
             let (dies, behind) = tokio::join!(get(&pool, "fickle?die"), get(&pool, "fickle"));
             assert_eq!(dies.unwrap_err().outcome, Outcome::Broken, "{round}");
             assert_eq!(text(behind.unwrap().body).await, "ok");
@@ -167,9 +164,7 @@ fn callers_that_go_away_while_fast_calls_are_prefetched_mix_up_nothing() {
         })
         .await;
         let pool = stage.handle();
-        for n in 0..200 {
-            get(&pool, &format!("echo?n={n}")).await.unwrap();
-        }
+        stage.warm(&pool, "echo?n=0").await;
         for round in 0..300 {
             let calls = (0..4).map(|n| {
                 let pool = std::rc::Rc::clone(&pool);
@@ -290,9 +285,7 @@ fn an_expired_call_in_a_pipe_is_not_started() {
         })
         .await;
         let pool = stage.handle();
-        for _ in 0..200 {
-            get(&pool, "touch").await.unwrap();
-        }
+        stage.warm(&pool, "touch").await;
         let file = stage.root.path().join("touched");
         let target = format!("/touch?file={}", file.display());
         let late = pool.call(Envelope::new(
