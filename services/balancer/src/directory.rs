@@ -16,6 +16,9 @@ use crate::thread::Pools;
 /// Pools there may be. Names beyond the configured come from peers, and each costs metrics and a queue.
 pub(crate) const MAX_POOLS: usize = 256;
 
+/// Reports more often than this cost more than they tell.
+const LEAST_REPORT_INTERVAL: Duration = Duration::from_millis(20);
+
 /// What all threads share.
 pub(crate) struct Directory {
     pub(crate) pools: Arc<Pools>,
@@ -33,7 +36,7 @@ impl Directory {
         let directory = Self {
             pools: Arc::new(ArcSwap::from_pointee(HashMap::new())),
             wake: Arc::new(Notify::new()),
-            report_interval: config.report_interval.get(),
+            report_interval: config.report_interval.get().max(LEAST_REPORT_INTERVAL),
             slow_start: config.slow_start.get(),
             decay: config.decay.get(),
             shards,

@@ -14,6 +14,8 @@
 //!
 //! What is not here: HTTP. Heads and bodies pass through as they came, but for the reply's status.
 
+#[doc(hidden)]
+pub mod bench;
 pub mod config;
 pub mod instances;
 mod wiring;

@@ -15,6 +15,9 @@ const EJECTION_US: u64 = 1_000_000;
 const LONGEST_EJECTION_US: u64 = 60_000_000;
 /// A worker that stayed ready for this long has one ejection forgotten.
 const FORGET_EJECTION_US: u64 = 60_000_000;
+/// A worker that was out for less than this, and only for its silence, goes on as if nothing had been: a machine that is
+/// busy for a moment must not cost ten seconds of slow start.
+const MOMENT_US: u64 = 2_000_000;
 /// A penalised worker that nobody calls may be tried again after this long.
 const PAROLE_US: u64 = 10_000_000;
 
@@ -58,6 +61,7 @@ pub(crate) struct Lifecycle {
     /// When a slow start began.
     ramp_from_us: Option<u64>,
     ready_since_us: u64,
+    out_since_us: u64,
     failing_since_us: Option<u64>,
 }
 
@@ -71,6 +75,7 @@ impl Lifecycle {
             ejected_until_us: None,
             ramp_from_us: joins.then_some(now_us),
             ready_since_us: now_us,
+            out_since_us: 0,
             failing_since_us: None,
         }
     }
@@ -127,8 +132,15 @@ impl Lifecycle {
         if to == from {
             return None;
         }
+        match (from, to) {
+            (State::Ready, _) => self.out_since_us = now_us,
+            (State::Ejected, State::Ready) if self.away_for_a_moment(now_us) => {}
+            (_, State::Ready) => self.come_back(worker, around, now_us),
+            _ => {}
+        }
         if to == State::Ready {
-            self.come_back(worker, around, now_us);
+            self.ejected_until_us = None;
+            self.ready_since_us = now_us;
         }
         self.state = to;
         slot.set_state(to);
@@ -145,11 +157,13 @@ impl Lifecycle {
         for_us
     }
 
+    fn away_for_a_moment(&self, now_us: u64) -> bool {
+        self.ejected_until_us.is_none() && now_us.saturating_sub(self.out_since_us) < MOMENT_US
+    }
+
     fn come_back(&mut self, worker: &Worker, around: Surroundings, now_us: u64) {
         worker.slot.reset();
-        self.ejected_until_us = None;
         self.failing_since_us = None;
-        self.ready_since_us = now_us;
         self.ramp_from_us = around.served_by_others.then_some(now_us);
     }
 
@@ -191,5 +205,98 @@ impl Lifecycle {
             self.ready_since_us = now_us;
             self.ejections = self.ejections.saturating_sub(1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::Notify;
+    use troupe_node::config::QueueConfig;
+
+    use super::*;
+    use crate::instances::InstanceId;
+    use crate::lessons::EJECT_AFTER;
+
+    const SECOND: u64 = 1_000_000;
+    const AROUND: Surroundings = Surroundings { served_by_others: true, window_us: 10 * SECOND };
+    const LOAD: Load = Load {
+        slots: 20,
+        prefetch: 0,
+        in_flight: 0,
+        waiting: 0,
+        processes: 1,
+        busy: 0,
+        memory_permille: 0,
+        restarts: 0,
+        draining: false,
+    };
+
+    fn world() -> (Arc<Pool>, Arc<Worker>, Lifecycle) {
+        let decay = Duration::from_secs(10);
+        let pool = Arc::new(Pool::new("p", &QueueConfig::default(), decay, 1, Arc::new(Notify::new())));
+        let worker = Arc::new(Worker::new(1, InstanceId::local(), Arc::from("w"), LOAD));
+        pool.publish(&[Arc::clone(&worker)]);
+        (pool, worker, Lifecycle::new(false, 0))
+    }
+
+    fn fail(pool: &Pool, worker: &Worker, times: u32, now_us: u64) {
+        let broken = troupe_mesh::failure::Failure::new(
+            troupe_mesh::failure::Outcome::Broken,
+            troupe_mesh::failure::Stage::PhpPool,
+            "gone",
+        );
+        for _ in 0..times {
+            pool.learn_failure(worker, &broken, 1_000.0, now_us);
+        }
+    }
+
+    #[test]
+    fn the_nth_failure_ejects_exactly_then_and_again_after_the_return() {
+        let (pool, worker, mut life) = world();
+        let mut now = SECOND;
+        let mut last = 0;
+        for round in 0..3 {
+            fail(&pool, &worker, EJECT_AFTER - 1, now);
+            assert_eq!(life.look(&pool, &worker, Seen::Load(&LOAD), AROUND, now), None);
+            assert_eq!(worker.slot.state(), State::Ready);
+            fail(&pool, &worker, 1, now);
+            assert_eq!(worker.slot.state(), State::Ejected);
+            let out = life.look(&pool, &worker, Seen::Nothing, AROUND, now).unwrap();
+            let for_us = out.for_us.unwrap();
+            // Twice as long each time, give or take a fifth.
+            let expected = SECOND << round;
+            assert!((expected * 8 / 10..=expected * 12 / 10).contains(&for_us), "{for_us}");
+            assert!(for_us > last);
+            last = for_us;
+            assert_eq!(life.look(&pool, &worker, Seen::Load(&LOAD), AROUND, now + for_us - 1), None);
+            let back = life.look(&pool, &worker, Seen::Load(&LOAD), AROUND, now + for_us).unwrap();
+            assert_eq!((back.from, back.to), (State::Ejected, State::Ready));
+            assert_eq!((worker.slot.failures(), worker.slot.cap()), (0, 2));
+            now += for_us + 20 * SECOND;
+            life.look(&pool, &worker, Seen::Load(&LOAD), AROUND, now);
+            assert_eq!(worker.slot.cap(), 20);
+        }
+    }
+
+    #[test]
+    fn silence_puts_out_and_a_moment_of_it_costs_nothing() {
+        let (pool, worker, mut life) = world();
+        assert_eq!(life.look(&pool, &worker, Seen::Silent, AROUND, SECOND).unwrap().to, State::Ejected);
+        assert_eq!(life.look(&pool, &worker, Seen::Load(&LOAD), AROUND, 2 * SECOND).unwrap().to, State::Ready);
+        assert_eq!((worker.slot.cap(), worker.slot.gain()), (20, 1.0));
+        life.look(&pool, &worker, Seen::Silent, AROUND, 3 * SECOND);
+        life.look(&pool, &worker, Seen::Load(&LOAD), AROUND, 9 * SECOND);
+        assert_eq!((worker.slot.cap(), worker.slot.gain()), (2, 0.1));
+    }
+
+    #[test]
+    fn draining_ends_when_the_worker_says_so() {
+        let (pool, worker, mut life) = world();
+        let draining = Load { draining: true, ..LOAD };
+        assert_eq!(life.look(&pool, &worker, Seen::Load(&draining), AROUND, 1).unwrap().to, State::Draining);
+        assert_eq!(life.look(&pool, &worker, Seen::Nothing, AROUND, 2), None);
+        assert_eq!(life.look(&pool, &worker, Seen::Load(&LOAD), AROUND, 3).unwrap().to, State::Ready);
     }
 }

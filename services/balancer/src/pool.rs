@@ -1,7 +1,7 @@
 //! A pool: its workers, its queue, and how a place at a worker passes from one call to the next.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -141,6 +141,8 @@ impl Pool {
     /// Hands free places to calls that wait, until one of the two runs out.
     pub(crate) fn offer(self: &Arc<Self>, shard: usize) {
         while self.queue.waiting() > 0 {
+            // The pick's loads are relaxed: they must not be older than what made this call look.
+            fence(Ordering::SeqCst);
             let table = self.table();
             let turn = self.turn.fetch_add(1, Ordering::Relaxed);
             let Some(index) = table.pick(self.median_us(), clock::now(), turn, None) else { return };

@@ -100,9 +100,12 @@ async fn again(
                 &meters.retries_idempotent
             }
         };
+        if deadline.expired() {
+            return Err(count(&local, may_have_run.unwrap_or(failure)));
+        }
         if verdict != Verdict::Requeue {
             tries += 1;
-            if tries > MAX_TRIES || deadline.expired() {
+            if tries > MAX_TRIES {
                 return Err(count(&local, may_have_run.unwrap_or(failure)));
             }
             if !pool.pool.budget.spend() {

@@ -15,10 +15,13 @@ pub const LEAST_PENALTY_US: f32 = 1_000_000.0;
 const PENALTY_PER_P95: f32 = 3.0;
 /// The share of full weight a worker starts with.
 const SLOW_START_FLOOR: f32 = 0.1;
-/// How much one reply moves a worker's rate of application errors: a memory of about thirty replies.
-const RATE_STEP: f32 = 1.0 / 16.0;
-/// A rate of application errors this much above the pool's says nothing yet: it is one error in sixteen replies.
+/// How much one reply moves a worker's rate of application errors: a memory of about sixty replies.
+const RATE_STEP: f32 = 1.0 / 32.0;
+/// A rate of application errors this much above the pool's says nothing yet: three errors in thirty replies.
 const LEAST_EXCESS: f32 = 0.1;
+/// Standard deviations that rule out chance. A worker wrongly found guilty loses its share for seconds, so this must not
+/// happen in millions of replies.
+const BEYOND_CHANCE: f32 = 4.0;
 
 /// A remembered latency and when it was last moved.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -114,13 +117,13 @@ pub fn error_rate(rate: f32, failed: bool) -> f32 {
 
 /// By how much a worker's rate of application errors stands out of its pool's: 0 unless chance is ruled out.
 ///
-/// An application that fails everywhere is not the worker's fault. The bound is three standard deviations of such an
+/// An application that fails everywhere is not the worker's fault. The bound is in standard deviations of such an
 /// estimate at a rate between the two, since the pool's may not be known any better than the worker's.
 pub fn excess(rate: f32, pool_rate: f32) -> f32 {
     let between = 0.5 * (rate + pool_rate);
     let variance = between * (1.0 - between) * RATE_STEP / (2.0 - RATE_STEP);
     let above = rate - pool_rate;
-    if above > LEAST_EXCESS + 3.0 * variance.max(0.0).sqrt() { above } else { 0.0 }
+    if above > LEAST_EXCESS + BEYOND_CHANCE * variance.max(0.0).sqrt() { above } else { 0.0 }
 }
 
 /// The lower median of what is known, 0 when nothing is. Sorts `latencies`.
@@ -178,7 +181,7 @@ mod tests {
             rate = error_rate(rate, true);
             errors += 1;
         }
-        assert!((3..=8).contains(&errors), "{errors}");
+        assert!((5..=12).contains(&errors), "{errors}");
         assert_eq!(excess(0.55, 0.5), 0.0);
         assert_eq!(excess(error_rate(0.0, true), 0.0), 0.0);
     }

@@ -114,7 +114,7 @@ where
         .collect();
     until("the threads are done", || handles.iter().all(std::thread::JoinHandle::is_finished)).await;
     for handle in handles {
-        handle.join().unwrap();
+        handle.join().expect("a thread of the test panicked");
     }
 }
 

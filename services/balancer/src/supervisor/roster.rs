@@ -150,7 +150,7 @@ impl Roster {
         let pool = Arc::clone(&member.pool);
         // The first look sets what a slow start allows, before the first call.
         self.look(&member, Sight::Load(report.load));
-        if joins {
+        if joins && !self.directory.slow_start.is_zero() {
             member.worker.slot.set_cap(1.min(member.worker.slot.full()));
         }
         if let Some(enlisted) = self.instances.get_mut(id) {
