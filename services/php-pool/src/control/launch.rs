@@ -197,7 +197,8 @@ impl Php {
             .output()
             .map_err(|error| failed(error.to_string()))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        match text.trim().rsplit_once(' ') {
+        // Above it may stand what PHP had to say about its own configuration.
+        match text.trim().lines().next_back().unwrap_or_default().rsplit_once(' ') {
             Some((version, can_fork)) if output.status.success() => {
                 Ok(Self { version: version.to_owned(), can_fork: can_fork == "1" })
             }
