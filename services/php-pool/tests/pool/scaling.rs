@@ -159,3 +159,27 @@ fn a_large_reply_comes_whole_and_flat_in_memory() {
         stage.pools.stop().await;
     });
 }
+
+#[test]
+fn a_pool_that_cannot_load_leaves_the_others_alone() {
+    use troupe_php_pool::config::PhpPoolConfig;
+    use troupe_php_pool::{Options, PhpPools};
+    on_runtime(async {
+        let (sound, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        write(sound.path(), &[SLOW]);
+        write(broken.path(), &[("vendor/autoload", "exit(3)"), SLOW]);
+        let config =
+            |root: &tempfile::TempDir| PhpPoolConfig { root: root.path().to_owned(), ..PhpPoolConfig::default() };
+        let configs =
+            [("default".to_owned(), config(&sound)), ("broken".to_owned(), config(&broken))].into_iter().collect();
+        let pools = PhpPools::start(&configs, Options { threads: 1, development: false }).unwrap();
+        let failed = pools.booted().await;
+        assert_eq!(failed.len(), 1, "{failed:?}");
+        assert_eq!(failed[0].0, "broken");
+        let pool = pools.on_thread(0);
+        for _ in 0..10 {
+            assert!(get(&pool, "slow").await.is_ok());
+        }
+        pools.stop().await;
+    });
+}
