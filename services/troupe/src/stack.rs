@@ -172,7 +172,9 @@ impl Stack {
                 drained.cut_off == 0
             });
         }
-        if let Some(php) = php.clone() {
+        // Balancers elsewhere take their calls to other instances; one of this process has no other, and its calls that
+        // wait are finished first.
+        if let Some(php) = php.clone().filter(|_| balancer.is_none()) {
             shutdown.on_begin(move || php.drain());
         }
         let mut all_threads = Vec::new();

@@ -44,6 +44,8 @@ impl Response {
 #[derive(Debug)]
 pub struct Connection {
     reader: BufReader<TcpStream>,
+    /// Whether a byte of the response to the last request has come.
+    began: bool,
 }
 
 impl Connection {
@@ -56,7 +58,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { reader: BufReader::new(stream) })
+        Ok(Self { reader: BufReader::new(stream), began: false })
     }
 
     /// Writes bytes as they are.
@@ -64,6 +66,7 @@ impl Connection {
     /// # Errors
     /// When the connection is gone.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.began = false;
         self.reader.get_mut().write_all(bytes)
     }
 
@@ -150,6 +153,11 @@ impl Connection {
         Ok((size > 0).then_some(piece))
     }
 
+    /// Whether a byte has come since bytes were last sent.
+    pub fn began_response(&self) -> bool {
+        self.began
+    }
+
     /// Whether the server has closed the connection and left nothing unread.
     pub fn closed(&mut self) -> bool {
         matches!(self.reader.fill_buf(), Ok([]) | Err(_))
@@ -160,6 +168,7 @@ impl Connection {
         if self.reader.read_line(&mut line)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        self.began = true;
         Ok(line.trim_end_matches(['\r', '\n']).to_owned())
     }
 }

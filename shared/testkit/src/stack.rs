@@ -1,64 +1,32 @@
 //! Stacks of real processes.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+mod instance;
+mod plan;
+
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::{http, ports, processes, wait};
+pub use self::instance::Instance;
+pub use self::plan::Plan;
 
-/// How long a service may take to come up on a loaded machine.
+use crate::{http, ports, wait};
+
+/// How long a stack may take to answer on a loaded machine.
 const START: Duration = Duration::from_secs(60);
-/// How long a service may take to go after SIGTERM.
-const STOP: Duration = Duration::from_secs(40);
-
-/// A process of the stack.
-#[derive(Debug)]
-pub struct Instance {
-    /// `all`, or the service's name.
-    pub service: String,
-    child: Child,
-    arguments: Vec<String>,
-    log: PathBuf,
-}
-
-impl Instance {
-    /// Its pid.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// What it has logged so far.
-    pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) {
-        processes::signal(self.pid(), signal);
-    }
-
-    /// Waits for its end.
-    ///
-    /// # Panics
-    /// When it does not end within 40 s.
-    pub fn wait(&mut self) -> ExitStatus {
-        wait::until("the process to end", STOP, || self.child.try_wait().ok().flatten())
-    }
-}
 
 /// A running stack.
 #[derive(Debug)]
 pub struct Stack {
-    /// Its processes: one, or gateway, balancer and php-pool in this order.
+    /// Its processes: one, or the gateways, balancers and php-pools in this order.
     pub instances: Vec<Instance>,
-    /// Where the gateway listens.
+    /// Where the first gateway listens.
     pub address: SocketAddr,
+    /// Where all gateways listen.
+    pub addresses: Vec<SocketAddr>,
     binary: PathBuf,
     root: PathBuf,
     home: TempDir,
@@ -71,8 +39,7 @@ impl Stack {
     /// When it does not come up; the message holds its log.
     pub fn one_process(binary: &Path, root: &Path, config: &str) -> Self {
         let mut stack = Self::prepare(binary, root, config);
-        let admin = ports::free();
-        stack.start("all", &[format!("admin.listen={admin}")]);
+        stack.start("all", &[]);
         stack.await_answer();
         stack
     }
@@ -82,49 +49,35 @@ impl Stack {
     /// # Panics
     /// When it does not come up; the message holds the logs.
     pub fn apart(binary: &Path, root: &Path, config: &str) -> Self {
-        let mut stack = Self::prepare(binary, root, config);
-        let (balancer, php_pool) = (ports::free(), ports::free());
-        for service in ["php-pool", "balancer", "gateway"] {
-            let admin = ports::free();
-            let mut settings = vec![
-                format!("admin.listen={admin}"),
-                format!("mesh.peers.balancer=[\"{balancer}\"]"),
-                format!("mesh.peers.php-pool=[\"{php_pool}\"]"),
-            ];
-            match service {
-                "balancer" => settings.push(format!("mesh.listen={balancer}")),
-                "php-pool" => settings.push(format!("mesh.listen={php_pool}")),
-                _ => {}
-            }
-            stack.start(service, &settings);
-        }
-        stack.instances.reverse();
-        stack.await_answer();
-        stack
+        Plan::apart().start(binary, root, config)
     }
 
-    /// The process that runs `service`.
+    /// The first process that runs `service`.
     ///
     /// # Panics
     /// When the stack has no such service.
     pub fn instance(&mut self, service: &str) -> &mut Instance {
-        let found = self.instances.iter_mut().find(|instance| instance.service == service || instance.service == "all");
-        found.expect("a service of the stack")
+        self.instance_at(service, 0)
     }
 
-    /// Starts the process of `service` again, after it has ended, with the same arguments.
+    /// The process that runs the instance of `service` with this index.
     ///
     /// # Panics
-    /// When the binary cannot be run.
-    pub fn restart(&mut self, service: &str) {
-        let binary = self.binary.clone();
-        let home = self.home.path().to_owned();
-        let instance = self.instance(service);
-        instance.child = spawn(&binary, &home, &instance.arguments, &instance.log);
-        read_ready(instance);
+    /// When the stack has no such instance.
+    pub fn instance_at(&mut self, service: &str, index: usize) -> &mut Instance {
+        let runs = |instance: &&mut Instance| instance.service == service || instance.service == "all";
+        self.instances.iter_mut().filter(runs).nth(index).expect("an instance of the stack")
     }
 
-    /// A connection to the gateway.
+    /// Starts the first process of `service` again, after it has ended, with the same arguments.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn restart(&mut self, service: &str) {
+        self.instance(service).restart();
+    }
+
+    /// A connection to the first gateway.
     ///
     /// # Panics
     /// When it does not listen.
@@ -138,6 +91,14 @@ impl Stack {
     /// When there is no response at all.
     pub fn get(&self, target: &str) -> http::Response {
         http::get(self.address, target).expect("a response")
+    }
+
+    /// Waits until the first gateway answers a call with 200.
+    ///
+    /// # Panics
+    /// When it does not within `bound`.
+    pub fn await_serving(&self, bound: Duration) {
+        wait::until("an answer", bound, || (self.get("/api/hello").status == 200).then_some(()));
     }
 
     /// Everything all processes have logged.
@@ -157,7 +118,16 @@ impl Stack {
         fs::write(&key, "a key for tests that is long enough").expect("write the mesh key");
         let text = format!("gateway.listen = [\"{address}\"]\nmesh.key_file = \"{}\"\n{config}\n", key.display(),);
         fs::write(home.path().join("troupe.toml"), text).expect("write the configuration");
-        Self { instances: Vec::new(), address, binary: binary.to_owned(), root: root.to_owned(), home }
+        let (binary, root) = (binary.to_owned(), root.to_owned());
+        Self { instances: Vec::new(), address, addresses: vec![address], binary, root, home }
+    }
+
+    /// Where the gateway with this index listens.
+    fn gateway_address(&mut self, index: usize) -> SocketAddr {
+        while self.addresses.len() <= index {
+            self.addresses.push(ports::free());
+        }
+        self.addresses[index]
     }
 
     fn start(&mut self, service: &str, settings: &[String]) {
@@ -165,14 +135,13 @@ impl Stack {
         if service != "all" {
             arguments.extend(["--service".to_owned(), service.to_owned()]);
         }
-        let root = format!("php.default.root={:?}", self.root);
-        for setting in settings.iter().chain([&root]) {
+        let admin = ports::free();
+        let own = [format!("php.default.root={:?}", self.root), format!("admin.listen={admin}")];
+        for setting in own.iter().chain(settings) {
             arguments.extend(["--set".to_owned(), setting.clone()]);
         }
-        let log = self.home.path().join(format!("{service}.log"));
-        let child = spawn(&self.binary, self.home.path(), &arguments, &log);
-        let mut instance = Instance { service: service.to_owned(), child, arguments, log };
-        read_ready(&mut instance);
+        let name = format!("{service}-{}", self.instances.len());
+        let instance = Instance::start(&self.binary, self.home.path(), service, &name, admin, arguments);
         self.instances.push(instance);
     }
 
@@ -190,34 +159,10 @@ impl Drop for Stack {
         if std::thread::panicking() {
             eprintln_logs(&self.logs());
         }
-        for instance in &mut self.instances {
-            let _ = instance.child.kill();
-            let _ = instance.child.wait();
-        }
     }
 }
 
 #[allow(clippy::print_stderr, reason = "a failing test shows what the stack said")]
 fn eprintln_logs(logs: &str) {
     eprintln!("{logs}");
-}
-
-fn spawn(binary: &Path, home: &Path, arguments: &[String], log: &Path) -> Child {
-    let log = File::options().create(true).append(true).open(log).expect("open a log file");
-    Command::new(binary)
-        .args(arguments)
-        .current_dir(home)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(log)
-        .spawn()
-        .expect("run the binary")
-}
-
-/// Blocks until the process has printed its ready line, so that its listeners are bound.
-fn read_ready(instance: &mut Instance) {
-    let stdout = instance.child.stdout.take().expect("stdout is piped");
-    let mut line = String::new();
-    let read = BufReader::new(stdout).read_line(&mut line);
-    assert!(read.is_ok() && line.starts_with("ready"), "{} did not come up:\n{}", instance.service, instance.log());
 }

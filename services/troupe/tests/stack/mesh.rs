@@ -1,0 +1,66 @@
+//! The links between the services: who is let in, and over what.
+
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use troupe_testkit::stack::Plan;
+use troupe_testkit::{ports, wait};
+
+use crate::support::{binary, functions};
+
+#[test]
+fn a_wrong_key_makes_no_link_and_is_named() {
+    let key = TempDir::new().unwrap();
+    let path = key.path().join("other.key");
+    std::fs::write(&path, "another key that is long enough for one").unwrap();
+    let plan = Plan::apart().set("gateway", format!("mesh.key_file={:?}", path)).without_answer();
+    let mut stack = plan.start(binary(), &functions(), "mesh.connect_wait = \"500ms\"\n");
+    let gateway = stack.instance("gateway");
+    wait::until("the gateway to say what is wrong", Duration::from_secs(10), || {
+        gateway.log().contains("no link:").then_some(())
+    });
+    let ready = gateway.admin("/readyz").unwrap();
+    assert_eq!(ready.status, 503);
+    assert!(ready.text().contains("balancer"), "{}", ready.text());
+    for _ in 0..3 {
+        let answer = stack.get("/api/hello");
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert!(!answer.header("retry-after").is_empty());
+    }
+    let log = stack.instance("gateway").log();
+    let said: Vec<_> = log.lines().filter(|line| line.contains("no link:")).collect();
+    let threads = std::thread::available_parallelism().unwrap().get();
+    assert!(said.len() <= threads, "one line for each thread's link, whatever number of dials: {said:#?}");
+    assert!(said.iter().all(|line| line.contains("key") && line.contains("error")), "{said:#?}");
+    assert!(stack.instance("balancer").log().contains("no link with a peer"));
+}
+
+#[test]
+fn listening_beyond_loopback_without_a_key_is_78() {
+    let directory = TempDir::new().unwrap();
+    let output = Command::new(binary())
+        .args(["run", "--service", "php-pool", "--set", &format!("php.default.root={}", functions().display())])
+        .args(["--set", "mesh.listen=0.0.0.0:0", "--set", &format!("admin.listen={}", ports::free())])
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("key_file"), "{said}");
+}
+
+#[test]
+fn unix_sockets_carry_links() {
+    let mut stack = Plan::apart().over_unix().start(binary(), &functions(), "");
+    let response = stack.get("/api/hello?name=Ada");
+    assert_eq!((response.status, response.json()["name"].as_str()), (200, Some("Ada")));
+    let body = vec![7; 3_000_000];
+    let response =
+        stack.connect().request("POST", "/api/echo", &[("Content-Type", "application/x-raw")], &body).unwrap();
+    assert_eq!(response.json()["length"], body.len());
+    // A socket file that a dead process left is no obstacle.
+    stack.instance("balancer").kill();
+    stack.restart("balancer");
+    stack.await_serving(Duration::from_secs(10));
+}

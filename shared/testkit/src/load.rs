@@ -1,0 +1,177 @@
+//! A modest, steady load from clients that behave as real ones do, and what each of its requests came to.
+//!
+//! A client keeps its connection, goes on to the next address when one refuses it or says that it closes, and sends a
+//! request again when a *kept* connection turns out to be closed before a byte of the response: no server can tell a
+//! client in time that an idle connection ends.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::http::{Connection, Response};
+use crate::wait;
+
+/// What the clients do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The gateways; a client begins at one of them.
+    pub addresses: Vec<SocketAddr>,
+    /// Clients, each with one connection.
+    pub clients: usize,
+    /// `GET` or `POST`.
+    pub method: &'static str,
+    /// What they ask for.
+    pub target: &'static str,
+    /// How long a client rests between two requests.
+    pub pause: Duration,
+}
+
+/// What a request came to.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// When it was sent.
+    pub begun: Instant,
+    /// When its response was complete, or it was lost.
+    pub ended: Instant,
+    /// The status; 0 when the connection ended before the response did.
+    pub status: u16,
+    /// `Retry-After`, or an empty text.
+    pub retry_after: String,
+    /// Why there is no response, or the response's body when the status is an error.
+    pub detail: String,
+}
+
+impl Record {
+    /// How long it took.
+    pub fn took(&self) -> Duration {
+        self.ended - self.begun
+    }
+}
+
+/// Clients that run until they are stopped.
+#[derive(Debug)]
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicUsize>,
+    records: Arc<Mutex<Vec<Record>>>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    /// Starts the clients.
+    pub fn start(plan: &Plan) -> Self {
+        let mut load =
+            Self { stop: Arc::default(), done: Arc::default(), records: Arc::default(), clients: Vec::new() };
+        for index in 0..plan.clients {
+            let (stop, done, records) = (Arc::clone(&load.stop), Arc::clone(&load.done), Arc::clone(&load.records));
+            let plan = plan.clone();
+            load.clients.push(thread::spawn(move || {
+                let mut client = Client { at: index % plan.addresses.len(), kept: None, plan };
+                while !stop.load(Ordering::Relaxed) {
+                    let record = client.request();
+                    records.lock().expect("no client panics").push(record);
+                    done.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(client.plan.pause);
+                }
+            }));
+        }
+        load
+    }
+
+    /// Waits until `count` more requests have ended.
+    ///
+    /// # Panics
+    /// When they do not within a minute.
+    pub fn run(&self, count: usize) {
+        let until = self.done.load(Ordering::Relaxed) + count;
+        wait::until("requests to end", Duration::from_secs(60), || {
+            (self.done.load(Ordering::Relaxed) >= until).then_some(())
+        });
+    }
+
+    /// Lets the clients finish their requests; what all of them came to, by the time of their beginning.
+    ///
+    /// # Panics
+    /// When a client has panicked.
+    pub fn stop(mut self) -> Vec<Record> {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients.drain(..) {
+            client.join().expect("no client panics");
+        }
+        let mut records = std::mem::take(&mut *self.records.lock().expect("no client panics"));
+        records.sort_by_key(|record| record.begun);
+        records
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Client {
+    plan: Plan,
+    at: usize,
+    kept: Option<Connection>,
+}
+
+impl Client {
+    fn request(&mut self) -> Record {
+        let begun = Instant::now();
+        let result = self.exchange();
+        let ended = Instant::now();
+        match result {
+            Ok(response) => {
+                if response.header("connection").eq_ignore_ascii_case("close") {
+                    self.next();
+                }
+                let detail = if response.status < 400 { String::new() } else { response.text() };
+                let retry_after = response.header("retry-after").to_owned();
+                Record { begun, ended, status: response.status, retry_after, detail }
+            }
+            Err(error) => {
+                self.next();
+                Record { begun, ended, status: 0, retry_after: String::new(), detail: error.to_string() }
+            }
+        }
+    }
+
+    fn exchange(&mut self) -> io::Result<Response> {
+        if let Some(mut connection) = self.kept.take() {
+            match connection.request(self.plan.method, self.plan.target, &[], b"") {
+                Ok(response) => {
+                    self.kept = Some(connection);
+                    return Ok(response);
+                }
+                Err(error) if !connection.began_response() => drop(error),
+                Err(error) => return Err(error),
+            }
+        }
+        let mut connection = self.connect()?;
+        let response = connection.request(self.plan.method, self.plan.target, &[], b"")?;
+        self.kept = Some(connection);
+        Ok(response)
+    }
+
+    /// A connection to the first gateway that takes one.
+    fn connect(&mut self) -> io::Result<Connection> {
+        let mut refused = None;
+        for _ in 0..self.plan.addresses.len() {
+            match Connection::open(self.plan.addresses[self.at]) {
+                Ok(connection) => return Ok(connection),
+                Err(error) => refused = Some(error),
+            }
+            self.next();
+        }
+        Err(refused.unwrap_or_else(|| io::ErrorKind::NotConnected.into()))
+    }
+
+    fn next(&mut self) {
+        self.kept = None;
+        self.at = (self.at + 1) % self.plan.addresses.len();
+    }
+}
