@@ -56,7 +56,8 @@ async fn run(calls: usize, direct: bool) {
     let worker = Rc::new(AtOnce(ResponseHeadBuilder::default().finish(200)));
     let queues = BTreeMap::from([("default".to_owned(), QueueConfig::default())]);
     let reports = Rc::clone(&worker);
-    let balancer = Balancer::start(&BalancerConfig::default(), &queues, 1, instances::only_local(), move |_| {
+    let wait = Duration::from_secs(1);
+    let balancer = Balancer::start(&BalancerConfig::default(), &queues, 1, wait, instances::only_local(), move |_| {
         Port::inline(Rc::clone(&reports) as Rc<dyn Service<Report>>)
     });
     while balancer.snapshot().pools.iter().all(|pool| pool.workers.is_empty()) {

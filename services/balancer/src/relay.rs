@@ -170,9 +170,11 @@ fn take(
     Some(Hold::picked(Rc::clone(local), view, index, now_us, deadline))
 }
 
-/// Waits for a place, at most `wait` and within the deadline. Returns it and how long that took.
+/// Waits for a place, at most `wait` and within the deadline. Returns it and how long that took. While there is no worker
+/// at all, which a queue cannot make up for, it does not wait longer than for a link.
 async fn queue(local: Rc<LocalPool>, deadline: Deadline, wait: Duration) -> Result<(Hold, Duration), Failure> {
     let pool = &local.pool;
+    let wait = if pool.table().workers.is_empty() { wait.min(local.absent_wait) } else { wait };
     let joined = Instant::now();
     let remaining = deadline.instant().saturating_duration_since(joined);
     if remaining.is_zero() {

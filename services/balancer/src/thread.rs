@@ -6,6 +6,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytestring::ByteString;
@@ -51,6 +52,7 @@ impl Ports {
 pub(crate) struct ThreadPools {
     shared: Arc<Pools>,
     shard: usize,
+    absent_wait: Duration,
     ports: Rc<Ports>,
     /// Most calls are for the pool of the call before.
     last: RefCell<Option<Rc<LocalPool>>>,
@@ -58,9 +60,9 @@ pub(crate) struct ThreadPools {
 }
 
 impl ThreadPools {
-    pub(crate) fn new(shared: Arc<Pools>, shard: usize, resolve: Resolve) -> Self {
+    pub(crate) fn new(shared: Arc<Pools>, shard: usize, absent_wait: Duration, resolve: Resolve) -> Self {
         let ports = Rc::new(Ports { resolve, known: RefCell::default() });
-        Self { shared, shard, ports, last: RefCell::default(), known: RefCell::default() }
+        Self { shared, shard, absent_wait, ports, last: RefCell::default(), known: RefCell::default() }
     }
 
     /// The pool of this name, if there is one.
@@ -81,7 +83,7 @@ impl ThreadPools {
 
     fn meet(&self, name: &ByteString) -> Option<Rc<LocalPool>> {
         let pool = Arc::clone(self.shared.load().get(&**name)?);
-        let local = Rc::new(LocalPool::new(pool, self.shard, Rc::clone(&self.ports)));
+        let local = Rc::new(LocalPool::new(pool, self.shard, self.absent_wait, Rc::clone(&self.ports)));
         // The name may be a slice of a larger buffer, which a key would keep alive.
         self.known.borrow_mut().insert(ByteString::from(&**name), Rc::clone(&local));
         Some(local)
@@ -98,6 +100,8 @@ impl ThreadPools {
 pub(crate) struct LocalPool {
     pub(crate) pool: Arc<Pool>,
     pub(crate) shard: usize,
+    /// How long a call waits for a worker while there is none.
+    pub(crate) absent_wait: Duration,
     ports: Rc<Ports>,
     view: RefCell<Rc<View>>,
     turn: Cell<usize>,
@@ -105,10 +109,10 @@ pub(crate) struct LocalPool {
 }
 
 impl LocalPool {
-    fn new(pool: Arc<Pool>, shard: usize, ports: Rc<Ports>) -> Self {
+    fn new(pool: Arc<Pool>, shard: usize, absent_wait: Duration, ports: Rc<Ports>) -> Self {
         let view = RefCell::new(Rc::new(View::new(pool.table(), Rc::clone(&ports))));
         // Threads begin at different workers.
-        Self { pool, shard, ports, view, turn: Cell::new(shard), unearned: Cell::new(0) }
+        Self { pool, shard, absent_wait, ports, view, turn: Cell::new(shard), unearned: Cell::new(0) }
     }
 
     /// The newest table, with this thread's ports. `true`: it is a new one.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use troupe_contracts::invoke::Invoke;
 use troupe_contracts::report::Report;
@@ -24,23 +25,27 @@ pub struct Balancer {
     directory: Arc<Directory>,
     supervisor: Handle<Supervisor>,
     threads: usize,
+    absent_wait: Duration,
 }
 
 impl Balancer {
     /// Starts the balancer; its supervisor lives on the calling thread, which must run an actix event loop.
     ///
     /// `queues` are the pools of the configuration; a pool that only an instance knows gets a default queue. `threads`
-    /// is how many threads will call [`Balancer::on_thread`]. `reports` makes ports to instances, on this thread.
+    /// is how many threads will call [`Balancer::on_thread`]. While a pool has no worker at all a call waits
+    /// `absent_wait` for one at most, and no longer than its queue lets it. `reports` makes ports to instances, on this
+    /// thread.
     pub fn start(
         config: &BalancerConfig,
         queues: &BTreeMap<String, QueueConfig>,
         threads: usize,
+        absent_wait: Duration,
         instances: Instances,
         reports: impl Fn(&InstanceId) -> Port<Report> + 'static,
     ) -> Arc<Self> {
         let directory = Arc::new(Directory::new(config, queues, threads));
         let supervisor = supervisor::start(Arc::clone(&directory), instances, Rc::new(reports));
-        Arc::new(Self { directory, supervisor, threads })
+        Arc::new(Self { directory, supervisor, threads, absent_wait })
     }
 
     /// The balancer as the calling thread sees it: answers `Invoke` by relaying it to a worker.
@@ -53,7 +58,8 @@ impl Balancer {
         ports: impl Fn(&InstanceId) -> Port<Invoke> + 'static,
     ) -> Rc<dyn Service<Invoke>> {
         let pools = Arc::clone(&self.directory.pools);
-        Rc::new(Relay::new(ThreadPools::new(pools, index % self.threads.max(1), Box::new(ports))))
+        let shard = index % self.threads.max(1);
+        Rc::new(Relay::new(ThreadPools::new(pools, shard, self.absent_wait, Box::new(ports))))
     }
 
     /// All pools and workers with what makes up their scores, for people.

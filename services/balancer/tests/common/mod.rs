@@ -175,6 +175,9 @@ pub fn queue(max: u32, wait: Duration) -> QueueConfig {
     QueueConfig { max, wait: troupe_node::units::Duration::from_millis(wait.as_millis() as u64) }
 }
 
+/// Longer than any queue of these tests lets a call wait.
+const ABSENT_WAIT: Duration = Duration::from_secs(60);
+
 pub fn fast_config() -> BalancerConfig {
     BalancerConfig { report_interval: troupe_node::units::Duration::from_millis(50), ..BalancerConfig::default() }
 }
@@ -187,7 +190,7 @@ pub async fn start(fakes: Vec<Arc<Fake>>, queue: QueueConfig, threads: usize) ->
     let fakes = Arc::new(Mutex::new(fakes));
     let queues = BTreeMap::from([(POOL.to_owned(), queue)]);
     let known = Arc::clone(&fakes);
-    let balancer = Balancer::start(&fast_config(), &queues, threads, source, move |id| {
+    let balancer = Balancer::start(&fast_config(), &queues, threads, ABSENT_WAIT, source, move |id| {
         Port::inline(Rc::new(FakeService(find(&known, id))))
     });
     let stage = Stack { balancer, fakes, instances };

@@ -84,7 +84,7 @@ impl Apart {
             let known = Arc::clone(&known);
             move |id: &InstanceId| links.port_of::<Report>(known.uid(id))
         };
-        let balancer = Balancer::start(&config.balancer, &here::queues(config), threads, instances, reports);
+        let balancer = Balancer::start(&config.balancer, &here::queues(config), threads, wait, instances, reports);
         let resolvers: Resolvers = Arc::new(move |_| {
             let links = Pool::start(caller(), Service::PhpPool.name(), wait, endpoints.clone());
             let known = Arc::clone(&known);

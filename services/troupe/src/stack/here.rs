@@ -28,7 +28,8 @@ pub(super) fn start_php(config: &Config, threads: usize) -> Result<Arc<PhpPools>
 /// Starts the balancer in front of the pools of this process.
 pub(super) fn start_balancer(config: &Config, threads: usize, php: &Arc<PhpPools>) -> (Arc<Balancer>, Resolvers) {
     let reports = php.on_thread(0);
-    let balancer = Balancer::start(&config.balancer, &queues(config), threads, only_local(), move |_| {
+    let wait = config.mesh.connect_wait;
+    let balancer = Balancer::start(&config.balancer, &queues(config), threads, wait, only_local(), move |_| {
         Port::inline(Rc::clone(&reports) as Rc<dyn Service<_>>)
     });
     let (php, wiring) = (Arc::clone(php), config.mesh.wiring);

@@ -1,7 +1,16 @@
 //! Whole stacks, end to end: the same requests through every wiring, and what happens when parts of them die.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests wait for other processes on threads of their own, and a failed unwrap is a failed test"
+)]
+
 mod support;
 
 mod answers;
+mod drains;
 mod faults;
+mod kills;
+mod mesh;
 mod signals;
