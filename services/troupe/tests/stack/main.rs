@@ -12,5 +12,7 @@ mod answers;
 mod drains;
 mod faults;
 mod kills;
+mod leaks;
 mod mesh;
 mod signals;
+mod volume;
