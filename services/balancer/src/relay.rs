@@ -115,15 +115,18 @@ async fn again(
         }
         reason.increment(1);
         let now_us = clock::now();
-        // Another worker if one has room, else the same again, else whichever is free first.
+        // Another worker if one has room, else the same again, else whichever is free first. A worker whose link was lost
+        // is most likely gone: what may have run with it does not wait for it to come back.
+        let lost = may_have_run.is_some() && failure.stage == Stage::Link;
         let taken = take(&pools, &local, now_us, Some(failed), deadline)
-            .or_else(|| take(&pools, &local, now_us, None, deadline));
+            .or_else(|| if lost { None } else { take(&pools, &local, now_us, None, deadline) });
+        let alone = || pool.pool.table().workers.iter().all(|worker| lost && worker.id == failed);
         let hold = match (taken, may_have_run.take()) {
             (Some(hold), earlier) => {
                 may_have_run = earlier;
                 hold
             }
-            (None, Some(earlier)) if pool.pool.table().workers.is_empty() => return Err(count(&local, earlier)),
+            (None, Some(earlier)) if alone() => return Err(count(&local, earlier)),
             (None, earlier) => match queue(Rc::clone(&local), deadline, wait_left).await {
                 Ok((hold, waited)) => {
                     wait_left = wait_left.saturating_sub(waited);

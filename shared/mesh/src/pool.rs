@@ -6,6 +6,7 @@
 
 mod connector;
 mod members;
+mod reports;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

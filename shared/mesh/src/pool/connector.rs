@@ -9,9 +9,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::Links;
+use super::reports::Reports;
 use crate::discovery::{Endpoint, Endpoints};
-use crate::link::{ConnectError, Link, LinkSetup, LinkState, dial};
-use crate::rate_limit::RateLimit;
+use crate::link::{Link, LinkSetup, LinkState, dial};
 
 /// The first pause before an endpoint is dialled again.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -19,8 +19,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// A link that lasted this long was a good one: after it the pauses start anew.
 const STABLE: Duration = Duration::from_secs(10);
-/// Pause between two lines about one endpoint that cannot be reached.
-const LOG_EVERY: Duration = Duration::from_secs(30);
 /// Most links of one thread to one instance, whatever number of threads it announces.
 const MAX_LINKS_PER_INSTANCE: u16 = 64;
 
@@ -73,7 +71,7 @@ async fn follow(links: Rc<Links>, setup: Rc<LinkSetup>, mut endpoints: watch::Re
 /// has brings further ones, so that each of its threads has a part of the calls.
 async fn keep_connected(links: Rc<Links>, setup: Rc<LinkSetup>, endpoint: Endpoint, first: bool) {
     let mut pause = FIRST_PAUSE;
-    let failures = RateLimit::new(LOG_EVERY);
+    let reports = Reports::about(&links.service, &endpoint);
     loop {
         match dial(&endpoint.address, &setup).await {
             Ok(link) => {
@@ -90,7 +88,7 @@ async fn keep_connected(links: Rc<Links>, setup: Rc<LinkSetup>, endpoint: Endpoi
                     pause = FIRST_PAUSE;
                 }
             }
-            Err(error) => report(&links.service, &endpoint, &error, &failures),
+            Err(error) => reports.failed(&error),
         }
         sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -101,18 +99,6 @@ async fn keep_connected(links: Rc<Links>, setup: Rc<LinkSetup>, endpoint: Endpoi
 fn further_links(link: &Link, setup: &LinkSetup) -> u16 {
     let theirs = link.session().peer.threads.clamp(1, MAX_LINKS_PER_INSTANCE);
     theirs.div_ceil(setup.identity.threads.max(1)).saturating_sub(1)
-}
-
-fn report(service: &str, endpoint: &Endpoint, error: &ConnectError, failures: &RateLimit) {
-    metrics::counter!("troupe_mesh_failed_dials_total", "peer" => service.to_owned()).increment(1);
-    let Some(suppressed) = failures.allow() else {
-        return;
-    };
-    if error.is_refusal() {
-        tracing::error!(service, endpoint = %endpoint.name, %error, suppressed, "no link: the peer and this side do not match");
-    } else {
-        tracing::warn!(service, endpoint = %endpoint.name, %error, suppressed, "no link yet: dialling goes on");
-    }
 }
 
 /// A link that calls may take, until this is dropped.
