@@ -158,6 +158,13 @@ impl Connection {
         self.began
     }
 
+    /// Reads until the server has closed the connection, whatever it says.
+    pub fn hear_out(&mut self) {
+        while let Ok(bytes @ 1..) = self.reader.fill_buf().map(<[u8]>::len) {
+            self.reader.consume(bytes);
+        }
+    }
+
     /// Whether the server has closed the connection and left nothing unread.
     pub fn closed(&mut self) -> bool {
         matches!(self.reader.fill_buf(), Ok([]) | Err(_))

@@ -25,7 +25,8 @@ pub struct Plan {
     pub method: &'static str,
     /// What they ask for.
     pub target: &'static str,
-    /// How long a client rests between two requests.
+    /// How long a client rests between two requests, about: half of it to half as much again, each another time, so
+    /// that they never all rest at once.
     pub pause: Duration,
 }
 
@@ -68,13 +69,14 @@ impl Load {
         for index in 0..plan.clients {
             let (stop, done, records) = (Arc::clone(&load.stop), Arc::clone(&load.done), Arc::clone(&load.records));
             let plan = plan.clone();
+            let pause = plan.pause.mul_f64(0.5 + index as f64 / plan.clients as f64);
             load.clients.push(thread::spawn(move || {
                 let mut client = Client { at: index % plan.addresses.len(), kept: None, plan };
                 while !stop.load(Ordering::Relaxed) {
                     let record = client.request();
                     records.lock().expect("no client panics").push(record);
                     done.fetch_add(1, Ordering::Relaxed);
-                    thread::sleep(client.plan.pause);
+                    thread::sleep(pause);
                 }
             }));
         }

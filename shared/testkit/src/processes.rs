@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 /// The pids of all living processes whose ancestor is `pid`, nearest first.
 pub fn descendants(pid: u32) -> Vec<u32> {
@@ -39,6 +39,18 @@ pub fn resident(pid: u32) -> u64 {
 /// How many file descriptors a process has open.
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// Lets a process have `most` descriptors; gives back how many it might have had before.
+///
+/// # Panics
+/// When the process is gone or the limit is above the hard one.
+pub fn limit_descriptors(pid: u32, most: u64) -> u64 {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
+    // The hard limit is inherited, so it is this process's too.
+    let limit = Rlimit { current: Some(most), maximum: getrlimit(Resource::Nofile).maximum };
+    let before = prlimit(Some(pid), Resource::Nofile, limit).expect("limit the descriptors of a process");
+    before.current.unwrap_or(u64::MAX)
 }
 
 /// Sends a signal; a process that is gone already is no error.

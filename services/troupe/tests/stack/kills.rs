@@ -136,6 +136,48 @@ fn where_a_second_php_pool_lives_no_call_fails_that_may_be_repeated() {
     }
 }
 
+#[test]
+fn where_a_second_php_pool_lives_a_frozen_one_fails_no_call_that_may_be_repeated() {
+    let mut stack = stack::Plan::apart().two("php-pool").start(binary(), &functions(), CONFIG);
+    let load = Load::start(&plan(&stack, "GET"));
+    load.run(500);
+    let frozen = Instant::now();
+    stack.instance("php-pool").signal(Signal::STOP);
+    thread::sleep(Duration::from_secs(5));
+    let out = Instant::now();
+    load.run(200);
+    stack.instance("php-pool").signal(Signal::CONT);
+    load.run(200);
+    let records = load.stop();
+    assert!(records.iter().all(|record| record.status == 200), "{:?}", failed(&records));
+    let slow = records.iter().filter(|record| record.took() > 2 * NEWS).collect::<Vec<_>>();
+    assert!(slow.iter().all(|record| record.begun < out), "{slow:?}");
+    // It is out once it misses a report, so only what it had then waits for the end of its link.
+    let late = slow.iter().filter(|record| record.begun > frozen + 4 * NEWS).count();
+    assert_eq!(late, 0, "calls went to a frozen php-pool: {slow:?}");
+}
+
+#[test]
+fn a_gateway_that_dies_takes_its_waiting_calls_with_it() {
+    let config = format!("{CONFIG}[php.default.processes]\nmin = 2\nmax = 2\n");
+    let mut stack = Stack::apart(binary(), &functions(), &config);
+    let connections: Vec<_> = (0..100)
+        .map(|_| {
+            let mut connection = stack.connect();
+            connection.send(b"GET /api/sleep?ms=400 HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            connection
+        })
+        .collect();
+    thread::sleep(NEWS);
+    stack.instance("gateway").kill();
+    stack.restart("gateway");
+    let begun = Instant::now();
+    stack.await_serving(HEAL);
+    // All of them would have taken twenty seconds.
+    assert!(begun.elapsed() < Duration::from_secs(5), "served after {:?}", begun.elapsed());
+    drop(connections);
+}
+
 /// Every failure is a 502 of a call that may have been written to the dead before its death was known.
 fn only_the_written_fail(records: &[Record], died: Instant) {
     let failed = failed(records);

@@ -4,8 +4,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
+use troupe_testkit::http::Connection;
 use troupe_testkit::stack::Plan;
-use troupe_testkit::{ports, wait};
+use troupe_testkit::{ports, processes, wait};
 
 use crate::support::{binary, functions};
 
@@ -62,4 +63,33 @@ fn unix_sockets_carry_links() {
     stack.instance("balancer").kill();
     stack.restart("balancer");
     stack.await_serving(Duration::from_secs(10));
+}
+
+#[test]
+fn whoever_talks_nonsense_to_a_mesh_listener_is_let_go() {
+    let mut stack = Plan::apart().start(binary(), &functions(), "");
+    for service in ["balancer", "php-pool"] {
+        let instance = stack.instance(service);
+        let before = processes::descriptors(instance.pid());
+        let address = instance.mesh().unwrap();
+        let mut connections = Vec::new();
+        for nonsense in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[0; 4096], &[255; 4096], b"TRP", b""] {
+            for _ in 0..20 {
+                let mut connection = Connection::open(address).unwrap();
+                // Whether or not all of it is read before the other side hangs up.
+                let _ = connection.send(nonsense);
+                connections.push(connection);
+            }
+        }
+        assert_eq!(stack.get("/api/hello").status, 200, "beside nonsense to the {service}");
+        // Those who say too little are let go when the time for a handshake is over.
+        for mut connection in connections {
+            connection.hear_out();
+        }
+        let pid = stack.instance(service).pid();
+        wait::until("the descriptors to be closed", Duration::from_secs(20), || {
+            (processes::descriptors(pid) <= before + 4).then_some(())
+        });
+    }
+    assert!(!stack.logs().contains("panicked"), "{}", stack.logs());
 }

@@ -110,3 +110,51 @@ fn five_thousand_connections_are_served() {
         assert!(failed.is_empty(), "{} of {CONNECTIONS} failed: {:?}", failed.len(), failed.first());
     });
 }
+
+/// Clients that ask for much and read nothing: what is on its way to them is bounded, and others are served.
+#[test]
+fn clients_that_do_not_read_hold_little() {
+    in_both(CONFIG, |stack| {
+        let mut other = stack.connect();
+        download(&mut other, 4 * MIB).unwrap();
+        let mut connections = Vec::new();
+        let grown = growth(stack, || {
+            for _ in 0..4 {
+                let mut connection = stack.connect();
+                connection.send(b"GET /api/stream?pieces=256&bytes=262144 HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+                connections.push(connection);
+            }
+            thread::sleep(Duration::from_secs(1));
+            for _ in 0..20 {
+                assert_eq!(other.request("GET", "/api/hello", &[], b"").unwrap().status, 200);
+            }
+        });
+        assert!(grown.iter().all(|grown| *grown < FLAT), "{grown:?}");
+        // Slow is not wrong: what was not read yet is still there.
+        for mut connection in connections {
+            assert_eq!(connection.response(false).unwrap().body.len() as u64, 64 * MIB);
+        }
+    });
+}
+
+/// Out of descriptors, a gateway serves the connections it has, and new ones again when there is room.
+#[test]
+fn a_gateway_without_descriptors_serves_whom_it_has() {
+    in_both("gateway.access_log = false\n", |stack| {
+        let mut kept = stack.connect();
+        assert_eq!(kept.request("GET", "/api/hello", &[], b"").unwrap().status, 200);
+        let pid = stack.instance("gateway").pid();
+        let limit = processes::descriptors(pid) + 20;
+        let usual = processes::limit_descriptors(pid, limit as u64);
+        let crowd: Vec<_> = (0..200).map(|_| stack.connect()).collect();
+        thread::sleep(Duration::from_millis(300));
+        for _ in 0..20 {
+            assert_eq!(kept.request("GET", "/api/hello", &[], b"").unwrap().status, 200);
+        }
+        drop(crowd);
+        stack.await_serving(Duration::from_secs(20));
+        processes::limit_descriptors(pid, usual);
+        stack.await_serving(Duration::from_secs(20));
+        assert!(!stack.logs().contains("panicked"), "{}", stack.logs());
+    });
+}

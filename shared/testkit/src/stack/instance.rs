@@ -57,6 +57,12 @@ impl Instance {
         self.child.id()
     }
 
+    /// Where it listens for links over TCP; `None` when it does not.
+    pub fn mesh(&self) -> Option<SocketAddr> {
+        let listen = self.arguments.iter().find_map(|argument| argument.strip_prefix("mesh.listen="));
+        listen?.trim_matches('"').parse().ok()
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
