@@ -52,6 +52,11 @@ impl Record {
     }
 }
 
+/// How often the machine is asked whether it still runs.
+const PULSE: Duration = Duration::from_millis(10);
+/// A pulse that comes later than this was held up; less is a scheduler at work.
+const HELD_UP: Duration = Duration::from_millis(50);
+
 /// Clients that run until they are stopped.
 #[derive(Debug)]
 pub struct Load {
@@ -59,13 +64,18 @@ pub struct Load {
     done: Arc<AtomicUsize>,
     records: Arc<Mutex<Vec<Record>>>,
     clients: Vec<JoinHandle<()>>,
+    pulse: JoinHandle<Duration>,
 }
 
 impl Load {
     /// Starts the clients.
     pub fn start(plan: &Plan) -> Self {
-        let mut load =
-            Self { stop: Arc::default(), done: Arc::default(), records: Arc::default(), clients: Vec::new() };
+        let stop = Arc::new(AtomicBool::new(false));
+        let pulse = {
+            let stop = Arc::clone(&stop);
+            thread::spawn(move || held_up(&stop))
+        };
+        let mut load = Self { stop, done: Arc::default(), records: Arc::default(), clients: Vec::new(), pulse };
         for index in 0..plan.clients {
             let (stop, done, records) = (Arc::clone(&load.stop), Arc::clone(&load.done), Arc::clone(&load.records));
             let plan = plan.clone();
@@ -94,25 +104,36 @@ impl Load {
         });
     }
 
-    /// Lets the clients finish their requests; what all of them came to, by the time of their beginning.
+    /// Lets the clients finish their requests. Returns what all of them came to, by the time of their beginning, and how
+    /// long the machine stood still in all meanwhile, which is nobody's fault and by which bounds of time are to be
+    /// extended.
     ///
     /// # Panics
     /// When a client has panicked.
-    pub fn stop(mut self) -> Vec<Record> {
+    pub fn stop(self) -> (Vec<Record>, Duration) {
         self.stop.store(true, Ordering::Relaxed);
-        for client in self.clients.drain(..) {
+        for client in self.clients {
             client.join().expect("no client panics");
         }
+        let stood_still = self.pulse.join().expect("the pulse does not panic");
         let mut records = std::mem::take(&mut *self.records.lock().expect("no client panics"));
         records.sort_by_key(|record| record.begun);
-        records
+        (records, stood_still)
     }
 }
 
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+/// Sleeps again and again; how much later than asked for it woke, in all.
+fn held_up(stop: &AtomicBool) -> Duration {
+    let mut total = Duration::ZERO;
+    while !stop.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        thread::sleep(PULSE);
+        let late = begun.elapsed().saturating_sub(PULSE);
+        if late > HELD_UP {
+            total += late;
+        }
     }
+    total
 }
 
 struct Client {

@@ -38,7 +38,7 @@ fn roll(service: &'static str, config: &str) {
         instance.await_ready();
         load.run(SOME);
     }
-    let records = load.stop();
+    let (records, _) = load.stop();
     let failed: Vec<_> = records.iter().filter(|record| record.status != 200).collect();
     assert!(failed.is_empty(), "{service}: {} of {} failed: {failed:?}", failed.len(), records.len());
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use troupe_testkit::load::{Load, Plan, Record};
 use troupe_testkit::stack::{self, Stack};
+use troupe_testkit::wait;
 
 use crate::support::{binary, functions};
 
@@ -53,20 +54,21 @@ fn the_only_balancer_or_php_pool_dies_under_load_and_comes_back() {
         stack.await_serving(HEAL);
         let well = Instant::now();
         load.run(200);
-        let records = load.stop();
+        let (records, stood_still) = load.stop();
 
+        let news = NEWS + stood_still;
         let hit = records.iter().filter(|record| record.begun < killed && record.status == 502);
         assert!(hit.count() > 0, "{service}: calls in flight end in 502: {records:?}");
         for record in &records {
             match record.status {
                 200 => {}
                 502 => {
-                    assert!(record.begun < died + NEWS, "{service}: {record:?} after its death was known");
-                    assert!(record.ended < died + 2 * NEWS, "{service}: {record:?} was not told at once");
+                    assert!(record.begun < died + news, "{service}: {record:?} after its death was known");
+                    assert!(record.ended < died + 2 * news, "{service}: {record:?} was not told at once");
                 }
                 503 => {
                     assert!(!record.retry_after.is_empty(), "{service}: {record:?}");
-                    assert!(record.took() < CONNECT_WAIT * 3, "{service}: {record:?} waited too long");
+                    assert!(record.took() < CONNECT_WAIT * 3 + stood_still, "{service}: {record:?} waited too long");
                 }
                 _ => panic!("{service}: {record:?}"),
             }
@@ -86,24 +88,27 @@ fn a_balancer_that_freezes_is_dead_within_four_seconds() {
     let frozen = Instant::now();
     stack.instance("balancer").signal(Signal::STOP);
     // Nothing tells, except that it says nothing.
-    let silence = Duration::from_secs(5);
-    thread::sleep(silence + CONNECT_WAIT);
+    let gateway = stack.instance("gateway");
+    wait::until("the gateway to miss it", 2 * HEAL, || gateway.log().contains("has been silent").then_some(()));
+    thread::sleep(2 * CONNECT_WAIT);
     stack.instance("balancer").signal(Signal::CONT);
     let back = Instant::now();
     stack.await_serving(HEAL);
     let well = Instant::now();
     load.run(200);
-    let records = load.stop();
+    let (records, stood_still) = load.stop();
 
-    let in_flight = records.iter().filter(|record| record.begun <= frozen && record.ended > frozen + NEWS);
-    assert!(in_flight.clone().all(|record| record.status == 502 && record.ended < frozen + silence), "{records:?}");
-    let away: Vec<_> = begun(&records, frozen + silence, back).collect();
-    for record in &away {
-        assert!(matches!(record.status, 200 | 503), "{record:?}");
-        assert!(record.status == 200 || !record.retry_after.is_empty(), "{record:?}");
+    let dead = frozen + Duration::from_secs(5) + stood_still;
+    let in_flight = records.iter().filter(|record| record.begun <= frozen && record.ended > frozen);
+    for record in in_flight {
+        assert!(record.status == 200 || record.status == 502 && record.ended < dead, "{record:?}");
     }
-    let told = begun(&records, frozen, back).filter(|record| record.status == 503).count();
-    assert!(told > 0, "calls meanwhile are told 503: {records:?}");
+    for record in begun(&records, dead, back) {
+        assert!(matches!(record.status, 200 | 503), "{record:?}");
+    }
+    let told: Vec<_> = begun(&records, frozen, back).filter(|record| record.status == 503).collect();
+    assert!(!told.is_empty(), "calls meanwhile are told 503: {records:?}");
+    assert!(told.iter().all(|record| !record.retry_after.is_empty()), "{told:?}");
     assert!(begun(&records, well, Instant::now()).all(|record| record.status == 200), "{records:?}");
 }
 
@@ -116,7 +121,7 @@ fn where_a_second_balancer_lives_only_what_the_first_had_fails() {
     stack.instance("balancer").kill();
     let died = Instant::now();
     load.run(500);
-    only_the_written_fail(&load.stop(), died);
+    only_the_written_fail(load.stop(), died);
 }
 
 #[test]
@@ -128,10 +133,10 @@ fn where_a_second_php_pool_lives_no_call_fails_that_may_be_repeated() {
         stack.instance("php-pool").kill();
         let died = Instant::now();
         load.run(500);
-        let records = load.stop();
+        let results = load.stop();
         match method {
-            "GET" => assert!(records.iter().all(|record| record.status == 200), "{:?}", failed(&records)),
-            _ => only_the_written_fail(&records, died),
+            "GET" => assert!(failed(&results.0).is_empty(), "{:?}", failed(&results.0)),
+            _ => only_the_written_fail(results, died),
         }
     }
 }
@@ -141,20 +146,15 @@ fn where_a_second_php_pool_lives_a_frozen_one_fails_no_call_that_may_be_repeated
     let mut stack = stack::Plan::apart().two("php-pool").start(binary(), &functions(), CONFIG);
     let load = Load::start(&plan(&stack, "GET"));
     load.run(500);
-    let frozen = Instant::now();
     stack.instance("php-pool").signal(Signal::STOP);
-    thread::sleep(Duration::from_secs(5));
-    let out = Instant::now();
+    // Its links end once they have been silent for too long; what was in flight on them is repeated.
+    let balancer = stack.instance("balancer");
+    wait::until("the balancer to miss it", 2 * HEAL, || balancer.log().contains("has been silent").then_some(()));
     load.run(200);
     stack.instance("php-pool").signal(Signal::CONT);
     load.run(200);
-    let records = load.stop();
-    assert!(records.iter().all(|record| record.status == 200), "{:?}", failed(&records));
-    let slow = records.iter().filter(|record| record.took() > 2 * NEWS).collect::<Vec<_>>();
-    assert!(slow.iter().all(|record| record.begun < out), "{slow:?}");
-    // It is out once it misses a report, so only what it had then waits for the end of its link.
-    let late = slow.iter().filter(|record| record.begun > frozen + 4 * NEWS).count();
-    assert_eq!(late, 0, "calls went to a frozen php-pool: {slow:?}");
+    let (records, _) = load.stop();
+    assert!(failed(&records).is_empty(), "{:?}", failed(&records));
 }
 
 #[test]
@@ -179,14 +179,14 @@ fn a_gateway_that_dies_takes_its_waiting_calls_with_it() {
 }
 
 /// Every failure is a 502 of a call that may have been written to the dead before its death was known.
-fn only_the_written_fail(records: &[Record], died: Instant) {
-    let failed = failed(records);
+fn only_the_written_fail((records, stood_still): (Vec<Record>, Duration), died: Instant) {
+    let failed = failed(&records);
+    let news = NEWS + stood_still;
     for record in &failed {
         assert_eq!(record.status, 502, "{record:?}");
-        assert!(record.begun < died + NEWS && record.ended < died + 2 * NEWS, "{record:?}");
+        assert!(record.begun < died + news && record.ended < died + 2 * news, "{record:?}");
     }
     assert!(failed.len() <= 2 * CLIENTS, "more than was in flight: {failed:?}");
-    assert!(begun(records, died + NEWS, Instant::now()).count() > 0);
 }
 
 fn failed(records: &[Record]) -> Vec<&Record> {
