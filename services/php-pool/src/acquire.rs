@@ -6,7 +6,7 @@ use std::time::Instant;
 use troupe_mesh::failure::{Failure, Stage};
 
 use crate::call::{RETRY_AFTER, down, write_rest};
-use crate::lanes::Ticket;
+use crate::lanes::{Hand, Ticket};
 use crate::local::{Begun, Local};
 use crate::pool::Condition;
 use crate::process::Process;
@@ -22,12 +22,20 @@ pub(crate) fn keep_spare(local: &Local, fast: bool) {
 
 /// Writes a fast call behind a running one of this thread, if it may.
 ///
-/// While calls wait in the queue, nobody passes them by sitting down behind a running one: processes would never get free,
-/// and calls of other threads never get one.
+/// Calls that wait already are not passed by: see [`crate::lanes::Lanes::may_sit`].
 pub(crate) fn seat(local: &Rc<Local>, request: &Request, deadline: Instant) -> Option<Seated> {
-    if !request.fast || request.streams() || local.pool.lanes.waiting() > 0 {
+    if !sits(request) || !local.pool.lanes.may_sit(local.thread) {
         return None;
     }
+    sit(local, request, deadline)
+}
+
+/// Whether a call may wait behind a running one.
+fn sits(request: &Request) -> bool {
+    request.fast && !request.streams()
+}
+
+fn sit(local: &Rc<Local>, request: &Request, deadline: Instant) -> Option<Seated> {
     let seated = local.prefetch(request, deadline)?;
     local.pool.metrics.prefetched.increment(1);
     Some(seated)
@@ -49,14 +57,26 @@ pub(crate) async fn seated(seated: Seated, request: &Request, deadline: Instant)
     }
 }
 
-/// Waits in the queue for a process and starts the call on it. `None`: it died before the call started; try again.
+/// Waits in the queue for a process, or for a seat behind a running call, and starts the call there. `None`: the process
+/// died before the call started; try again.
 ///
 /// # Errors
 /// When the pool is full or down, or the time has passed; the call did not start.
 pub(crate) async fn queued(local: &Rc<Local>, request: &Request, deadline: Instant) -> Result<Option<Turn>, Failure> {
     local.pool.ask_for_more();
     let since = Instant::now();
-    let process = wait(local, deadline).await?;
+    let process = loop {
+        match wait(local, request, deadline).await? {
+            Hand::Process(process) => break process,
+            Hand::Seat => {
+                // A call that came in the meantime may have it already.
+                if let Some(found) = sit(local, request, deadline) {
+                    local.pool.metrics.queue.record(since.elapsed().as_secs_f64());
+                    return seated(found, request, deadline).await;
+                }
+            }
+        }
+    };
     local.pool.metrics.queue.record(since.elapsed().as_secs_f64());
     match local.begin(process, request, deadline) {
         Begun::Running(turn) => Ok(Some(turn)),
@@ -74,36 +94,36 @@ pub(crate) fn admit(local: &Local) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits in the queue for a free process.
-async fn wait(local: &Rc<Local>, due: Instant) -> Result<Box<Process>, Failure> {
+/// Waits in the queue.
+async fn wait(local: &Rc<Local>, request: &Request, due: Instant) -> Result<Hand, Failure> {
     let pool = &local.pool;
     admit(local)?;
-    let mut place = Place { local, ticket: pool.lanes.enqueue(local.thread), done: false };
+    let mut place = Place { local, ticket: pool.lanes.enqueue(local.thread, sits(request)), done: false };
     // One may have become idle between the first look and the ticket.
     if let Some(process) = pool.lanes.take(local.thread) {
         if let Some(second) = place.leave() {
             local.put_back(second);
         }
-        return Ok(process);
+        return Ok(Hand::Process(process));
     }
     let mut condition = pool.condition.subscribe();
     loop {
         let now = condition.borrow_and_update().clone();
         if let Condition::Down(reason) = now {
             return match place.leave() {
-                Some(process) => Ok(process),
+                Some(process) => Ok(Hand::Process(process)),
                 None => Err(down(reason)),
             };
         }
         tokio::select! {
             biased;
-            process = &mut place.ticket.process => {
+            hand = &mut place.ticket.hand => {
                 place.done = true;
-                return process.map_err(|_| Failure::deadline(Stage::PhpPool).not_started());
+                return hand.map_err(|_| Failure::deadline(Stage::PhpPool).not_started());
             }
             () = tokio::time::sleep_until(due.into()) => {
                 return match place.leave() {
-                    Some(process) => Ok(process),
+                    Some(process) => Ok(Hand::Process(process)),
                     None => Err(Failure::deadline(Stage::PhpPool).not_started()),
                 };
             }

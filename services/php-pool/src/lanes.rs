@@ -45,14 +45,25 @@ struct Waiters {
 struct Waiter {
     number: u64,
     since: Instant,
-    hand: oneshot::Sender<Box<Process>>,
+    /// It may wait behind a running call instead of for a free process.
+    sits: bool,
+    hand: oneshot::Sender<Hand>,
+}
+
+/// What a waiting call is given.
+#[derive(Debug)]
+pub(crate) enum Hand {
+    /// A free process.
+    Process(Box<Process>),
+    /// The news that a seat behind a running call of its thread is free.
+    Seat,
 }
 
 /// A place in the queue of a lane.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     number: u64,
-    pub(crate) process: oneshot::Receiver<Box<Process>>,
+    pub(crate) hand: oneshot::Receiver<Hand>,
 }
 
 impl Lanes {
@@ -111,23 +122,23 @@ impl Lanes {
             };
             // Somebody else was faster: look again.
             let Some(waiter) = waiter else { continue };
-            match waiter.hand.send(process) {
-                Ok(()) => return Ok(()),
-                // The caller has gone.
-                Err(back) => process = back,
+            match waiter.hand.send(Hand::Process(process)) {
+                Err(Hand::Process(back)) => process = back,
+                // Given.
+                Ok(()) | Err(Hand::Seat) => return Ok(()),
             }
         }
     }
 
     /// Takes a place in the queue. Whoever does must [`Lanes::take`] once more before it waits.
-    pub(crate) fn enqueue(&self, thread: usize) -> Ticket {
-        let (hand, process) = oneshot::channel();
+    pub(crate) fn enqueue(&self, thread: usize, sits: bool) -> Ticket {
+        let (hand, given) = oneshot::channel();
         let mut waiters = self.lane(thread).waiters.lock();
         let number = waiters.next;
         waiters.next += 1;
-        waiters.queue.push_back(Waiter { number, since: Instant::now(), hand });
+        waiters.queue.push_back(Waiter { number, since: Instant::now(), sits, hand });
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        Ticket { number, process }
+        Ticket { number, hand: given }
     }
 
     /// Gives a place back. A process that was handed over in the meantime is returned.
@@ -140,8 +151,41 @@ impl Lanes {
                 return None;
             }
         }
-        ticket.process.close();
-        ticket.process.try_recv().ok()
+        ticket.hand.close();
+        match ticket.hand.try_recv() {
+            Ok(Hand::Process(process)) => Some(process),
+            Ok(Hand::Seat) | Err(_) => None,
+        }
+    }
+
+    /// Whether a new call of `thread` may sit down behind a running one: not past calls that wait for the same seats, and
+    /// not while a call of another thread has waited too long for a process, which as long as somebody sits down behind
+    /// its running call never gets free.
+    pub(crate) fn may_sit(&self, thread: usize) -> bool {
+        self.waiting() == 0 || (self.lane(thread).waiters.lock().queue.is_empty() && !self.others_overdue(thread))
+    }
+
+    /// Tells the first waiting call of `thread` that a seat is free, if it is one that sits.
+    pub(crate) fn call_to_seat(&self, thread: usize) {
+        if self.waiting() == 0 || self.others_overdue(thread) {
+            return;
+        }
+        let mut waiters = self.lane(thread).waiters.lock();
+        while waiters.queue.front().is_some_and(|waiter| waiter.sits) {
+            let Some(waiter) = waiters.queue.pop_front() else { return };
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            if waiter.hand.send(Hand::Seat).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Whether a call of a thread other than `thread` has waited for more than [`PATIENCE`].
+    fn others_overdue(&self, thread: usize) -> bool {
+        (1..self.lanes.len()).any(|step| {
+            let waiters = self.lane(thread + step).waiters.lock();
+            waiters.queue.front().is_some_and(|waiter| waiter.since.elapsed() > PATIENCE)
+        })
     }
 
     /// Calls that wait.

@@ -172,9 +172,12 @@ impl Local {
         if !more || self.pool.limits.isolation != Isolation::Shared || slot.vacancy.get().is_some() {
             return;
         }
-        let mut vacant = self.vacant.borrow_mut();
-        slot.vacancy.set(Some(vacant.len()));
-        vacant.push(Rc::clone(slot));
+        {
+            let mut vacant = self.vacant.borrow_mut();
+            slot.vacancy.set(Some(vacant.len()));
+            vacant.push(Rc::clone(slot));
+        }
+        self.pool.lanes.call_to_seat(self.thread);
     }
 
     /// No call may sit there any more.
