@@ -114,8 +114,13 @@ async fn unknown(local: &Rc<Local>, call: &Invoke, until: Instant) -> Result<Fun
     let mut condition = local.pool.condition.subscribe();
     loop {
         let now = condition.borrow_and_update().clone();
-        if let Some(function) = local.pool.functions.load().get(&call.function) {
+        let functions = local.pool.functions.load();
+        if let Some(function) = functions.get(&call.function) {
             return Ok(function.clone());
+        }
+        if let Some(why) = functions.why_broken(&call.function) {
+            let broken = Failure::new(Outcome::Internal, Stage::Php, "the function cannot be loaded");
+            return Err(broken.with_detail(why));
         }
         match now {
             Condition::Up => return Err(Failure::refused(Stage::PhpPool, 404, "there is no such function")),

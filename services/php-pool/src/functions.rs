@@ -17,7 +17,11 @@ const WEIGHT: u32 = 8;
 
 /// Functions by name, as the zygote found them.
 #[derive(Debug, Default)]
-pub(crate) struct Functions(HashMap<Box<str>, Function>);
+pub(crate) struct Functions {
+    loaded: HashMap<Box<str>, Function>,
+    /// Files that should be functions and are none, with the reason.
+    broken: HashMap<Box<str>, Box<str>>,
+}
 
 /// One function.
 #[derive(Debug, Clone)]
@@ -31,23 +35,30 @@ pub(crate) struct Function {
 impl Functions {
     /// The functions of a new generation; those that were there before keep what is known of their pace.
     pub(crate) fn new(found: impl IntoIterator<Item = (String, u16)>, before: &Self) -> Self {
-        Self(
-            found
-                .into_iter()
-                .map(|(name, index)| {
-                    let pace = before.get(&name).map(|function| Arc::clone(&function.pace)).unwrap_or_default();
-                    (name.into_boxed_str(), Function { index, pace })
-                })
-                .collect(),
-        )
+        let loaded = found.into_iter().map(|(name, index)| {
+            let pace = before.get(&name).map(|function| Arc::clone(&function.pace)).unwrap_or_default();
+            (name.into_boxed_str(), Function { index, pace })
+        });
+        Self { loaded: loaded.collect(), broken: HashMap::new() }
+    }
+
+    /// The same, and what could not be loaded: names with the reason.
+    pub(crate) fn with_broken(mut self, broken: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.broken = broken.into_iter().map(|(name, why)| (name.into(), why.into())).collect();
+        self
+    }
+
+    /// Why the function of this name could not be loaded, if it is there and could not.
+    pub(crate) fn why_broken(&self, name: &str) -> Option<&str> {
+        self.broken.get(name).map(|why| &**why)
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Function> {
-        self.0.get(name)
+        self.loaded.get(name)
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.0.keys().map(|name| name.to_string()).collect();
+        let mut names: Vec<String> = self.loaded.keys().map(|name| name.to_string()).collect();
         names.sort();
         names
     }

@@ -3,6 +3,7 @@
 mod processes;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -131,7 +132,11 @@ impl PoolActor {
             tracing::error!(pool = %self.pool.name, file = %error.file, line = error.line, error = %error.message, "a function cannot be loaded");
         }
         let found = loaded.functions.iter().map(|function| (function.name.clone(), function.index));
-        let functions = Functions::new(found, &self.pool.functions.load());
+        let broken = loaded.errors.iter().filter_map(|error| {
+            let name = Path::new(&error.file).strip_prefix(&self.launch.root).ok()?.with_extension("");
+            Some((name.to_str()?.to_owned(), format!("{}:{}: {}", error.file, error.line, error.message)))
+        });
+        let functions = Functions::new(found, &self.pool.functions.load()).with_broken(broken);
         tracing::info!(
             pool = %self.pool.name,
             php = %loaded.php,
