@@ -52,6 +52,11 @@ impl Hold {
         }
     }
 
+    /// How long ago the place was taken, in microseconds.
+    pub(crate) fn age_us(&self, now_us: u64) -> u64 {
+        now_us.saturating_sub(self.since_us)
+    }
+
     pub(crate) fn worker(&self) -> &Arc<Worker> {
         match &self.place {
             Place::Picked { view, index } => &view.table.workers[*index],

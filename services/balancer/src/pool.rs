@@ -33,6 +33,8 @@ pub(crate) struct Pool {
     pub(crate) sketch: Sketch,
     /// Tells the supervisor that the data path has changed a worker's state, or learnt that it is contended.
     pub(crate) wake: Arc<Notify>,
+    /// Rings when a table is published, for calls that wait for news of the workers.
+    pub(crate) published: Notify,
     table: ArcSwap<Table>,
     order: ArcSwap<Order>,
     /// The table's generation, so that a thread need not touch the table to know that it is unchanged.
@@ -53,6 +55,7 @@ impl Pool {
             meters: Arc::new(PoolMeters::new(name)),
             sketch: Sketch::default(),
             wake,
+            published: Notify::new(),
             table: ArcSwap::from_pointee(Table::empty()),
             order: ArcSwap::default(),
             generation: CachePadded::new(AtomicU64::new(0)),
@@ -82,6 +85,7 @@ impl Pool {
         self.table.store(Arc::new(Table { generation, workers: listed.into(), ready }));
         self.generation.store(generation, Ordering::Release);
         self.meters.ready.set(ready as f64);
+        self.published.notify_waiters();
         self.offer(0);
     }
 

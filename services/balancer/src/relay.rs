@@ -4,6 +4,7 @@
 //! is rare, waiting and retrying, is boxed apart so that the common future stays small. The request's and the reply's
 //! heads and bodies pass through untouched.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,10 @@ use crate::thread::{LocalPool, ThreadPools};
 
 /// What a client that finds the pool full is told: places free up as calls end, there is no better guess.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Pause before a worker whose link is away is tried again, when there is no other and no news: about as long as a link
+/// that broke takes to come back.
+const LINK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The balancer on one thread.
 pub(crate) struct Relay {
@@ -59,16 +64,23 @@ async fn relay(pools: Rc<ThreadPools>, local: Rc<LocalPool>, mut envelope: Envel
     match result {
         Ok(reply) => Ok(hold.reply(reply, now_us)),
         Err(failure) => {
-            let failed = hold.worker().id;
-            hold.fail(&failure, now_us);
+            let failed = Failed { worker: hold.worker().id, took_us: hold.age_us(now_us), failure };
+            hold.fail(&failed.failure, now_us);
             match spare {
-                Some(spare) if retry::judge(&failure, spare.call.flags.idempotent) != Verdict::Final => {
-                    Box::pin(again(pools, local, spare, failure, failed)).await
+                Some(spare) if retry::judge(&failed.failure, spare.call.flags.idempotent) != Verdict::Final => {
+                    Box::pin(again(pools, local, spare, failed)).await
                 }
-                _ => Err(count(&local, failure)),
+                _ => Err(count(&local, failed.failure)),
             }
         }
     }
+}
+
+/// A try that came to nothing.
+struct Failed {
+    worker: u64,
+    took_us: u64,
+    failure: Failure,
 }
 
 /// Tries a call again for as long as that is safe, in time and within the budget.
@@ -79,8 +91,7 @@ async fn again(
     pools: Rc<ThreadPools>,
     local: Rc<LocalPool>,
     mut envelope: Envelope<Invoke>,
-    mut failure: Failure,
-    mut failed: u64,
+    mut failed: Failed,
 ) -> Result<Reply, Failure> {
     let pool = Rc::clone(&local);
     let meters = &pool.pool.meters;
@@ -88,7 +99,9 @@ async fn again(
     let mut wait_left = pool.pool.wait.saturating_sub(envelope.call.queued);
     let mut tries = 1;
     let mut may_have_run = None;
+    let mut unsent = Unsent::default();
     loop {
+        let Failed { worker: failed_at, took_us, failure } = failed;
         let verdict = retry::judge(&failure, envelope.call.flags.idempotent);
         let reason = match verdict {
             Verdict::Final => return Err(count(&local, may_have_run.unwrap_or(failure))),
@@ -103,7 +116,12 @@ async fn again(
         if deadline.expired() {
             return Err(count(&local, may_have_run.unwrap_or(failure)));
         }
-        if verdict != Verdict::Requeue {
+        if verdict == Verdict::RetryNotStarted && Unsent::is(&failure) {
+            // Nothing was sent, so this is no try; but it takes as long as waiting for a link may, and no longer.
+            if !unsent.goes_on(&local, failed_at, took_us).await {
+                return Err(count(&local, may_have_run.unwrap_or(failure)));
+            }
+        } else if verdict != Verdict::Requeue {
             tries += 1;
             if tries > MAX_TRIES {
                 return Err(count(&local, may_have_run.unwrap_or(failure)));
@@ -118,16 +136,16 @@ async fn again(
         // Another worker if one has room, else the same again, else whichever is free first. A worker whose link was lost
         // is most likely gone: what may have run with it does not wait for it to come back.
         let lost = may_have_run.is_some() && failure.stage == Stage::Link;
-        let taken = take(&pools, &local, now_us, Some(failed), deadline)
+        let taken = take(&pools, &local, now_us, Some(failed_at), deadline)
             .or_else(|| if lost { None } else { take(&pools, &local, now_us, None, deadline) });
-        let alone = || pool.pool.table().workers.iter().all(|worker| lost && worker.id == failed);
+        let alone = || pool.pool.table().workers.iter().all(|worker| lost && worker.id == failed_at);
         let hold = match (taken, may_have_run.take()) {
             (Some(hold), earlier) => {
                 may_have_run = earlier;
                 hold
             }
             (None, Some(earlier)) if alone() => return Err(count(&local, earlier)),
-            (None, earlier) => match queue(Rc::clone(&local), deadline, wait_left).await {
+            (None, earlier) => match queue(Rc::clone(&local), deadline, unsent.wait(&local, wait_left)).await {
                 Ok((hold, waited)) => {
                     wait_left = wait_left.saturating_sub(waited);
                     envelope.call.queued += waited;
@@ -141,16 +159,60 @@ async fn again(
         let spare = spare(&envelope);
         let result = hold.port().call(envelope).await;
         let now_us = clock::now();
-        failure = match result {
+        let failure = match result {
             Ok(reply) => return Ok(hold.reply(reply, now_us)),
             Err(failure) => failure,
         };
-        failed = hold.worker().id;
-        hold.fail(&failure, now_us);
+        failed = Failed { worker: hold.worker().id, took_us: hold.age_us(now_us), failure };
+        hold.fail(&failed.failure, now_us);
         envelope = match spare {
             Some(spare) => spare,
-            None => return Err(count(&local, may_have_run.unwrap_or(failure))),
+            None => return Err(count(&local, may_have_run.unwrap_or(failed.failure))),
         };
+    }
+}
+
+/// What a call goes through that no link took: its worker has gone, and the table does not say so yet, or says of no
+/// other.
+#[derive(Default)]
+struct Unsent {
+    times: u32,
+    lost: Duration,
+}
+
+impl Unsent {
+    fn is(failure: &Failure) -> bool {
+        failure.outcome == Outcome::Unreachable && failure.stage == Stage::Link
+    }
+
+    /// Goes on at once where there is another worker to try, else with the next news of the workers. `false`: it has
+    /// waited long enough.
+    async fn goes_on(&mut self, local: &LocalPool, failed: u64, took_us: u64) -> bool {
+        self.times += 1;
+        self.lost += Duration::from_micros(took_us);
+        let Some(left) = local.absent_wait.checked_sub(self.lost).filter(|left| !left.is_zero()) else {
+            return false;
+        };
+        let mut published = pin!(local.pool.published.notified());
+        published.as_mut().enable();
+        let others = local.pool.table().workers.iter().any(|worker| worker.id != failed);
+        let gone = local.pool.table().workers.is_empty();
+        if gone || (others && self.times == 1) {
+            return true;
+        }
+        let begun = Instant::now();
+        // The link may come back without news.
+        let _ = tokio::time::timeout(left.min(LINK_PAUSE), published).await;
+        self.lost += begun.elapsed();
+        true
+    }
+
+    /// How long the call may still wait for a place.
+    fn wait(&self, local: &LocalPool, wait: Duration) -> Duration {
+        match local.pool.table().workers.is_empty() {
+            true => wait.min(local.absent_wait.saturating_sub(self.lost)),
+            false => wait,
+        }
     }
 }
 
