@@ -194,6 +194,24 @@ async fn a_call_waits_for_the_first_worker_to_appear() {
 }
 
 #[actix_rt::test]
+async fn a_call_that_no_link_took_waits_for_news_of_the_workers() {
+    let gone = Fake::new("gone", 4, Duration::ZERO);
+    gone.behave(Behaviour::Away);
+    let stack = start(vec![gone.clone()], queue(10, WAIT), 1).await;
+    let port = stack.on_thread(0);
+    // More than there are tries, with the table still listing the worker alone.
+    let call = actix_rt::spawn(async move { port.call(post()).await });
+    until("some tries", || gone.calls() > 4).await;
+    assert!(!call.is_finished());
+    let other = Fake::new("other", 4, Duration::ZERO);
+    stack.fakes.lock().push(other.clone());
+    stack.list();
+    assert_eq!(call.await.unwrap().unwrap().head.status(), 200);
+    assert_eq!(other.calls(), 1);
+    assert!(stack.idle());
+}
+
+#[actix_rt::test]
 async fn a_draining_worker_gets_nothing_new_and_a_gone_one_is_forgotten() {
     let one = Fake::new("one", 4, Duration::ZERO);
     let two = Fake::new("two", 4, Duration::ZERO);

@@ -32,6 +32,8 @@ pub enum Behaviour {
     Stream,
     Hang,
     Fail(Outcome, bool),
+    /// No link takes the call.
+    Away,
 }
 
 /// A php-pool instance of one pool. All threads see the same.
@@ -138,6 +140,9 @@ impl Service<Invoke> for FakeService {
                         writer.finish();
                     });
                     Ok(Reply { head: head(200), load, body: Body::Stream(reader) })
+                }
+                Behaviour::Away => {
+                    Err(Failure::new(Outcome::Unreachable, Stage::Link, "the service is away").not_started())
                 }
                 Behaviour::Hang => std::future::pending().await,
                 Behaviour::Fail(Outcome::Overloaded, _) => {
