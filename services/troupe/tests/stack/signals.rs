@@ -35,7 +35,9 @@ fn a_second_signal_is_at_once() {
     std::thread::sleep(Duration::from_millis(300));
     let instance = stack.instance("all");
     instance.signal(Signal::TERM);
-    wait::until("the drain to begin", Duration::from_secs(10), || instance.log().contains("shutting down;").then_some(()));
+    wait::until("the drain to begin", Duration::from_secs(10), || {
+        instance.log().contains("shutting down;").then_some(())
+    });
     let start = std::time::Instant::now();
     instance.signal(Signal::TERM);
     assert_ne!(instance.wait().code(), Some(0));
