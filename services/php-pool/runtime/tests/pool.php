@@ -45,6 +45,8 @@ final class Pool
         file_put_contents("$this->run/boot.json", json_encode($boot + ['pool' => 'test', 'root' => $this->root, 'memory_soft' => 0]));
         posix_mkfifo("$this->run/ctl.in", 0600);
         posix_mkfifo("$this->run/ctl.out", 0600);
+        // Both ways and first: a zygote that is quicker than this process would find nobody at the other end, and leave.
+        $held = [fopen("$this->run/ctl.in", 'r+e'), fopen("$this->run/ctl.out", 'r+e')];
         $this->zygote = proc_open(
             self::command(dirname(__DIR__) . '/zygote.php', $ini, "$this->run/boot.json"),
             [['file', dirname(__DIR__) . '/start.php', 'r'], ['file', "$this->run/out", 'a'], ['file', "$this->run/err", 'a']],
@@ -55,6 +57,7 @@ final class Pool
         $this->commands = fopen("$this->run/ctl.in", 'we');
         $this->told = fopen("$this->run/ctl.out", 're');
         $this->ready = $this->event();
+        array_map(fclose(...), $held);
         foreach ($this->ready['functions'] ?? [] as $function) {
             $this->index[$function['name']] = $function['index'];
         }

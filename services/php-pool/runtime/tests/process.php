@@ -23,6 +23,8 @@ final class Process
     /** @param array<string, int> $index */
     public function __construct(string $path, private readonly array $index, bool $stdio = true)
     {
+        // Both ways and first: a process that is quicker than this one would find nobody at the other end, and leave.
+        $held = [fopen("$path.in", 'r+e'), fopen("$path.out", 'r+e')];
         if ($stdio) {
             $this->stdout = fopen("$path.stdout", 're');
             $this->stderr = fopen("$path.stderr", 're');
@@ -30,6 +32,7 @@ final class Process
         $this->in = fopen("$path.in", 'we');
         $this->out = fopen("$path.out", 're');
         $this->ready = $this->frame();
+        array_map(fclose(...), $held);
         // As php-pool does: from here on the FIFOs live by their descriptors alone.
         foreach (['in', 'out', 'stdout', 'stderr'] as $fifo) {
             @unlink("$path.$fifo");
