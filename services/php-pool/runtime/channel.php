@@ -15,6 +15,8 @@ final class Channel
 {
     public const HEADER = 32;
     public const HEADER_FORMAT = 'Vlength/Ckind/Cflags/vfunction/Vmeta/Vbody/Pdeadline';
+    /** The same as words: length, kind, flags and function; both lengths; the deadline. */
+    public const HEADER_WORDS = 'Pa/Pb/Pc';
 
     public const CALL = 1;
     public const BODY = 2;

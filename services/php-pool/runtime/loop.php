@@ -69,8 +69,13 @@ final class Loop
                 self::$serving = false;
                 return;
             }
-            ['length' => $length, 'kind' => $kind, 'flags' => $flags, 'function' => $function, 'meta' => $meta, 'deadline' => $deadline]
-                = unpack(Channel::HEADER_FORMAT, $header);
+            // Three words taken apart here cost half of what seven named fields do.
+            ['a' => $first, 'b' => $second, 'c' => $deadline] = unpack(Channel::HEADER_WORDS, $header);
+            $length = $first & 0xFFFF_FFFF;
+            $kind = ($first >> 32) & 0xFF;
+            $flags = ($first >> 40) & 0xFF;
+            $function = ($first >> 48) & 0xFFFF;
+            $meta = $second & 0xFFFF_FFFF;
             $payload = '';
             if ($length !== 0) {
                 $payload = fread($in, $length);

@@ -79,6 +79,17 @@ final class Reset
             srand();
             self::$seeded = false;
         }
+        if (Code::$settings) {
+            self::settings();
+        }
+        if (Code::$surroundings) {
+            self::surroundings();
+        }
+        error_clear_last();
+    }
+
+    private static function settings(): void
+    {
         if (set_error_handler(null) !== self::$errorHandler) {
             self::errorHandler();
         }
@@ -97,9 +108,6 @@ final class Reset
             // C takes the name of a mixed locale ("LC_CTYPE=C;LC_NUMERIC=de_DE;…") as it gives it.
             setlocale(LC_ALL, self::$locale);
         }
-        if (Code::$surroundings) {
-            self::surroundings();
-        }
         if (!gc_enabled()) {
             gc_enable();
         }
@@ -110,7 +118,6 @@ final class Reset
             libxml_clear_errors();
             libxml_use_internal_errors(self::$libxml);
         }
-        error_clear_last();
     }
 
     private static function surroundings(): void
