@@ -13,6 +13,12 @@ use crate::process::Process;
 use crate::request::Request;
 use crate::turn::{Called, Seated, Turn};
 
+/// A process that is idle, for a call that may take it.
+pub(crate) fn idle(local: &Local, request: &Request) -> Option<Box<Process>> {
+    let lanes = &local.pool.lanes;
+    if sits(request) && local.has_seat() { lanes.take_settled(local.thread) } else { lanes.take(local.thread) }
+}
+
 /// Asks for a spare when the last idle process was taken by a call that may take long.
 pub(crate) fn keep_spare(local: &Local, fast: bool) {
     if !fast && local.pool.lanes.idle() == 0 {
@@ -45,13 +51,9 @@ fn sit(local: &Rc<Local>, request: &Request, deadline: Instant) -> Option<Seated
 ///
 /// # Errors
 /// When the time has passed; the call did not start.
-pub(crate) async fn seated(seated: Seated, request: &Request, deadline: Instant) -> Result<Option<Turn>, Failure> {
+pub(crate) async fn seated(seated: Seated) -> Result<Option<Turn>, Failure> {
     match seated.turn().await {
-        Called::Turn(mut turn) => {
-            turn.with(|process| process.info.set_request(request.call.head.clone()));
-            turn.set_due(deadline.min(Instant::now() + turn.local.pool.limits.timeout));
-            Ok(Some(turn))
-        }
+        Called::Turn(turn) => Ok(Some(turn)),
         Called::Redo => Ok(None),
         Called::Late => Err(Failure::deadline(Stage::PhpPool).not_started()),
     }
@@ -72,7 +74,7 @@ pub(crate) async fn queued(local: &Rc<Local>, request: &Request, deadline: Insta
                 // A call that came in the meantime may have it already.
                 if let Some(found) = sit(local, request, deadline) {
                     local.pool.metrics.queue.record(since.elapsed().as_secs_f64());
-                    return seated(found, request, deadline).await;
+                    return seated(found).await;
                 }
             }
         }

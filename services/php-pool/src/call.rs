@@ -83,7 +83,7 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, F
     let deadline = deadline.instant();
     for _ in 0..ATTEMPTS {
         // The waits that are not of the usual path are boxed, so that the usual call's future stays small.
-        let begun = match local.pool.lanes.take(local.thread) {
+        let begun = match acquire::idle(local, &request) {
             Some(process) => {
                 acquire::keep_spare(local, request.fast);
                 match local.begin(process, &request, deadline) {
@@ -97,7 +97,7 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, F
                     local.pool.ask_for_more();
                 }
                 match acquire::seat(local, &request, deadline) {
-                    Some(seated) => acquire::seated(seated, &request, deadline).await?,
+                    Some(seated) => acquire::seated(seated).await?,
                     None => Box::pin(acquire::queued(local, &request, deadline)).await?,
                 }
             }

@@ -19,6 +19,11 @@ use crate::process::Process;
 /// hand-over to another thread costs some microseconds, starving it would cost the call.
 const PATIENCE: Duration = Duration::from_millis(1);
 
+/// How long another thread's process must have been idle before a call that could sit down takes it. Moving a process
+/// costs four system calls, and one that has just become idle is about to be used by its own thread: under load, one call
+/// in five moved a process without this.
+const SETTLED: Duration = Duration::from_micros(200);
+
 #[derive(Debug)]
 pub(crate) struct Lanes {
     lanes: Box<[CachePadded<Lane>]>,
@@ -79,6 +84,15 @@ impl Lanes {
     /// An idle process: one of `thread`'s own, or another's.
     pub(crate) fn take(&self, thread: usize) -> Option<Box<Process>> {
         (0..self.lanes.len()).find_map(|step| self.lane(thread + step).pop())
+    }
+
+    /// As [`Lanes::take`], for a call that may sit behind a running one instead: of another thread only a process that has
+    /// been idle for [`SETTLED`].
+    pub(crate) fn take_settled(&self, thread: usize) -> Option<Box<Process>> {
+        self.lane(thread).pop().or_else(|| {
+            let before = Instant::now().checked_sub(SETTLED)?;
+            (1..self.lanes.len()).find_map(|step| self.lane(thread + step).pop_oldest(before))
+        })
     }
 
     /// Gives a free process to a waiting call, or lays it idle in `thread`'s lane.
@@ -244,6 +258,20 @@ impl Lane {
         let mut idle = self.idle.lock();
         idle.push(process);
         self.idle_len.store(idle.len(), Ordering::SeqCst);
+    }
+
+    /// The process that has been idle for the longest, if that is since before `before`.
+    fn pop_oldest(&self, before: Instant) -> Option<Box<Process>> {
+        if self.idle_len.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        let mut idle = self.idle.lock();
+        if idle.first()?.idle_since > before {
+            return None;
+        }
+        let process = idle.remove(0);
+        self.idle_len.store(idle.len(), Ordering::SeqCst);
+        Some(process)
     }
 
     fn pop(&self) -> Option<Box<Process>> {

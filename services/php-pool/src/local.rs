@@ -151,7 +151,7 @@ impl Local {
                 }
                 written
             };
-            return written.then(|| slot.sit(self, due));
+            return written.then(|| slot.sit(self, request.call.head.clone(), due));
         }
     }
 
@@ -178,6 +178,11 @@ impl Local {
             vacant.push(Rc::clone(slot));
         }
         self.pool.lanes.call_to_seat(self.thread);
+    }
+
+    /// Whether a call could sit behind a running one of this thread.
+    pub(crate) fn has_seat(&self) -> bool {
+        !self.vacant.borrow().is_empty()
     }
 
     /// No call may sit there any more.
