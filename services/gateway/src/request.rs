@@ -320,7 +320,7 @@ fn take_fields<'a>(
         let Some(place) = lower.get_mut(..name.len()) else { continue };
         place.copy_from_slice(name);
         place.make_ascii_lowercase();
-        let Ok(name) = std::str::from_utf8(place) else { continue };
+        let name: &[u8] = place;
         if keep(name, value, seen, trusted) && !(raw.nominates && is_nominated(raw.fields, name)) {
             builder.field(name, value)?;
         }
@@ -329,67 +329,67 @@ fn take_fields<'a>(
 }
 
 /// Notes what the gateway has to know and says whether the field goes on inward.
-fn keep<'a>(name: &str, value: &'a [u8], seen: &mut Seen<'a>, trusted: bool) -> bool {
+fn keep<'a>(name: &[u8], value: &'a [u8], seen: &mut Seen<'a>, trusted: bool) -> bool {
     match name {
         // RFC 9110 §7.6.1: for this hop alone. `proxy` would become HTTP_PROXY, which clients obey.
-        "connection"
-        | "keep-alive"
-        | "proxy-connection"
-        | "proxy-authorization"
-        | "proxy-authenticate"
-        | "proxy"
-        | "te"
-        | "trailer"
-        | "transfer-encoding"
-        | "upgrade"
-        | "expect" => false,
+        b"connection"
+        | b"keep-alive"
+        | b"proxy-connection"
+        | b"proxy-authorization"
+        | b"proxy-authenticate"
+        | b"proxy"
+        | b"te"
+        | b"trailer"
+        | b"transfer-encoding"
+        | b"upgrade"
+        | b"expect" => false,
         // Travels as the head's authority.
-        "host" => false,
-        REQUEST_ID => {
+        b"host" => false,
+        name if name == REQUEST_ID.as_bytes() => {
             if seen.id.is_none() && id::is_sane(value) {
                 seen.id = Some(value);
             }
             false
         }
-        "traceparent" => {
+        b"traceparent" => {
             seen.trace = TraceContext::parse_traceparent(value);
             seen.trace.is_some()
         }
-        "accept" => {
+        b"accept" => {
             seen.prefers_html |= prefers_html(value);
             true
         }
-        "forwarded" | "x-real-ip" => false,
-        "x-forwarded-for" => {
+        b"forwarded" | b"x-real-ip" => false,
+        b"x-forwarded-for" => {
             if trusted {
                 seen.forwarded_for.push(value);
             }
             trusted
         }
-        "x-forwarded-proto" => {
+        b"x-forwarded-proto" => {
             seen.forwarded_proto = Some(value);
             trusted
         }
-        "x-forwarded-host" => {
+        b"x-forwarded-host" => {
             seen.forwarded_host = Some(value);
             trusted
         }
         // In CGI variables `_` and `-` are the same: `x_forwarded_for` would pass for the field that was removed.
-        _ => !name.starts_with("x-forwarded-") && !name.contains('_'),
+        _ => !name.starts_with(b"x-forwarded-") && !name.contains(&b'_'),
     }
 }
 
 /// Whether a `Connection` field names `name`. What the gateway itself relies on cannot be taken away by a client.
-fn is_nominated(fields: &[u8], name: &str) -> bool {
-    if matches!(name, "content-length" | "content-type" | "authorization" | "cookie" | "accept")
-        || name.starts_with("x-forwarded-")
+fn is_nominated(fields: &[u8], name: &[u8]) -> bool {
+    if matches!(name, b"content-length" | b"content-type" | b"authorization" | b"cookie" | b"accept")
+        || name.starts_with(b"x-forwarded-")
     {
         return false;
     }
     fields.split(|&byte| byte == b'\n').any(|line| {
         let Some((field, value)) = line.split_at_checked(11) else { return false };
         field.eq_ignore_ascii_case(b"connection:")
-            && value.split(|&byte| byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+            && value.split(|&byte| byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(name))
     })
 }
 

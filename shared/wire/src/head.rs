@@ -49,17 +49,21 @@ impl<'a> Table<'a> {
         self.ends.len() / 4
     }
 
-    fn field(&self, index: usize) -> (&'a str, &'a [u8]) {
+    fn field(&self, index: usize) -> (&'a [u8], &'a [u8]) {
         let start = if index == 0 { self.start } else { Self::end(self.ends, index * 2 - 1) };
         let middle = Self::end(self.ends, index * 2);
         let end = Self::end(self.ends, index * 2 + 1);
         let name = self.raw.get(start..middle).unwrap_or_default();
         let value = self.raw.get(middle..end).unwrap_or_default();
-        (std::str::from_utf8(name).unwrap_or_default(), value)
+        (name, value)
     }
 
-    fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> + 'a {
+    fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + 'a {
         (0..self.len()).map(move |index| self.field(index))
+    }
+
+    fn texts(self) -> impl Iterator<Item = (&'a str, &'a [u8])> + 'a {
+        self.iter().map(|(name, value)| (std::str::from_utf8(name).unwrap_or_default(), value))
     }
 
     /// Checks what a peer sent: ends that only grow and stay inside `raw`, names that are tokens, values without
@@ -74,10 +78,10 @@ impl<'a> Table<'a> {
             }
             let name = self.raw.get(before..middle).unwrap_or_default();
             let value = self.raw.get(middle..end).unwrap_or_default();
-            if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) {
+            if name.is_empty() || !are_tokens(name) {
                 return Err(MalformedHead("a field name is not a token"));
             }
-            if !value.iter().all(|&byte| is_value(byte)) {
+            if !are_values(value) {
                 return Err(MalformedHead("a field value holds a control character"));
             }
             before = end;
@@ -91,7 +95,33 @@ impl<'a> Table<'a> {
 
 /// RFC 9110 §5.6.2, `tchar`.
 pub fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN[usize::from(byte)]
+}
+
+/// Token characters, looked up: each byte of each field name passes here, more than once.
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let marks = b"!#$%&'*+-.^_`|~";
+    let mut index = 0;
+    while index < 256 {
+        table[index] = (index as u8).is_ascii_alphanumeric();
+        index += 1;
+    }
+    let mut index = 0;
+    while index < marks.len() {
+        table[marks[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
+
+fn are_tokens(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| is_token(byte))
+}
+
+/// Without an early end, so that it is done many bytes at a time.
+fn are_values(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |good, &byte| good & is_value(byte))
 }
 
 /// RFC 9110 §5.5, `field-value`: visible bytes, space, tab and obs-text.

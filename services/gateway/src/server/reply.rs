@@ -118,14 +118,12 @@ fn fields(head: &AnswerHead, headers: &mut HeaderMap) -> Option<u64> {
             let mut length = None;
             for (name, value) in head.shared_fields() {
                 if is_framing(name) {
-                    if name.eq_ignore_ascii_case("content-length") {
+                    if name.eq_ignore_ascii_case(b"content-length") {
                         length = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
                     }
                     continue;
                 }
-                if let (Ok(name), Ok(value)) =
-                    (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_maybe_shared(value))
-                {
+                if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value)) {
                     headers.append(name, value);
                 }
             }
@@ -149,8 +147,8 @@ fn fields(head: &AnswerHead, headers: &mut HeaderMap) -> Option<u64> {
 }
 
 /// Fields that are the server's to write, and the request id, which is the gateway's.
-fn is_framing(name: &str) -> bool {
-    let is = |other: &str| name.eq_ignore_ascii_case(other);
+fn is_framing(name: &[u8]) -> bool {
+    let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
     match name.len() {
         2 => is("te"),
         7 => is("trailer") || is("upgrade"),

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::request::{self, RequestHead, Scheme, Version};
 use super::response::{self, ResponseHead};
-use super::{MAX_FIELDS, MAX_RAW, is_token, is_value};
+use super::{MAX_FIELDS, MAX_RAW, are_tokens, are_values};
 
 /// A field that does not fit the head: too many fields, too many bytes, or bytes that may not stand in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -57,7 +57,7 @@ impl Fields {
         if self.ends.len() / 2 >= MAX_FIELDS || self.raw.len() + name.len() + value.len() > MAX_RAW {
             return Err(FieldTooLarge::Limit);
         }
-        if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) || !value.iter().all(|&byte| is_value(byte)) {
+        if name.is_empty() || !are_tokens(name) || !are_values(value) {
             return Err(FieldTooLarge::Byte);
         }
         self.raw.extend_from_slice(name);
@@ -90,8 +90,8 @@ impl RequestHeadBuilder {
     ///
     /// # Errors
     /// When the head would exceed its limits or the field holds what may not stand in a head.
-    pub fn field(&mut self, name: &str, value: &[u8]) -> Result<(), FieldTooLarge> {
-        self.fields.push(name.as_bytes(), value)
+    pub fn field(&mut self, name: impl AsRef<[u8]>, value: &[u8]) -> Result<(), FieldTooLarge> {
+        self.fields.push(name.as_ref(), value)
     }
 
     /// Ends the head.

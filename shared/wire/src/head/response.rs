@@ -71,17 +71,18 @@ impl ResponseHead {
 
     /// The header fields in the order in which they were set; names as they were written.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> + '_ {
-        self.table().iter()
+        self.table().texts()
     }
 
-    /// The header fields, each value as a slice that shares this head's memory.
-    pub fn shared_fields(&self) -> impl Iterator<Item = (&str, Bytes)> + '_ {
-        self.fields().map(|(name, value)| (name, self.bytes.slice_ref(value)))
+    /// The header fields, each name as the ASCII bytes it is, each value as a slice that shares this head's memory.
+    pub fn shared_fields(&self) -> impl Iterator<Item = (&[u8], Bytes)> + '_ {
+        self.table().iter().map(|(name, value)| (name, self.bytes.slice_ref(value)))
     }
 
     /// The first value of the field `name`, whatever its case.
     pub fn field(&self, name: &str) -> Option<&[u8]> {
-        self.fields().find(|(candidate, _)| candidate.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        let mut fields = self.table().iter();
+        fields.find(|(candidate, _)| candidate.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
     }
 
     fn table(&self) -> Table<'_> {

@@ -3,7 +3,7 @@
 //! A line is judged once, when its end has arrived, and only by what stands before it; so the verdict does not depend
 //! on how the bytes were cut on their way.
 
-use troupe_wire::head::is_value;
+use troupe_wire::head::{is_token, is_value};
 
 use super::Reject;
 
@@ -13,27 +13,6 @@ const MAX_FIELDS: u8 = 96;
 const MAX_NAME: usize = 128;
 /// Empty lines that may stand before a request line: RFC 9112 §2.2 asks for one, left over by sloppy clients.
 const MAX_LEADING_LINES: u8 = 1;
-
-/// Token characters, looked up: each byte of each field name passes here.
-const TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let marks = b"!#$%&'*+-.^_`|~";
-    let mut index = 0;
-    while index < 256 {
-        table[index] = (index as u8).is_ascii_alphanumeric();
-        index += 1;
-    }
-    let mut index = 0;
-    while index < marks.len() {
-        table[marks[index] as usize] = true;
-        index += 1;
-    }
-    table
-};
-
-fn is_token(byte: u8) -> bool {
-    TOKEN[usize::from(byte)]
-}
 
 /// How far the head was read.
 #[derive(Debug, Clone, Copy, Default)]
@@ -135,7 +114,8 @@ impl HeadScan {
             return Err(Reject::RequestLine);
         };
         // Visible ASCII only; a fragment is never sent, and some servers cut at it.
-        if text.is_empty() || !text.iter().all(|&byte| (0x21..0x7f).contains(&byte) && byte != b'#') {
+        let visible = |byte: u8| (0x21..0x7f).contains(&byte) & (byte != b'#');
+        if text.is_empty() || !text.iter().fold(true, |good, &byte| good & visible(byte)) {
             return Err(Reject::Target);
         }
         self.facts.version_11 = match version {
@@ -241,7 +221,8 @@ pub(super) fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Reject> {
     if name.is_empty() || line.get(colon) != Some(&b':') {
         return Err(Reject::Field);
     }
-    if !value.iter().all(|&byte| is_value(byte)) {
+    // Without an early end, so that it is done many bytes at a time.
+    if !value.iter().fold(true, |good, &byte| good & is_value(byte)) {
         return Err(Reject::Field);
     }
     Ok((name, trim(value)))
@@ -282,6 +263,23 @@ fn is_version(text: &[u8]) -> bool {
     matches!(text, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
+/// RFC 3986 §3.2.2, the characters of `reg-name`, looked up.
+const REG_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let marks = b"-._~%!$&'()*+,;=";
+    let mut index = 0;
+    while index < 256 {
+        table[index] = (index as u8).is_ascii_alphanumeric();
+        index += 1;
+    }
+    let mut index = 0;
+    while index < marks.len() {
+        table[marks[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
+
 /// A host and an optional port. No user information, no path, not empty.
 fn is_host(value: &[u8]) -> bool {
     let (host, port) = match value.first() {
@@ -295,10 +293,7 @@ fn is_host(value: &[u8]) -> bool {
         [b'[', inner @ .., b']'] => {
             !inner.is_empty() && inner.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte))
         }
-        plain => {
-            !plain.is_empty()
-                && plain.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte))
-        }
+        plain => !plain.is_empty() && plain.iter().all(|&byte| REG_NAME[usize::from(byte)]),
     };
     let port_fits = match port {
         [] => true,
