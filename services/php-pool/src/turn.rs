@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes};
+use troupe_wire::head::RequestHead;
 
 use crate::local::Local;
 use crate::process::{Fate, Gone, Process};
@@ -32,7 +33,10 @@ pub(crate) struct Slot {
 pub(crate) struct Seat {
     state: Cell<SeatState>,
     waker: RefCell<Option<Waker>>,
-    due: Instant,
+    /// Until when it has to be done: its caller's deadline, and once it is called no later than the pool's time for a call.
+    due: Cell<Instant>,
+    /// What the process works on when it is called.
+    head: RequestHead,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +74,9 @@ pub(crate) struct Seated {
 
 impl Slot {
     /// Takes the seat behind the running call, whose frame stands in the pipe already.
-    pub(crate) fn sit(self: &Rc<Self>, local: &Rc<Local>, due: Instant) -> Seated {
-        let seat = Rc::new(Seat { state: Cell::new(SeatState::Queued), waker: RefCell::new(None), due });
+    pub(crate) fn sit(self: &Rc<Self>, local: &Rc<Local>, head: RequestHead, due: Instant) -> Seated {
+        let (state, waker) = (Cell::new(SeatState::Queued), RefCell::new(None));
+        let seat = Rc::new(Seat { state, waker, due: Cell::new(due), head });
         *self.second.borrow_mut() = Some(Rc::clone(&seat));
         if let Some(process) = self.process.borrow_mut().as_mut() {
             process.ring_by(due);
@@ -87,6 +92,23 @@ impl Seat {
             waker.wake();
         }
     }
+
+    /// Makes it its turn; the time it may take begins now.
+    ///
+    /// Its caller has nothing to do yet but to wait for the reply. So its waker is left with the process, and it is woken
+    /// once, when there is something to read, instead of once to hear that and once more to read.
+    fn call(&self, local: &Local, process: &mut Process) {
+        let due = self.due.get().min(Instant::now() + local.pool.limits.timeout);
+        self.due.set(due);
+        self.state.set(SeatState::Called);
+        process.info.set_request(self.head.clone());
+        if let Some(waker) = self.waker.take() {
+            let context = &mut Context::from_waker(&waker);
+            if process.poll_frame(context).is_ready() || process.poll_due(due, context).is_ready() {
+                waker.wake();
+            }
+        }
+    }
 }
 
 impl Seated {
@@ -100,7 +122,7 @@ impl Seated {
             SeatState::Called => {
                 // Taken: the drop below must not find it called.
                 self.seat.state.set(SeatState::Late);
-                Poll::Ready(Called::Turn(Turn::new(&self.local, &self.slot, self.seat.due)))
+                Poll::Ready(Called::Turn(Turn::new(&self.local, &self.slot, self.seat.due.get())))
             }
             SeatState::Redo => Poll::Ready(Called::Redo),
             SeatState::Late | SeatState::Abandoned => Poll::Ready(Called::Late),
@@ -114,7 +136,7 @@ impl Drop for Seated {
         match self.seat.state.get() {
             SeatState::Queued => self.seat.state.set(SeatState::Abandoned),
             // It was called and never looked: the turn is taken and dropped, which leaves it to a task.
-            SeatState::Called => drop(Turn::new(&self.local, &self.slot, self.seat.due)),
+            SeatState::Called => drop(Turn::new(&self.local, &self.slot, self.seat.due.get())),
             SeatState::Redo | SeatState::Late | SeatState::Abandoned => {}
         }
     }
@@ -222,7 +244,7 @@ impl Turn {
         loop {
             let second = self.slot.second.borrow();
             let second = second.as_ref().filter(|seat| seat.state.get() == SeatState::Queued);
-            let due = second.map_or(self.due, |seat| seat.due.min(self.due));
+            let due = second.map_or(self.due, |seat| seat.due.get().min(self.due));
             if process.poll_due(due, context).is_pending() {
                 return Poll::Pending;
             }
@@ -256,10 +278,13 @@ impl Turn {
         match second {
             Some(seat) if seat.state.get() == SeatState::Queued => {
                 self.local.offer_seat(&self.slot);
-                seat.set(SeatState::Called);
+                match self.slot.process.borrow_mut().as_mut() {
+                    Some(process) => seat.call(&self.local, process),
+                    None => seat.set(SeatState::Redo),
+                }
             }
             // Nobody waits for what comes next, but it has to be read.
-            Some(seat) => self.local.drain(Turn::new(&self.local, &self.slot, seat.due)),
+            Some(seat) => self.local.drain(Turn::new(&self.local, &self.slot, seat.due.get())),
             None => self.local.free(&self.slot),
         }
     }
