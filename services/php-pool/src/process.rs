@@ -228,10 +228,11 @@ impl Process {
         Ok(())
     }
 
-    /// Writes what the pipe takes now.
+    /// Writes what the pipe takes now. Past tokio, which would first wait for the event loop to say that a pipe new to it can
+    /// be written to; what it knows of the pipe is looked up again by [`Process::poll_write`].
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.pipes {
-            Pipes::At { input, .. } => input.try_write(bytes),
+            Pipes::At { input, .. } => Ok(rustix::io::retry_on_intr(|| rustix::io::write(input, bytes))?),
             _ => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
