@@ -27,6 +27,9 @@ pub(crate) fn normalise(path: &str) -> Result<Cow<'_, str>, BadPath> {
 
 /// Decodes what is still encoded in a part of a normal path: what file names are looked up by.
 pub(crate) fn decode(part: &str) -> Cow<'_, str> {
+    if memchr::memchr(b'%', part.as_bytes()).is_none() {
+        return Cow::Borrowed(part);
+    }
     percent_encoding::percent_decode_str(part).decode_utf8_lossy()
 }
 

@@ -189,8 +189,10 @@ impl RouteTable {
             Function::Segment(position) => Some(hit.name(position)?),
             Function::Rest => Some(hit.rest()?),
         };
-        let rest = hit.rest().map_or(0, str::len);
-        let path_info = if route.path_info { path.len().saturating_sub(rest + 1) } else { path.len() };
+        let path_info = match route.path_info {
+            true => path.len().saturating_sub(hit.rest().map_or(0, str::len) + 1),
+            false => path.len(),
+        };
         Some(Matched { route, index: hit.route, function, path_info })
     }
 }
