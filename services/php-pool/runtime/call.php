@@ -11,6 +11,7 @@ final class Call
     public const STREAM = 2;
     public const LAST = 4;
     public const DEVELOPMENT = 8;
+    public const PLAIN = 16;
 
     public const IDLE = 0;
     /** The function, or the generator it returned, is running. */

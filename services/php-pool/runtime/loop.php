@@ -126,9 +126,10 @@ final class Loop
             throw new \OutOfBoundsException("there is no function number $function");
         }
         Call::$function = $function;
-        // Plain unserialize() is safe and a third faster: php-pool writes strings and arrays only.
+        // Unserialize() without its option is safe and a third faster: php-pool writes strings and arrays only.
         if (($flags & (Call::FORM | Call::STREAM)) === 0) {
-            Superglobals::fill(unserialize($meta), $this->boot->constants[$function]);
+            $variables = $flags & Call::PLAIN ? Superglobals::plain($meta) : unserialize($meta);
+            Superglobals::fill($variables, $this->boot->constants[$function]);
             if ($body !== '') {
                 Superglobals::body($body);
             }

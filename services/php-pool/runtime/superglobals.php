@@ -16,6 +16,12 @@ final class Superglobals
     /** @var array<string, true> the global variables that exist once all code is loaded */
     private static array $globals = [];
 
+    /** Lists of names that are kept: each kind of client sends its own headers. */
+    private const NAME_LISTS = 64;
+
+    /** @var array<string, list<string>> the names in a list of names */
+    private static array $names = [];
+
     public static function remember(): void
     {
         self::$environment = $_ENV;
@@ -73,6 +79,24 @@ final class Superglobals
         if ($files === null && ($body !== '' || $spool !== null || Input::$streamed)) {
             Input::install();
         }
+    }
+
+    /**
+     * The variables in plain form: values, each with a NUL behind it, then their names, one per line.
+     *
+     * @return array<string, string>
+     */
+    public static function plain(string $meta): array
+    {
+        $values = explode("\0", $meta);
+        $names = array_pop($values);
+        if (!isset(self::$names[$names])) {
+            if (count(self::$names) >= self::NAME_LISTS) {
+                self::$names = [];
+            }
+            self::$names[$names] = explode("\n", $names);
+        }
+        return array_combine(self::$names[$names], $values);
     }
 
     /** Removes the global variables a call has made, and what it did to $_ENV. */

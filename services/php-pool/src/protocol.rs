@@ -15,6 +15,8 @@ pub(crate) const STREAM: u8 = 2;
 pub(crate) const LAST: u8 = 4;
 /// Flag of a call: the client may read details of an error.
 pub(crate) const DEVELOPMENT: u8 = 8;
+/// Flag of a call: its meta part is plain, the values and then their names, instead of PHP's `serialize()` format.
+pub(crate) const PLAIN: u8 = 16;
 /// Flag of a body piece: it is the last.
 pub(crate) const LAST_PIECE: u8 = 1;
 /// Flag of the frames that end a call: the process ends after it, so nothing else in its pipe was or will be started.

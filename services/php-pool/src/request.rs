@@ -10,7 +10,7 @@ use troupe_wire::trace::TraceContext;
 
 use crate::functions::Pace;
 use crate::pool::Pool;
-use crate::protocol::{CALL_HEADER, CallHeader, DEVELOPMENT, FORM, STREAM, ToPhp};
+use crate::protocol::{CALL_HEADER, CallHeader, DEVELOPMENT, FORM, PLAIN, STREAM, ToPhp};
 use crate::spool::Form;
 use crate::{serialize, server_vars};
 
@@ -51,7 +51,12 @@ impl Request {
         let mut flags = flags | if pool.limits.development { DEVELOPMENT } else { 0 };
         let body: &[u8] = match &self.payload {
             Payload::Inline(body) => {
-                server_vars::write(frame, &self.call, self.trace.as_ref(), Some(body.len() as u64));
+                let len = Some(body.len() as u64);
+                if server_vars::write_plain(frame, &self.call, self.trace.as_ref(), len) {
+                    flags |= PLAIN;
+                } else {
+                    server_vars::write(frame, &self.call, self.trace.as_ref(), len);
+                }
                 body
             }
             Payload::Form(form) => {

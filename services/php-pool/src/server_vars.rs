@@ -10,36 +10,100 @@ use crate::serialize::{self, Array};
 
 /// Longest header name that becomes a variable; longer ones are of no use to anyone and cost a copy each.
 const MAX_NAME: usize = 256;
+/// Room for the names of a browser's request.
+const NAMES: usize = 512;
 
-/// Appends the array of variables. `body_len` is the length of the body PHP will find, when it is known.
+/// Where the variables go.
+trait Sink {
+    fn entry(&mut self, name: &str, value: &[u8]);
+}
+
+/// Appends the variables as an array in `serialize()` format. `body_len` is the length of the body PHP will find, when it is
+/// known.
 pub(crate) fn write(out: &mut Vec<u8>, call: &Invoke, trace: Option<&TraceContext>, body_len: Option<u64>) {
-    let head = &call.head;
-    let mut vars = serialize::array(out);
-    vars.entry(out, "REQUEST_METHOD", head.method().as_bytes());
-    vars.entry(out, "REQUEST_URI", head.target().as_bytes());
-    vars.entry(out, "QUERY_STRING", head.query().as_bytes());
-    vars.entry(out, "SERVER_PROTOCOL", head.version().as_str().as_bytes());
-    vars.entry(out, "REMOTE_ADDR", head.remote_addr().as_bytes());
-    vars.entry(out, "REMOTE_PORT", head.remote_port().as_bytes());
-    vars.entry(out, "SERVER_ADDR", head.local_addr().as_bytes());
-    vars.entry(out, "SERVER_PORT", head.local_port().as_bytes());
-    vars.entry(out, "SERVER_NAME", server_name(head).as_bytes());
-    vars.entry(out, "REQUEST_SCHEME", head.scheme().as_str().as_bytes());
-    if head.scheme() == Scheme::Https {
-        vars.entry(out, "HTTPS", b"on");
+    let array = serialize::array(out);
+    let mut sink = Serialized { out, array };
+    variables(&mut sink, call, trace, body_len);
+    let Serialized { out, array } = sink;
+    array.end(out);
+}
+
+/// Appends the variables in plain form: the values, each with a NUL behind it, and then their names, one per line.
+///
+/// The list of names is the same from call to call, so PHP keeps what it made of it; serialized keys would be parsed and
+/// hashed anew each time. False when a value holds a NUL itself and nothing was appended: that call goes serialized.
+pub(crate) fn write_plain(
+    out: &mut Vec<u8>,
+    call: &Invoke,
+    trace: Option<&TraceContext>,
+    body_len: Option<u64>,
+) -> bool {
+    let start = out.len();
+    let mut sink = Plain { out, names: Vec::with_capacity(NAMES), fits: true };
+    variables(&mut sink, call, trace, body_len);
+    let Plain { out, names, fits } = sink;
+    if fits {
+        out.extend_from_slice(names.get(1..).unwrap_or_default());
+    } else {
+        out.truncate(start);
     }
-    paths(out, &mut vars, head.path(), usize::from(call.path_info));
+    fits
+}
+
+struct Serialized<'a> {
+    out: &'a mut Vec<u8>,
+    array: Array,
+}
+
+impl Sink for Serialized<'_> {
+    fn entry(&mut self, name: &str, value: &[u8]) {
+        self.array.entry(self.out, name, value);
+    }
+}
+
+struct Plain<'a> {
+    out: &'a mut Vec<u8>,
+    names: Vec<u8>,
+    fits: bool,
+}
+
+impl Sink for Plain<'_> {
+    fn entry(&mut self, name: &str, value: &[u8]) {
+        // Only `%00` in a path can bring one; whoever sent it gets the slower form.
+        self.fits &= memchr::memchr(0, value).is_none();
+        self.names.push(b'\n');
+        self.names.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(value);
+        self.out.push(0);
+    }
+}
+
+fn variables(vars: &mut impl Sink, call: &Invoke, trace: Option<&TraceContext>, body_len: Option<u64>) {
+    let head = &call.head;
+    vars.entry("REQUEST_METHOD", head.method().as_bytes());
+    vars.entry("REQUEST_URI", head.target().as_bytes());
+    vars.entry("QUERY_STRING", head.query().as_bytes());
+    vars.entry("SERVER_PROTOCOL", head.version().as_str().as_bytes());
+    vars.entry("REMOTE_ADDR", head.remote_addr().as_bytes());
+    vars.entry("REMOTE_PORT", head.remote_port().as_bytes());
+    vars.entry("SERVER_ADDR", head.local_addr().as_bytes());
+    vars.entry("SERVER_PORT", head.local_port().as_bytes());
+    vars.entry("SERVER_NAME", server_name(head).as_bytes());
+    vars.entry("REQUEST_SCHEME", head.scheme().as_str().as_bytes());
+    if head.scheme() == Scheme::Https {
+        vars.entry("HTTPS", b"on");
+    }
+    paths(vars, head.path(), usize::from(call.path_info));
     if let Some(type_) = head.field("content-type") {
-        vars.entry(out, "CONTENT_TYPE", type_);
+        vars.entry("CONTENT_TYPE", type_);
     }
     if let Some(len) = body_len.filter(|len| *len > 0) {
-        vars.entry(out, "CONTENT_LENGTH", len.to_string().as_bytes());
+        vars.entry("CONTENT_LENGTH", len.to_string().as_bytes());
     }
-    headers(out, &mut vars, head, trace.is_some());
+    headers(vars, head, trace.is_some());
     if let Some(trace) = trace {
-        vars.entry(out, "HTTP_TRACEPARENT", trace.to_string().as_bytes());
+        vars.entry("HTTP_TRACEPARENT", trace.to_string().as_bytes());
     }
-    vars.end(out);
 }
 
 fn server_name(head: &RequestHead) -> &str {
@@ -53,12 +117,12 @@ fn server_name(head: &RequestHead) -> &str {
 
 /// `SCRIPT_NAME` is the part of the path that chose the function, `PATH_INFO` what is behind it, both decoded, as CGI
 /// has them. The runtime makes `PHP_SELF` of the two.
-fn paths(out: &mut Vec<u8>, vars: &mut Array, path: &str, path_info: usize) {
+fn paths(vars: &mut impl Sink, path: &str, path_info: usize) {
     let (script, info) = path.split_at_checked(path_info).unwrap_or((path, ""));
     let (script, info) = (decoded(script), decoded(info));
-    vars.entry(out, "SCRIPT_NAME", &script);
+    vars.entry("SCRIPT_NAME", &script);
     if !info.is_empty() {
-        vars.entry(out, "PATH_INFO", &info);
+        vars.entry("PATH_INFO", &info);
     }
 }
 
@@ -66,7 +130,7 @@ fn decoded(path: &str) -> Cow<'_, [u8]> {
     if path.contains('%') { percent_encoding::percent_decode_str(path).into() } else { path.as_bytes().into() }
 }
 
-fn headers(out: &mut Vec<u8>, vars: &mut Array, head: &RequestHead, traced: bool) {
+fn headers(vars: &mut impl Sink, head: &RequestHead, traced: bool) {
     let mut key = [0; MAX_NAME];
     let mut host = false;
     for (index, (name, value)) in head.fields().enumerate() {
@@ -77,7 +141,7 @@ fn headers(out: &mut Vec<u8>, vars: &mut Array, head: &RequestHead, traced: bool
             "proxy" => continue,
             "traceparent" if traced => continue,
             "host" => host = true,
-            "x-request-id" => vars.entry(out, "REQUEST_ID", value),
+            "x-request-id" => vars.entry("REQUEST_ID", value),
             _ => {}
         }
         // `X_Forwarded_For` would become the same variable as `X-Forwarded-For`, which a proxy in front vouches for.
@@ -87,7 +151,7 @@ fn headers(out: &mut Vec<u8>, vars: &mut Array, head: &RequestHead, traced: bool
         let Some(key) = variable(name, &mut key) else { continue };
         let mut others = head.fields().skip(index + 1).filter(|(later, _)| *later == name).peekable();
         if others.peek().is_none() {
-            vars.entry(out, key, value);
+            vars.entry(key, value);
             continue;
         }
         let separator: &[u8] = if name == "cookie" { b"; " } else { b", " };
@@ -96,10 +160,10 @@ fn headers(out: &mut Vec<u8>, vars: &mut Array, head: &RequestHead, traced: bool
             joined.extend_from_slice(separator);
             joined.extend_from_slice(value);
         }
-        vars.entry(out, key, &joined);
+        vars.entry(key, &joined);
     }
     if !host && !head.authority().is_empty() {
-        vars.entry(out, "HTTP_HOST", head.authority().as_bytes());
+        vars.entry("HTTP_HOST", head.authority().as_bytes());
     }
 }
 
@@ -125,6 +189,12 @@ mod tests {
     use super::*;
 
     fn written(target: &str, path_info: u16, fields: &[(&str, &str)]) -> String {
+        let mut out = Vec::new();
+        write(&mut out, &call(target, path_info, fields), None, None);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn call(target: &str, path_info: u16, fields: &[(&str, &str)]) -> Invoke {
         let mut builder = RequestHeadBuilder::default();
         for (name, value) in fields {
             builder.field(name, value.as_bytes()).unwrap();
@@ -140,7 +210,7 @@ mod tests {
             local_addr: "192.0.2.2",
             local_port: "443",
         };
-        let call = Invoke {
+        Invoke {
             pool: "default".into(),
             route: "/".into(),
             function: "hello".into(),
@@ -149,10 +219,7 @@ mod tests {
             queued: Duration::ZERO,
             head: builder.finish(&parts).unwrap(),
             body: Body::Empty,
-        };
-        let mut out = Vec::new();
-        write(&mut out, &call, None, None);
-        String::from_utf8(out).unwrap()
+        }
     }
 
     #[test]
@@ -168,6 +235,22 @@ mod tests {
         ] {
             assert!(vars.contains(entry), "{entry} in {vars}");
         }
+    }
+
+    #[test]
+    fn the_plain_form_is_values_and_then_names_unless_a_value_holds_a_nul() {
+        let mut out = Vec::new();
+        assert!(write_plain(&mut out, &call("/api/hello", 10, &[("accept", "*/*")]), None, None));
+        let text = String::from_utf8(out).unwrap();
+        let mut parts: Vec<_> = text.split('\0').collect();
+        let names: Vec<_> = parts.pop().unwrap().split('\n').collect();
+        assert_eq!(names.len(), parts.len());
+        let at = |name| parts[names.iter().position(|candidate| *candidate == name).unwrap()];
+        assert_eq!((at("REQUEST_METHOD"), at("HTTP_ACCEPT"), at("SCRIPT_NAME")), ("GET", "*/*", "/api/hello"));
+
+        let mut out = b"before".to_vec();
+        assert!(!write_plain(&mut out, &call("/api/a%00b", 10, &[]), None, None));
+        assert_eq!(out, b"before");
     }
 
     #[test]
