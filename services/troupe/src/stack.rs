@@ -110,7 +110,7 @@ impl Stack {
                 Some(ports) => ports,
                 None => apart.balancer_ports(config, readiness)?,
             };
-            stack.gateway = Some(start_gateway(config, count, ports)?);
+            stack.gateway = Some(start_gateway(config, count, ports, watchdog.clone())?);
         }
         for served in &stack.served {
             stack.watched.extend(served.threads.watch(watchdog));
@@ -210,9 +210,17 @@ impl Stack {
     }
 }
 
-fn start_gateway(config: &Config, threads: usize, ports: Ports) -> Result<Running, CommandError> {
+fn start_gateway(config: &Config, threads: usize, ports: Ports, watchdog: Watchdog) -> Result<Running, CommandError> {
     let (development, log_format) = (config.node.development, config.log.format);
     let options = troupe_gateway::Options { threads, development, log_format, log_to: None };
-    let ports: PortFactory = ports;
+    // Called once on each HTTP thread, whose event loop drops the registration when it ends.
+    let ports: PortFactory = Arc::new(move |index| {
+        let registration = watchdog.register_current(&format!("gateway-{index}"));
+        actix_rt::spawn(async move {
+            std::future::pending::<()>().await;
+            drop(registration);
+        });
+        ports(index)
+    });
     Gateway::bind(config.gateway.clone(), &config.routes, options, ports).map_err(|error| failures::bind(&error))
 }
