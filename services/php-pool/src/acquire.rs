@@ -1,7 +1,7 @@
 //! How a call gets a process when none is idle: a seat behind a fast call, or a place in the queue.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use troupe_mesh::failure::{Failure, Stage};
 
@@ -13,6 +13,10 @@ use crate::process::Process;
 use crate::request::Request;
 use crate::turn::{Called, Seated, Turn};
 
+/// A call that has waited here for so long shows that more processes are needed, however fast its function may be: those
+/// that there are may be held by streams, or by its very first calls.
+const GROW_AFTER: Duration = Duration::from_millis(20);
+
 /// A process that is idle, for a call that may take it.
 pub(crate) fn idle(local: &Local, request: &Request) -> Option<Box<Process>> {
     let lanes = &local.pool.lanes;
@@ -20,9 +24,9 @@ pub(crate) fn idle(local: &Local, request: &Request) -> Option<Box<Process>> {
 }
 
 /// Asks for a spare when the last idle process was taken by a call that may take long.
-pub(crate) fn keep_spare(local: &Local, fast: bool) {
-    if !fast && local.pool.lanes.idle() == 0 {
-        local.pool.ask_for_more();
+pub(crate) fn keep_spare(local: &Local, request: &Request) {
+    if !request.fast && local.pool.lanes.idle() == 0 {
+        local.pool.ask_for_more(request.pace.may_be_fast());
     }
 }
 
@@ -65,7 +69,7 @@ pub(crate) async fn seated(seated: Seated) -> Result<Option<Turn>, Failure> {
 /// # Errors
 /// When the pool is full or down, or the time has passed; the call did not start.
 pub(crate) async fn queued(local: &Rc<Local>, request: &Request, deadline: Instant) -> Result<Option<Turn>, Failure> {
-    local.pool.ask_for_more();
+    local.pool.ask_for_more(request.pace.may_be_fast());
     let since = Instant::now();
     let process = loop {
         match wait(local, request, deadline).await? {
@@ -109,6 +113,7 @@ async fn wait(local: &Rc<Local>, request: &Request, due: Instant) -> Result<Hand
         return Ok(Hand::Process(process));
     }
     let mut condition = pool.condition.subscribe();
+    let mut until = due.min(Instant::now() + GROW_AFTER);
     loop {
         let now = condition.borrow_and_update().clone();
         if let Condition::Down(reason) = now {
@@ -123,7 +128,12 @@ async fn wait(local: &Rc<Local>, request: &Request, due: Instant) -> Result<Hand
                 place.done = true;
                 return hand.map_err(|_| Failure::deadline(Stage::PhpPool).not_started());
             }
-            () = tokio::time::sleep_until(due.into()) => {
+            () = tokio::time::sleep_until(until.into()) => {
+                if until < due {
+                    pool.ask_for_more(false);
+                    until = due;
+                    continue;
+                }
                 return match place.leave() {
                     Some(process) => Ok(Hand::Process(process)),
                     None => Err(Failure::deadline(Stage::PhpPool).not_started()),

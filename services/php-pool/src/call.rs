@@ -85,7 +85,7 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, F
         // The waits that are not of the usual path are boxed, so that the usual call's future stays small.
         let begun = match acquire::idle(local, &request) {
             Some(process) => {
-                acquire::keep_spare(local, request.fast);
+                acquire::keep_spare(local, &request);
                 match local.begin(process, &request, deadline) {
                     Begun::Running(turn) => Some(turn),
                     Begun::Writing(turn, rest) => Box::pin(write_rest(turn, rest)).await?,
@@ -94,7 +94,7 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, F
             }
             None => {
                 if queued > QUEUED_TOO_LONG {
-                    local.pool.ask_for_more();
+                    local.pool.ask_for_more(request.pace.may_be_fast());
                 }
                 match acquire::seat(local, &request, deadline) {
                     Some(seated) => acquire::seated(seated).await?,

@@ -89,9 +89,15 @@ impl Pace {
         }
     }
 
+    /// Whether nothing is known against it being fast: true from the start, so that a burst at a new function does not grow
+    /// the pool to its maximum before its first replies tell.
+    pub(crate) fn may_be_fast(&self) -> bool {
+        self.slow.load(Ordering::Relaxed) < ONE / FAST_SHARE
+    }
+
     /// Whether 99 of 100 calls take less than a millisecond: only then a call may wait behind another one.
     pub(crate) fn is_fast(&self) -> bool {
-        self.samples.load(Ordering::Relaxed) >= SAMPLES && self.slow.load(Ordering::Relaxed) < ONE / FAST_SHARE
+        self.samples.load(Ordering::Relaxed) >= SAMPLES && self.may_be_fast()
     }
 }
 

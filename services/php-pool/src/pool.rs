@@ -18,6 +18,10 @@ use crate::metrics::PoolMetrics;
 use crate::process::{Fate, Process};
 use crate::spool::Spool;
 
+/// Processes per core beyond which calls that only compute gain nothing: measured on 2 cores with 64 connections, 8 processes
+/// answered more requests a second than 4 did, and than 16 did.
+const FAST_PER_CORE: usize = 4;
+
 /// One pool, for the data path.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -29,6 +33,8 @@ pub(crate) struct Pool {
     pub(crate) pace: Pace,
     pub(crate) condition: watch::Sender<Condition>,
     pub(crate) processes: AtomicU32,
+    /// Cores that the processes share.
+    cores: usize,
     pub(crate) restarts: AtomicU32,
     pub(crate) memory_permille: AtomicU32,
     pub(crate) draining: AtomicBool,
@@ -74,6 +80,7 @@ impl Pool {
             pace: Pace::default(),
             condition: watch::Sender::new(Condition::Booting),
             processes: AtomicU32::new(0),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
             restarts: AtomicU32::new(0),
             memory_permille: AtomicU32::new(0),
             draining: AtomicBool::new(false),
@@ -115,10 +122,12 @@ impl Pool {
     }
 
     /// Asks for one more process. Asking again before the actor has looked costs nothing.
-    pub(crate) fn ask_for_more(&self) {
-        if (self.processes.load(Ordering::Relaxed) as usize) < self.limits.max
-            && !self.grow_asked.swap(true, Ordering::AcqRel)
-        {
+    ///
+    /// For a call that is as fast as far as is known, only up to [`FAST_PER_CORE`]: such calls do not wait for anything but
+    /// a core, and beyond that the processes only take turns.
+    pub(crate) fn ask_for_more(&self, fast: bool) {
+        let most = if fast { self.limits.max.min(FAST_PER_CORE * self.cores) } else { self.limits.max };
+        if (self.processes.load(Ordering::Relaxed) as usize) < most && !self.grow_asked.swap(true, Ordering::AcqRel) {
             self.tell(Note::Grow);
         }
     }

@@ -30,6 +30,22 @@ fn processes_come_with_the_load_and_go_when_idle() {
 }
 
 #[test]
+fn a_slow_function_grows_the_pool_to_its_maximum_past_what_fast_ones_get() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let max = cores * 4 + 4;
+    on_runtime(async {
+        let stage = Stage::start(&[SLOW], |config| config.processes.max = max as u16).await;
+        let pool = stage.handle();
+        // The first wave is served by what a function of unknown pace may have, until its wait shows that it is slow.
+        for reply in join_all((0..max).map(|_| get(&pool, "slow"))).await {
+            assert!(reply.is_ok(), "{reply:?}");
+        }
+        assert_eq!(stage.load().processes, max as u32);
+        stage.pools.stop().await;
+    });
+}
+
+#[test]
 fn a_pool_may_scale_to_zero_and_back() {
     on_runtime(async {
         let stage = Stage::start(&[SLOW], |config| {
