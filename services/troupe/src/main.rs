@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Measured against the system's allocator for the data path; see docs/performance.md.
+/// The allocator of bare actix-web too, where Troupe is compared with it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
