@@ -13,10 +13,6 @@ final class Code
     /** Beyond this many files, counting them costs more than the work it could spare. */
     private const COUNTED = 100;
 
-    /** What changes the settings that Reset::settings() compares, and the code that could hide it. */
-    private const SETTINGS = '~\b(?:setlocale|date_default_timezone_set|error_reporting|gc_disable|mb_internal_encoding'
-        . '|libxml_use_internal_errors|(?:set|restore)_(?:error|exception)_handler|ini_alter|ini_restore|eval)\b~i';
-
     /** Code that a process which has survived an exit cannot run. */
     public static bool $fibers = false;
 
@@ -25,9 +21,6 @@ final class Code
 
     /** Code that may make global variables. */
     public static bool $globals = false;
-
-    /** Code that changes what costs a function call to compare, or that cannot be read here. */
-    public static bool $settings = false;
 
     /** Code that may load more code. */
     private static bool $loads = false;
@@ -40,7 +33,7 @@ final class Code
     /** To be called after each call of a function, before the flags are asked for. */
     public static function update(): void
     {
-        if (self::$loads && !(self::$surroundings && self::$settings) && count(get_included_files()) !== self::$count) {
+        if (self::$loads && !self::$surroundings && count(get_included_files()) !== self::$count) {
             self::look();
         }
     }
@@ -58,12 +51,11 @@ final class Code
             $text = (string) @file_get_contents($file);
             self::$fibers = self::$fibers || preg_match('~\bFiber\b~i', $text) === 1;
             self::$surroundings = self::$surroundings || preg_match('~\b(?:chdir|umask|putenv|eval)\b~i', $text) === 1;
-            self::$settings = self::$settings || preg_match(self::SETTINGS, $text) === 1;
             self::$globals = self::$globals || preg_match('~\b(?:global|GLOBALS)\b~i', $text) === 1;
             self::$loads = self::$loads || preg_match('~\b(?:include|require)(?:_once)?\b~i', $text) === 1;
         }
         if (self::$count > self::COUNTED) {
-            self::$surroundings = self::$globals = self::$settings = true;
+            self::$surroundings = self::$globals = true;
         }
     }
 }

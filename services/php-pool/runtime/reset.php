@@ -79,9 +79,8 @@ final class Reset
             srand();
             self::$seeded = false;
         }
-        if (Code::$settings) {
-            self::settings();
-        }
+        // Unconditional: code that changes a setting cannot be told from its text, since a name may be put together.
+        self::settings();
         if (Code::$surroundings) {
             self::surroundings();
         }
