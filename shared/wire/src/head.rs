@@ -99,9 +99,11 @@ pub fn is_token(byte: u8) -> bool {
 }
 
 /// Token characters, looked up: each byte of each field name passes here, more than once.
-const TOKEN: [bool; 256] = {
+const TOKEN: [bool; 256] = alphanumerics_and(b"!#$%&'*+-.^_`|~");
+
+/// A table of the ASCII letters, digits and `marks`, by byte: one look-up instead of a search per byte.
+pub const fn alphanumerics_and(marks: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
-    let marks = b"!#$%&'*+-.^_`|~";
     let mut index = 0;
     while index < 256 {
         table[index] = (index as u8).is_ascii_alphanumeric();
@@ -113,7 +115,7 @@ const TOKEN: [bool; 256] = {
         index += 1;
     }
     table
-};
+}
 
 fn are_tokens(bytes: &[u8]) -> bool {
     bytes.iter().all(|&byte| is_token(byte))

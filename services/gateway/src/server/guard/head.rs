@@ -3,7 +3,7 @@
 //! A line is judged once, when its end has arrived, and only by what stands before it; so the verdict does not depend
 //! on how the bytes were cut on their way.
 
-use troupe_wire::head::{is_token, is_value};
+use troupe_wire::head::{alphanumerics_and, is_token, is_value};
 
 use super::Reject;
 
@@ -264,21 +264,7 @@ fn is_version(text: &[u8]) -> bool {
 }
 
 /// RFC 3986 §3.2.2, the characters of `reg-name`, looked up.
-const REG_NAME: [bool; 256] = {
-    let mut table = [false; 256];
-    let marks = b"-._~%!$&'()*+,;=";
-    let mut index = 0;
-    while index < 256 {
-        table[index] = (index as u8).is_ascii_alphanumeric();
-        index += 1;
-    }
-    let mut index = 0;
-    while index < marks.len() {
-        table[marks[index] as usize] = true;
-        index += 1;
-    }
-    table
-};
+const REG_NAME: [bool; 256] = alphanumerics_and(b"-._~%!$&'()*+,;=");
 
 /// A host and an optional port. No user information, no path, not empty.
 fn is_host(value: &[u8]) -> bool {
