@@ -17,9 +17,12 @@ use crate::turn::{Called, Seated, Turn};
 /// that there are may be held by streams, or by its very first calls.
 const GROW_AFTER: Duration = Duration::from_millis(20);
 
-/// A process that is idle, for a call that may take it.
+/// A process that is idle, for a call that may take it and would not be sooner behind a running one.
 pub(crate) fn idle(local: &Local, request: &Request) -> Option<Box<Process>> {
     let lanes = &local.pool.lanes;
+    if sits(request) && local.has_short_wait() && lanes.may_sit(local.thread) {
+        return None;
+    }
     if sits(request) && local.has_seat() { lanes.take_settled(local.thread) } else { lanes.take(local.thread) }
 }
 

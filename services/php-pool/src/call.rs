@@ -79,7 +79,7 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, F
     let _counted = counted.unwrap_or_else(|| local.count());
     let queued = call.queued;
     let fast = function.pace.is_fast();
-    let request = Request { call, trace, payload, pace: function.pace, fast };
+    let mut request = Request { call, trace, payload, pace: function.pace, fast };
     let deadline = deadline.instant();
     for _ in 0..ATTEMPTS {
         // The waits that are not of the usual path are boxed, so that the usual call's future stays small.
@@ -97,7 +97,12 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, F
                     local.pool.ask_for_more(request.pace.may_be_fast());
                 }
                 match acquire::seat(local, &request, deadline) {
-                    Some(seated) => acquire::seated(seated).await?,
+                    Some(seated) => {
+                        let turn = acquire::seated(seated).await?;
+                        // Taken back: it has waited behind another one once.
+                        request.fast = turn.is_some();
+                        turn
+                    }
                     None => Box::pin(acquire::queued(local, &request, deadline)).await?,
                 }
             }
@@ -185,6 +190,7 @@ async fn answer(mut turn: Turn, mut request: Request) -> Result<Reply, Failure> 
     match header.kind {
         FromPhp::Reply => {
             record(&turn.local, &request, header.micros);
+            turn.with(|process| process.took(header.micros));
             let length = match request.call.head.method() {
                 "HEAD" => BodyLength::Open,
                 _ => BodyLength::Whole(header.len - header.head_len),

@@ -38,6 +38,10 @@ pub struct PhpPoolConfig {
     pub memory_hard: Percent,
     /// What calls share: "shared" keeps statics between calls, "fork" is a fresh fork per call, "fresh" a fresh PHP per call.
     pub isolation: Isolation,
+    /// How far PHP stands back when cores are scarce, from 0 to 19 (nice(2)): the front answers, and refuses, in time even while
+    /// every function computes.
+    #[schemars(range(max = 19))]
+    pub nice: u8,
     /// The user PHP runs as; empty: the user of this process, with a loud warning when that is root.
     pub user: String,
     /// Where request bodies too large for memory are kept while a call runs; empty: the system's directory for temporary files.
@@ -110,6 +114,7 @@ impl Default for PhpPoolConfig {
             memory_soft: Percent::new(75),
             memory_hard: Percent::new(150),
             isolation: Isolation::Shared,
+            nice: 5,
             user: String::new(),
             spool_dir: PathBuf::new(),
             spool_quota: Size::from_mib(1024),

@@ -11,7 +11,7 @@ const SAMPLES: u32 = 100;
 /// The share of slow calls is kept in units of 1 / `ONE`.
 const ONE: u32 = 1 << 20;
 /// A function is fast while less than one call in this many is slow.
-const FAST_SHARE: u32 = 100;
+const FAST_SHARE: u32 = 20;
 /// Each call moves the share by 1 / 2^`WEIGHT`: about the last 256 calls count.
 const WEIGHT: u32 = 8;
 

@@ -15,13 +15,10 @@ use troupe_wire::head::ResponseHeadBuilder;
 use crate::config::Isolation;
 use crate::pool::Pool;
 use crate::process::{Fate, Process};
-use crate::protocol::LAST;
+use crate::protocol::{LAST, PACKET};
 use crate::request::Request;
 use crate::turn::{self, Seated, Slot, Turn};
 
-/// The longest frame that may be written behind a running call: the kernel writes so much at once or not at all, and half a
-/// frame could not be taken back.
-const ATOMIC_WRITE: usize = 4096;
 /// Slots kept for the next call; more are given back to the allocator.
 const KEPT_SLOTS: usize = 64;
 /// A frame buffer that grew beyond this for a big body is given back.
@@ -90,7 +87,8 @@ impl Local {
 
     /// Starts a call on a free process. The time it may take there begins now.
     pub(crate) fn begin(self: &Rc<Self>, mut process: Box<Process>, request: &Request, deadline: Instant) -> Begun {
-        let due = deadline.min(Instant::now() + self.pool.limits.timeout);
+        let now = Instant::now();
+        let due = deadline.min(now + self.pool.limits.timeout);
         let Some(function) = process.functions.get(&request.call.function).map(|function| function.index) else {
             // Its generation is about to go.
             self.pool.discard(process, Fate::Stopped);
@@ -119,6 +117,7 @@ impl Local {
         process.info.set_request(request.call.head.clone());
         let slot = self.slots.borrow_mut().pop().unwrap_or_default();
         *slot.process.borrow_mut() = Some(process);
+        slot.begin(now);
         let turn = Turn::new(self, &slot, due);
         match begun {
             Some(rest) => Begun::Writing(turn, rest),
@@ -131,11 +130,16 @@ impl Local {
         }
     }
 
-    /// Writes a call behind the running one of a process of this thread.
+    /// Writes a call behind the running one of a process of this thread, filling one process's seats before the next one's: the
+    /// fewer take part, the less often one falls asleep.
     pub(crate) fn prefetch(self: &Rc<Self>, request: &Request, due: Instant) -> Option<Seated> {
+        let now = Instant::now();
         loop {
             let slot = self.vacant.borrow().last().map(Rc::clone)?;
             self.withdraw_seat(&slot);
+            if slot.is_slow(now) {
+                continue;
+            }
             let written = {
                 let mut place = slot.process.borrow_mut();
                 let Some(process) = place.as_mut() else { continue };
@@ -144,14 +148,19 @@ impl Local {
                 let flags = self.spend(process);
                 let mut frame = self.frame.borrow_mut();
                 request.encode(&mut frame, &self.pool, index, flags, self.next_call(), due);
-                let written = frame.len() <= ATOMIC_WRITE && process.try_write(&frame).is_ok_and(|n| n == frame.len());
+                let written = frame.len() <= PACKET && process.try_write(&frame).is_ok_and(|n| n == frame.len());
                 trim(&mut frame);
                 if !written {
                     process.calls_left += 1;
                 }
                 written
             };
-            return written.then(|| slot.sit(self, request.call.head.clone(), due));
+            if !written {
+                return None;
+            }
+            let seated = slot.sit(self, request.call.head.clone(), due);
+            self.offer_seat(&slot);
+            return Some(seated);
         }
     }
 
@@ -169,7 +178,8 @@ impl Local {
     /// Lets a call sit behind the running one.
     pub(crate) fn offer_seat(&self, slot: &Rc<Slot>) {
         let more = slot.process.borrow().as_ref().is_some_and(|process| process.calls_left > 0);
-        if !more || self.pool.limits.isolation != Isolation::Shared || slot.vacancy.get().is_some() {
+        let vacant = more && slot.has_seat() && slot.vacancy.get().is_none();
+        if !vacant || self.pool.limits.isolation != Isolation::Shared {
             return;
         }
         {
@@ -183,6 +193,11 @@ impl Local {
     /// Whether a call could sit behind a running one of this thread.
     pub(crate) fn has_seat(&self) -> bool {
         !self.vacant.borrow().is_empty()
+    }
+
+    /// Whether sitting down behind a running call of this thread is better than waking up an idle process.
+    pub(crate) fn has_short_wait(&self) -> bool {
+        self.vacant.borrow().last().is_some_and(|slot| slot.is_short_wait())
     }
 
     /// No call may sit there any more.

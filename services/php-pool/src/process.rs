@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::net::unix::pipe;
@@ -18,7 +19,7 @@ use tokio::time::Sleep;
 use troupe_wire::head::RequestHead;
 
 use crate::functions::Functions;
-use crate::protocol::{FrameHeader, REPLY_HEADER};
+use crate::protocol::{FrameHeader, PACKET, REPLY_HEADER};
 
 /// Room for one read: a small reply with its head in one system call.
 const READ_SIZE: usize = 8 * 1024;
@@ -26,6 +27,9 @@ const READ_SIZE: usize = 8 * 1024;
 const COPIED_BODY: usize = 4 * 1024;
 /// What is kept of what a process wrote last to its standard error.
 const TAIL: usize = 2 * 1024;
+
+/// How long the calls of a new process are taken to take: too long for another one to wait behind them by choice.
+const UNKNOWN_MICROS: u32 = 1_000;
 
 /// Why a process is gone, or is about to be. The first reason that is found stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,6 +178,8 @@ pub(crate) struct Process {
     pub(crate) calls_left: u32,
     /// Since when it has been idle.
     pub(crate) idle_since: Instant,
+    /// How long its calls take, in microseconds: a moving average of about the last eight.
+    pub(crate) usual_micros: u32,
     pipes: Pipes,
     buffer: BytesMut,
     alarm: Alarm,
@@ -208,7 +214,7 @@ impl Process {
     ) -> Self {
         let pipes = Pipes::Away { input, output };
         let (buffer, alarm) = (BytesMut::new(), Alarm::default());
-        Self { info, functions, calls_left, idle_since: Instant::now(), pipes, buffer, alarm }
+        Self { info, functions, calls_left, idle_since: Instant::now(), usual_micros: UNKNOWN_MICROS, pipes, buffer, alarm }
     }
 
     /// Brings it into the event loop of this thread, which has the index `here`.
@@ -235,6 +241,22 @@ impl Process {
             Pipes::At { input, .. } => Ok(rustix::io::retry_on_intr(|| rustix::io::write(input, bytes))?),
             _ => Err(io::ErrorKind::BrokenPipe.into()),
         }
+    }
+
+    /// Takes the frames back out of its pipe that it has not read yet, and says how many they were. They will not be run here.
+    ///
+    /// A pipe may have more than one reader, and each frame is a packet that only one of them gets.
+    pub(crate) fn take_back(&self) -> usize {
+        let Pipes::At { input, .. } = &self.pipes else { return 0 };
+        let path = format!("/proc/self/fd/{}", input.as_fd().as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(pipe) = rustix::fs::open(path, flags, Mode::empty()) else { return 0 };
+        let mut frame = [0; PACKET];
+        let mut frames = 0;
+        while matches!(rustix::io::retry_on_intr(|| rustix::io::read(&pipe, &mut frame)), Ok(1..)) {
+            frames += 1;
+        }
+        frames
     }
 
     /// Writes what the pipe takes, waiting while it takes nothing.
@@ -301,6 +323,11 @@ impl Process {
     /// Makes the clock ring by `due` at the latest; whoever polls it finds out what for.
     pub(crate) fn ring_by(&mut self, due: Instant) {
         self.alarm.ring_by(due);
+    }
+
+    /// A call took so long.
+    pub(crate) fn took(&mut self, micros: u32) {
+        self.usual_micros = self.usual_micros - self.usual_micros / 8 + micros / 8;
     }
 
     /// Whether nothing was read that no call has asked for.

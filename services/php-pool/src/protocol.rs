@@ -4,6 +4,9 @@
 pub(crate) const CALL_HEADER: usize = 32;
 /// Bytes of a header on its way from PHP.
 pub(crate) const REPLY_HEADER: usize = 16;
+/// The longest frame that may stand in a pipe behind a running call: the kernel writes so much at once or not at all, and keeps
+/// it apart from other frames (PIPE_BUF, pipe(7)).
+pub(crate) const PACKET: usize = 4096;
 /// Longest payload of a frame from PHP. The runtime sends longer bodies in pieces, so more is a broken process.
 pub(crate) const MAX_PAYLOAD: usize = 1 << 20;
 

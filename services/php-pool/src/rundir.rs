@@ -114,6 +114,14 @@ impl Fifo {
         open(&self.path, OFlags::WRONLY)
     }
 
+    /// A writing end for the event loop, whose every write of up to [`PACKET`](crate::protocol::PACKET) bytes is read by one read and by no other: frames
+    /// stay apart, so that one which nobody has read yet can be taken back whole. Longer writes are so many packets.
+    pub(crate) fn packet_writer(&self) -> io::Result<OwnedFd> {
+        let writer = self.writer()?;
+        rustix::fs::fcntl_setfl(&writer, rustix::fs::fcntl_getfl(&writer)? | OFlags::DIRECT)?;
+        Ok(writer)
+    }
+
     /// A writing end that blocks, for a program's standard output.
     pub(crate) fn blocking_writer(&self) -> io::Result<OwnedFd> {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;

@@ -1,16 +1,17 @@
 //! Whose turn it is with a busy process.
 //!
-//! A process works on one call at a time and may have a second one in its pipe already. Whoever has the [`Turn`] reads its
-//! replies: the call's own future, without a task or a channel in between. When it ends, the turn passes to the [`Seat`]
-//! behind it, if one is taken, and else the process is free.
+//! A process works on one call at a time and may have more in its pipe already. Whoever has the [`Turn`] reads its replies: the
+//! call's own future, without a task or a channel in between. When it ends, the turn passes to the first [`Seat`] behind it, if
+//! one is taken, and else the process is free. When it takes too long, the calls behind it are taken back out of the pipe.
 //!
 //! A turn that is dropped before its call ended is not lost: the call runs on, and a task reads what it still says.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use troupe_wire::head::RequestHead;
@@ -19,13 +20,37 @@ use crate::local::Local;
 use crate::process::{Fate, Gone, Process};
 use crate::protocol::{FrameHeader, FromPhp};
 
+/// Calls that may stand in the pipe of a busy process behind the running one. PHP then goes from one call to the next without
+/// going to sleep in between; with one seat, falling asleep and waking up cost more than the calls that seats are for.
+pub(crate) const SEATS: usize = 7;
+
+/// What waking up an idle process costs about until it runs, most of it in the kernel. Less than this is waited gladly.
+const WAKE_UP_MICROS: u32 = 50;
+
+/// How long a call may run before those behind it are taken back out of the pipe: they were fast, and behind this one they
+/// would not be. More than a fast call takes, and less than anybody notices.
+const PATIENCE: Duration = Duration::from_millis(20);
+
 /// A busy process of this thread.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     pub(crate) process: RefCell<Option<Box<Process>>>,
-    second: RefCell<Option<Rc<Seat>>>,
+    /// The calls behind the running one, in the order of their frames in the pipe.
+    seats: RefCell<VecDeque<Rc<Seat>>>,
+    /// When the running call will have taken longer than a call in a seat should wait.
+    slow_at: Cell<Option<Instant>>,
     /// Where it stands in the thread's list of slots with a free seat.
     pub(crate) vacancy: Cell<Option<usize>>,
+}
+
+/// What happens while a call runs, besides its reply.
+enum Moment {
+    /// Its time has passed.
+    Due,
+    /// It has taken too long for those behind it.
+    Slow,
+    /// The time of one behind it has passed.
+    Late(Rc<Seat>),
 }
 
 /// The place of a call in the pipe of a busy process, behind the running one.
@@ -45,7 +70,7 @@ enum SeatState {
     Queued,
     /// It is its turn.
     Called,
-    /// The process is gone and has not begun with it.
+    /// The process is gone, or busy for too long, and has not begun with it.
     Redo,
     /// Its time passed while it waited.
     Late,
@@ -73,15 +98,63 @@ pub(crate) struct Seated {
 }
 
 impl Slot {
-    /// Takes the seat behind the running call, whose frame stands in the pipe already.
+    /// Takes a seat behind the running call; its frame stands in the pipe already.
     pub(crate) fn sit(self: &Rc<Self>, local: &Rc<Local>, head: RequestHead, due: Instant) -> Seated {
         let (state, waker) = (Cell::new(SeatState::Queued), RefCell::new(None));
         let seat = Rc::new(Seat { state, waker, due: Cell::new(due), head });
-        *self.second.borrow_mut() = Some(Rc::clone(&seat));
+        self.seats.borrow_mut().push_back(Rc::clone(&seat));
         if let Some(process) = self.process.borrow_mut().as_mut() {
-            process.ring_by(due);
+            process.ring_by(self.slow_at.get().map_or(due, |slow_at| due.min(slow_at)));
         }
         Seated { local: Rc::clone(local), slot: Rc::clone(self), seat }
+    }
+
+    /// A call begins to run: the patience of those behind it begins, too.
+    pub(crate) fn begin(&self, now: Instant) {
+        self.slow_at.set(Some(now + PATIENCE));
+    }
+
+    /// Whether one more call may stand in the pipe.
+    pub(crate) fn has_seat(&self) -> bool {
+        self.seats.borrow().len() < SEATS
+    }
+
+    /// Whether a call that sits down here is likely to begin sooner than on an idle process, which would have to wake up first.
+    pub(crate) fn is_short_wait(&self) -> bool {
+        let before = self.seats.borrow().len() as u32 + 1;
+        self.process.borrow().as_ref().is_some_and(|process| before * process.usual_micros <= WAKE_UP_MICROS)
+    }
+
+    /// Whether the running call has taken too long for another one to wait behind it.
+    pub(crate) fn is_slow(&self, now: Instant) -> bool {
+        self.slow_at.get().is_none_or(|slow_at| slow_at <= now)
+    }
+
+    /// The first thing that time will bring while the running call goes on until `due`.
+    fn next_moment(&self, due: Instant) -> (Instant, Moment) {
+        let seats = self.seats.borrow();
+        let mut next = (due, Moment::Due);
+        for seat in seats.iter().filter(|seat| seat.state.get() == SeatState::Queued) {
+            if seat.due.get() < next.0 {
+                next = (seat.due.get(), Moment::Late(Rc::clone(seat)));
+            }
+        }
+        match self.slow_at.get() {
+            Some(slow_at) if slow_at < next.0 && !seats.is_empty() => (slow_at, Moment::Slow),
+            _ => next,
+        }
+    }
+
+    /// Takes the calls in the pipe back, as many as the process has not read: they never started.
+    fn take_back(&self, process: &mut Process) {
+        self.slow_at.set(None);
+        for _ in 0..process.take_back() {
+            let Some(seat) = self.seats.borrow_mut().pop_back() else { break };
+            process.calls_left += 1;
+            if seat.state.get() == SeatState::Queued {
+                seat.set(SeatState::Redo);
+            }
+        }
     }
 }
 
@@ -97,14 +170,17 @@ impl Seat {
     ///
     /// Its caller has nothing to do yet but to wait for the reply. So its waker is left with the process, and it is woken
     /// once, when there is something to read, instead of once to hear that and once more to read.
-    fn call(&self, local: &Local, process: &mut Process) {
-        let due = self.due.get().min(Instant::now() + local.pool.limits.timeout);
+    fn call(&self, local: &Local, slot: &Slot, process: &mut Process) {
+        let now = Instant::now();
+        let due = self.due.get().min(now + local.pool.limits.timeout);
+        slot.begin(now);
         self.due.set(due);
         self.state.set(SeatState::Called);
         process.info.set_request(self.head.clone());
         if let Some(waker) = self.waker.take() {
             let context = &mut Context::from_waker(&waker);
-            if process.poll_frame(context).is_ready() || process.poll_due(due, context).is_ready() {
+            let (at, _) = slot.next_moment(due);
+            if process.poll_frame(context).is_ready() || process.poll_due(at, context).is_ready() {
                 waker.wake();
             }
         }
@@ -242,18 +318,18 @@ impl Turn {
             Poll::Pending => {}
         }
         loop {
-            let second = self.slot.second.borrow();
-            let second = second.as_ref().filter(|seat| seat.state.get() == SeatState::Queued);
-            let due = second.map_or(self.due, |seat| seat.due.get().min(self.due));
-            if process.poll_due(due, context).is_pending() {
+            let (at, moment) = self.slot.next_moment(self.due);
+            if process.poll_due(at, context).is_pending() {
                 return Poll::Pending;
             }
-            if self.due <= due {
-                return Poll::Ready(Word::Due);
-            }
-            // The frame carries its deadline, which has passed: the process will drop it unstarted.
-            if let Some(seat) = second {
-                seat.set(SeatState::Late);
+            match moment {
+                Moment::Due => return Poll::Ready(Word::Due),
+                Moment::Slow => {
+                    self.local.withdraw_seat(&self.slot);
+                    self.slot.take_back(process);
+                }
+                // The frame carries its deadline, which has passed: the process will drop it unstarted.
+                Moment::Late(seat) => seat.set(SeatState::Late),
             }
         }
     }
@@ -274,12 +350,12 @@ impl Turn {
     /// The call has ended and the process goes on: with the call behind this one, or as a free process.
     pub(crate) fn pass(mut self) {
         self.over = true;
-        let second = self.slot.second.take();
-        match second {
+        let next = self.slot.seats.borrow_mut().pop_front();
+        match next {
             Some(seat) if seat.state.get() == SeatState::Queued => {
                 self.local.offer_seat(&self.slot);
                 match self.slot.process.borrow_mut().as_mut() {
-                    Some(process) => seat.call(&self.local, process),
+                    Some(process) => seat.call(&self.local, &self.slot, process),
                     None => seat.set(SeatState::Redo),
                 }
             }
@@ -303,10 +379,10 @@ impl Turn {
 
     fn end_process(&self, fate: Fate) {
         self.local.withdraw_seat(&self.slot);
-        if let Some(seat) = self.slot.second.take()
-            && seat.state.get() == SeatState::Queued
-        {
-            seat.set(SeatState::Redo);
+        for seat in self.slot.seats.take() {
+            if seat.state.get() == SeatState::Queued {
+                seat.set(SeatState::Redo);
+            }
         }
         if let Some(process) = self.slot.process.take() {
             self.local.pool.discard(process, fate);

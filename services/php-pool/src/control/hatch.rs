@@ -53,7 +53,7 @@ impl Nest {
             run.fifo(&format!("{id}.stdout"))?,
             run.fifo(&format!("{id}.stderr"))?,
         ];
-        let (writer, reader) = (input.writer()?, output.reader()?);
+        let (writer, reader) = (input.packet_writer()?, output.reader()?);
         Ok(Self { fifos: [input, output, stdout, stderr], input: writer, output: reader })
     }
 
@@ -62,7 +62,7 @@ impl Nest {
         let [_, _, stdout, stderr] = &self.fifos;
         let mut command = launch.command(run, "process.php")?;
         command.arg(id.to_string()).stdout(stdout.blocking_writer()?).stderr(stderr.blocking_writer()?);
-        command.spawn()
+        launch.spawn(command)
     }
 
     /// Reads what the process prints, and waits up to `limit` for it to be ready.

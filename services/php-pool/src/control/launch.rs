@@ -6,8 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use rustix::process::Pid;
 use serde_json::json;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::config::{IniValue, Isolation, PhpPoolConfig};
 use crate::error::StartError;
@@ -16,6 +17,9 @@ use crate::spool::UploadLimits;
 
 /// Environment variables that PHP inherits; everything else is the operator's, who may have secrets in it.
 const INHERITED: [&str; 6] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
+
+/// The end of the kernel's scale: nice(1).
+const LOWEST_PRIORITY: i32 = 19;
 
 /// What a pool's processes are started with.
 #[derive(Debug, Clone)]
@@ -30,6 +34,7 @@ pub(crate) struct Launch {
     pub(crate) development: bool,
     memory_soft: u64,
     binary: String,
+    nice: i32,
     ini: Vec<(String, String)>,
     env: BTreeMap<String, String>,
     /// A program that makes the kernel end an exec'ed process together with this one.
@@ -66,6 +71,7 @@ impl Launch {
             development,
             memory_soft: config.memory_soft.of(limit),
             binary: config.binary.clone(),
+            nice: i32::from(config.nice),
             ini: settings(config),
             env: config.env.clone(),
             tether: find("setpriv"),
@@ -90,6 +96,17 @@ impl Launch {
         })
         .to_string()
         .into_bytes()
+    }
+
+    /// Starts PHP, behind the front in the queue for the cores.
+    pub(crate) fn spawn(&self, mut command: Command) -> io::Result<Child> {
+        let child = command.spawn()?;
+        if let Some(pid) = child.id().and_then(|id| Pid::from_raw(id as i32)) {
+            // Relative to this process's own, as nice(1) does it. A child that is gone already is found out about elsewhere.
+            let own = rustix::process::getpriority_process(None).unwrap_or(0);
+            let _ = rustix::process::setpriority_process(Some(pid), (own + self.nice).min(LOWEST_PRIORITY));
+        }
+        Ok(child)
     }
 
     /// A command that runs the runtime's `script`. Its first script comes from standard input: PHP then leaves the constants

@@ -77,7 +77,7 @@ impl Zygote {
         let events: OwnedFd = output.reader()?;
         let mut command = launch.command(run, "zygote.php")?;
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        let mut child = command.spawn()?;
+        let mut child = launch.spawn(command)?;
         let pid = child.id().and_then(|id| Pid::from_raw(id as i32));
 
         let events = pipe::Receiver::from_owned_fd_unchecked(events)?;
