@@ -35,7 +35,8 @@ apt_get() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o DPkg::Lock::Timeout=120 "$@" >&2
 }
 
-# install_packages WHAT PACKAGE...: installs Debian packages for WHAT, refreshing the package lists only when that is needed.
+# install_packages WHAT PACKAGE...: installs Debian packages for WHAT, by fresh lists: old ones name versions that mirrors have
+# dropped, or that security updates have replaced.
 install_packages() {
     local what=$1 manual
     shift
@@ -48,11 +49,10 @@ install_packages() {
         unavailable "$what is missing, and installing it needs root" "run: $manual" "then run this again"
     fi
     say "installing $what: $*"
+    # Without a network, what is in the cache may do.
+    apt_get update || say "the package lists could not be refreshed; trying with those that are here"
     if ! apt_get install --no-install-recommends "$@"; then
-        say "refreshing the package lists and trying once more"
-        if ! { apt_get update && apt_get install --no-install-recommends "$@"; }; then
-            unavailable "$what could not be installed" "see apt-get's message above; by hand: $manual"
-        fi
+        unavailable "$what could not be installed" "see apt-get's message above; by hand: $manual"
     fi
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn seat(local: &Rc<Local>, request: &Request, deadline: Instant) -> O
 
 /// Whether a call may wait behind a running one.
 fn sits(request: &Request) -> bool {
-    request.fast && !request.streams()
+    request.fast && !request.unseated && !request.streams()
 }
 
 fn sit(local: &Rc<Local>, request: &Request, deadline: Instant) -> Option<Seated> {
@@ -106,7 +106,9 @@ pub(crate) fn admit(local: &Local) -> Result<(), Failure> {
 /// Waits in the queue.
 async fn wait(local: &Rc<Local>, request: &Request, due: Instant) -> Result<Hand, Failure> {
     let pool = &local.pool;
-    admit(local)?;
+    if !request.unseated {
+        admit(local)?;
+    }
     let mut place = Place { local, ticket: pool.lanes.enqueue(local.thread, sits(request)), done: false };
     // One may have become idle between the first look and the ticket.
     if let Some(process) = pool.lanes.take(local.thread) {

@@ -79,7 +79,7 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, F
     let _counted = counted.unwrap_or_else(|| local.count());
     let queued = call.queued;
     let fast = function.pace.is_fast();
-    let mut request = Request { call, trace, payload, pace: function.pace, fast };
+    let mut request = Request { call, trace, payload, pace: function.pace, fast, unseated: false };
     let deadline = deadline.instant();
     for _ in 0..ATTEMPTS {
         // The waits that are not of the usual path are boxed, so that the usual call's future stays small.
@@ -99,8 +99,7 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, F
                 match acquire::seat(local, &request, deadline) {
                     Some(seated) => {
                         let turn = acquire::seated(seated).await?;
-                        // Taken back: it has waited behind another one once.
-                        request.fast = turn.is_some();
+                        request.unseated = turn.is_none();
                         turn
                     }
                     None => Box::pin(acquire::queued(local, &request, deadline)).await?,

@@ -10,7 +10,8 @@ const SLOW_MICROS: u32 = 1_000;
 const SAMPLES: u32 = 100;
 /// The share of slow calls is kept in units of 1 / `ONE`.
 const ONE: u32 = 1 << 20;
-/// A function is fast while less than one call in this many is slow.
+/// A function is fast while less than one call in this many is slow. On a busy machine a call of 30 µs is interrupted about one
+/// time in a hundred, for longer than a millisecond.
 const FAST_SHARE: u32 = 20;
 /// Each call moves the share by 1 / 2^`WEIGHT`: about the last 256 calls count.
 const WEIGHT: u32 = 8;
@@ -95,7 +96,8 @@ impl Pace {
         self.slow.load(Ordering::Relaxed) < ONE / FAST_SHARE
     }
 
-    /// Whether 99 of 100 calls take less than a millisecond: only then a call may wait behind another one.
+    /// Whether 95 of 100 calls take less than a millisecond by the clock on the wall, waits for a core included: only then a
+    /// call may wait behind another one. The rest is seen to by taking calls back from behind a slow one.
     pub(crate) fn is_fast(&self) -> bool {
         self.samples.load(Ordering::Relaxed) >= SAMPLES && self.may_be_fast()
     }
@@ -117,6 +119,10 @@ mod tests {
         for _ in 0..3 {
             pace.record(SLOW_MICROS);
         }
+        assert!(pace.is_fast(), "three in a row may have waited for a core");
+        for _ in 0..20 {
+            pace.record(SLOW_MICROS);
+        }
         assert!(!pace.is_fast());
         for _ in 0..1_000 {
             pace.record(10);
@@ -125,8 +131,8 @@ mod tests {
     }
 
     #[test]
-    fn one_slow_call_in_fifty_is_not_fast_and_one_in_a_thousand_is() {
-        for (every, fast) in [(50, false), (1_000, true)] {
+    fn one_slow_call_in_ten_is_not_fast_and_one_in_a_hundred_is() {
+        for (every, fast) in [(10, false), (100, true)] {
             let pace = Pace::default();
             let mut last_fast = 0;
             for call in 1..=20_000 {

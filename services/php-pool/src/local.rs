@@ -103,6 +103,8 @@ impl Local {
         let flags = self.spend(&mut process);
         let mut frame = self.frame.borrow_mut();
         request.encode(&mut frame, &self.pool, function, flags, self.next_call(), due);
+        // First: what it prints in its first microsecond belongs to this request.
+        process.info.set_request(request.call.head.clone());
         let written = process.try_write(&frame);
         let begun = match written {
             Ok(written) if written == frame.len() => None,
@@ -114,7 +116,6 @@ impl Local {
             }
         };
         trim(&mut frame);
-        process.info.set_request(request.call.head.clone());
         let slot = self.slots.borrow_mut().pop().unwrap_or_default();
         *slot.process.borrow_mut() = Some(process);
         slot.begin(now);

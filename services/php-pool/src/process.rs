@@ -214,7 +214,16 @@ impl Process {
     ) -> Self {
         let pipes = Pipes::Away { input, output };
         let (buffer, alarm) = (BytesMut::new(), Alarm::default());
-        Self { info, functions, calls_left, idle_since: Instant::now(), usual_micros: UNKNOWN_MICROS, pipes, buffer, alarm }
+        Self {
+            info,
+            functions,
+            calls_left,
+            idle_since: Instant::now(),
+            usual_micros: UNKNOWN_MICROS,
+            pipes,
+            buffer,
+            alarm,
+        }
     }
 
     /// Brings it into the event loop of this thread, which has the index `here`.

@@ -25,6 +25,8 @@ pub(crate) struct Request {
     pub(crate) pace: Arc<Pace>,
     /// Whether it was fast when the call came in.
     pub(crate) fast: bool,
+    /// It had a seat behind another call and lost it. It does not sit down again, and is not refused any more.
+    pub(crate) unseated: bool,
 }
 
 /// How PHP gets the body.

@@ -159,7 +159,12 @@ return [
         $p = $pool->process();
         same('bye', $p->call('exits')['body']);
         $r = $p->call('memory');
-        same(['error', 'FatalError', true], [$r['kind'], $r['error']['class'] ?? null, $r['recycle'] ?? null], 'after an exit');
+        if (PHP_VERSION_ID >= 80235) {
+            same(['error', 'FatalError', true], [$r['kind'], $r['error']['class'] ?? null, $r['recycle'] ?? null], 'after an exit');
+        } else {
+            // Older ones (8.2.31 was seen to) end at once when memory runs out in a Fiber that is being destroyed.
+            same('end', $r['kind'], 'after an exit');
+        }
         contains('Allowed memory size', $p->errors(true));
         $pool->close();
     },

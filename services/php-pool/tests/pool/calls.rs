@@ -13,9 +13,6 @@ use troupe_mesh::port::Service as _;
 
 use crate::support::*;
 
-const HELLO: (&str, &str) = ("hello", "fn() => ['message' => 'hello', 'name' => $_GET['name'] ?? 'world']");
-const PID: (&str, &str) = ("pid", "fn() => (string) getmypid()");
-
 #[test]
 fn a_function_answers() {
     on_runtime(async {
@@ -180,24 +177,6 @@ fn a_call_that_waits_gets_the_next_free_process_even_on_another_thread() {
         });
         for call in calls {
             assert_eq!(tokio::task::spawn_blocking(|| call.join().unwrap()).await.unwrap(), "done");
-        }
-        stage.pools.stop().await;
-    });
-}
-
-#[test]
-fn fast_calls_are_written_behind_each_other() {
-    on_runtime(async {
-        let stage = Stage::start(&[HELLO, PID], |config| {
-            config.processes.min = 1;
-            config.processes.max = 1;
-        })
-        .await;
-        let pool = stage.handle();
-        for _ in 0..500 {
-            stage.warm(&pool, "hello").await;
-            let (a, b) = tokio::join!(get_text(&pool, "hello?name=a"), get_text(&pool, "hello?name=b"));
-            assert!(a.contains("\"a\"") && b.contains("\"b\""), "{a} {b}");
         }
         stage.pools.stop().await;
     });

@@ -11,7 +11,6 @@ use troupe_mesh::port::Service as _;
 
 use crate::support::*;
 
-const PID: (&str, &str) = ("pid", "fn() => (string) getmypid()");
 const HANG: (&str, &str) = ("hang", "function () { while (true) { sleep(100); } }");
 const SUICIDE: (&str, &str) = ("suicide", "function () { posix_kill(getmypid(), SIGKILL); sleep(10); }");
 
@@ -114,26 +113,6 @@ fn more_memory_than_memory_hard_is_the_end() {
 }
 
 #[test]
-fn a_call_behind_one_that_dies_runs_elsewhere() {
-    let fickle = "function () { if (isset($_GET['die'])) { usleep(2000); posix_kill(getmypid(), SIGKILL); sleep(10); } return 'ok'; }";
-    on_runtime(async move {
-        let stage = Stage::start(&[("fickle", fickle)], |config| {
-            config.processes.min = 1;
-            config.processes.max = 1;
-        })
-        .await;
-        let pool = stage.handle();
-        for round in 0..20 {
-            stage.warm(&pool, "fickle").await;
-            let (dies, behind) = tokio::join!(get(&pool, "fickle?die"), get(&pool, "fickle"));
-            assert_eq!(dies.unwrap_err().outcome, Outcome::Broken, "{round}");
-            assert_eq!(text(behind.unwrap().body).await, "ok");
-        }
-        stage.pools.stop().await;
-    });
-}
-
-#[test]
 fn a_caller_that_goes_away_leaves_the_process_in_order() {
     let steps = "function () { usleep(300_000); return $_GET['n']; }";
     on_runtime(async move {
@@ -151,37 +130,6 @@ fn a_caller_that_goes_away_leaves_the_process_in_order() {
             assert_eq!(get_text(&pool, "steps?n=2").await, "2");
         }
         assert_eq!(get_text(&pool, "pid").await, pid);
-        stage.pools.stop().await;
-    });
-}
-
-#[test]
-fn callers_that_go_away_while_fast_calls_are_prefetched_mix_up_nothing() {
-    on_runtime(async {
-        let stage = Stage::start(&[("echo", "fn() => $_GET['n']")], |config| {
-            config.processes.min = 2;
-            config.processes.max = 2;
-        })
-        .await;
-        let pool = stage.handle();
-        stage.warm(&pool, "echo?n=0").await;
-        for round in 0..300 {
-            let calls = (0..4).map(|n| {
-                let pool = std::rc::Rc::clone(&pool);
-                async move {
-                    let function = format!("echo?n={round}-{n}");
-                    let patience = Duration::from_micros(if n % 2 == 0 { 30 * (round % 20) } else { 10_000_000 });
-                    match tokio::time::timeout(patience, get(&pool, &function)).await {
-                        Ok(Ok(reply)) => assert_eq!(text(reply.body).await, format!("{round}-{n}")),
-                        Ok(Err(failure)) => assert_eq!(failure.outcome, Outcome::Overloaded),
-                        Err(_) => {}
-                    }
-                }
-            });
-            join_all(calls).await;
-        }
-        stage.until("all idle", |load| load.in_flight == 0 && load.busy == 0 && load.waiting == 0).await;
-        assert_eq!(stage.load().restarts, 0);
         stage.pools.stop().await;
     });
 }

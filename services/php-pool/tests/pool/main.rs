@@ -6,4 +6,5 @@ mod calls;
 mod deaths;
 mod logs;
 mod scaling;
+mod seats;
 mod support;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use troupe_php_pool::config::Isolation;
 
 use crate::support::*;
 
@@ -197,5 +198,22 @@ fn a_pool_that_cannot_load_leaves_the_others_alone() {
             assert!(get(&pool, "slow").await.is_ok());
         }
         pools.stop().await;
+    });
+}
+
+#[test]
+fn php_stands_back_behind_the_front() {
+    let nice = "fn() => (string) pcntl_getpriority()";
+    on_runtime(async move {
+        for isolation in [Isolation::Shared, Isolation::Fresh] {
+            let stage = Stage::start(&[("nice", nice)], |config| {
+                config.nice = 7;
+                config.isolation = isolation;
+            })
+            .await;
+            let own = rustix::process::getpriority_process(None).unwrap();
+            assert_eq!(get_text(&stage.handle(), "nice").await, (own + 7).min(19).to_string());
+            stage.pools.stop().await;
+        }
     });
 }

@@ -23,6 +23,9 @@ use troupe_wire::head::{RequestHeadBuilder, RequestParts, Scheme, Version};
 /// Longer than anything here takes, shorter than a test run that hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+pub(crate) const HELLO: (&str, &str) = ("hello", "fn() => ['message' => 'hello', 'name' => $_GET['name'] ?? 'world']");
+pub(crate) const PID: (&str, &str) = ("pid", "fn() => (string) getmypid()");
+
 /// One pool, `default`, over a directory of its own.
 pub(crate) struct Stage {
     pub(crate) pools: Arc<PhpPools>,
