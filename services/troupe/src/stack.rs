@@ -26,7 +26,7 @@ use troupe_node::threads::{self, DataThreads, Pinning, Registration, Watchdog};
 use troupe_php_pool::PhpPools;
 
 use crate::config::Config;
-use crate::failure::CommandError;
+use crate::failure::{Code, CommandError};
 use crate::services::{Service, Services};
 use apart::Apart;
 
@@ -110,7 +110,7 @@ impl Stack {
                 Some(ports) => ports,
                 None => apart.balancer_ports(config, readiness)?,
             };
-            stack.gateway = Some(start_gateway(config, count, ports, watchdog.clone())?);
+            stack.gateway = Some(start_gateway(config, (count, &pinning), ports, watchdog.clone())?);
         }
         for served in &stack.served {
             stack.watched.extend(served.threads.watch(watchdog));
@@ -210,11 +210,18 @@ impl Stack {
     }
 }
 
-fn start_gateway(config: &Config, threads: usize, ports: Ports, watchdog: Watchdog) -> Result<Running, CommandError> {
+fn start_gateway(
+    config: &Config,
+    (count, pinning): (usize, &Pinning),
+    ports: Ports,
+    watchdog: Watchdog,
+) -> Result<Running, CommandError> {
+    let cores = pinning.plan(count).map_err(|error| CommandError::new(Code::Configuration, error.to_string()))?;
     let (development, log_format) = (config.node.development, config.log.format);
-    let options = troupe_gateway::Options { threads, development, log_format, log_to: None };
+    let options = troupe_gateway::Options { threads: count, development, log_format, log_to: None };
     // Called once on each HTTP thread, whose event loop drops the registration when it ends.
     let ports: PortFactory = Arc::new(move |index| {
+        threads::pin_current(cores.get(index).copied().flatten());
         let registration = watchdog.register_current(&format!("gateway-{index}"));
         actix_rt::spawn(async move {
             std::future::pending::<()>().await;

@@ -18,6 +18,9 @@ pub struct MeshConfig {
     /// A file with the pre-shared key, 32 bytes or more; required when listening beyond loopback.
     #[schemars(extend("format" = "path"))]
     pub key_file: PathBuf,
+    /// A file with another key, which callers may show as well: for the time in which a key is replaced on one instance after another.
+    #[schemars(extend("format" = "path"))]
+    pub second_key_file: PathBuf,
     /// How peers are found: "static" takes them as written, "dns" looks their names up again every 5 seconds.
     pub discovery: Discovery,
     /// Where the other services are: "address:port", "name:port" or "unix:/path", one or several per service.
@@ -61,6 +64,7 @@ impl Default for MeshConfig {
         Self {
             listen: String::new(),
             key_file: PathBuf::new(),
+            second_key_file: PathBuf::new(),
             discovery: Discovery::Static,
             peers: Peers::default(),
             connect_wait: Duration::from_secs(2),

@@ -21,7 +21,7 @@ use actix_rt::{Arbiter, ArbiterHandle};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-pub use cores::{PinError, Pinning, allowed_cores, count, usable_cores};
+pub use cores::{PinError, Pinning, allowed_cores, count, pin_current, usable_cores};
 pub use watchdog::{Registration, Stalled, Watchdog, WatchdogOptions};
 
 /// Blocking calls (name look-ups, files) that one data thread may have in flight; tokio queues the rest.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -10,6 +11,7 @@ use troupe_balancer::Balancer;
 use troupe_balancer::instances::{Instance, InstanceId};
 use troupe_contracts::invoke::Invoke;
 use troupe_contracts::report::Report;
+use troupe_mesh::config::MeshConfig;
 use troupe_mesh::contract::Contract;
 use troupe_mesh::discovery::{Address, Discovery, Endpoints, discover};
 use troupe_mesh::link::{Identity, LinkSetup, Services as Served};
@@ -222,17 +224,26 @@ fn watch_links(links: &Pool, service: Service, readiness: &Readiness) {
 
 /// The pre-shared key: the file's bytes without surrounding white space.
 fn keys(config: &Config) -> Result<Keys, CommandError> {
-    let path = &config.mesh.key_file;
-    if path.as_os_str().is_empty() {
-        return Ok(Keys::none());
+    let MeshConfig { key_file, second_key_file, .. } = &config.mesh;
+    match (key("mesh.key_file", key_file)?, key("mesh.second_key_file", second_key_file)?) {
+        (Some(first), second) => Ok(Keys::new(first, second)),
+        (None, None) => Ok(Keys::none()),
+        (None, Some(_)) => {
+            let message =
+                "mesh.second_key_file is set and mesh.key_file is not: the first is what this process shows to others";
+            Err(CommandError::new(Code::Configuration, message))
+        }
     }
-    let wrong = |why: String| {
-        let message = format!("mesh.key_file: cannot use {}: {why}", path.display());
-        CommandError::new(Code::Configuration, message)
-    };
+}
+
+fn key(name: &str, path: &Path) -> Result<Option<Key>, CommandError> {
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let wrong =
+        |why: String| CommandError::new(Code::Configuration, format!("{name}: cannot use {}: {why}", path.display()));
     let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let key = Key::new(bytes.trim_ascii()).map_err(|error| wrong(error.to_string()))?;
-    Ok(Keys::new(key, None))
+    Key::new(bytes.trim_ascii()).map(Some).map_err(|error| wrong(error.to_string()))
 }
 
 fn no_random(error: io::Error) -> CommandError {

@@ -15,4 +15,5 @@ mod kills;
 mod leaks;
 mod mesh;
 mod signals;
+mod threads;
 mod volume;

@@ -36,6 +36,35 @@ fn a_wrong_key_makes_no_link_and_is_named() {
     assert!(stack.instance("balancer").log().contains("no link with a peer"));
 }
 
+/// In the middle of a change of keys: the gateway shows the new one already, the balancer takes both, the php-pool knows the old one.
+#[test]
+fn a_second_key_is_taken_while_the_first_is_replaced() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("new.key");
+    std::fs::write(&path, "the next key, which is as long as it has to be").unwrap();
+    let plan = Plan::apart()
+        .set("gateway", format!("mesh.key_file={path:?}"))
+        .set("balancer", format!("mesh.second_key_file={path:?}"));
+    let stack = plan.start(binary(), &functions(), "");
+    assert_eq!(stack.get("/api/hello").status, 200);
+    assert!(!stack.logs().contains("no link"), "{}", stack.logs());
+}
+
+#[test]
+fn a_second_key_without_a_first_is_78() {
+    let directory = TempDir::new().unwrap();
+    std::fs::write(directory.path().join("new.key"), "a key that is as long as it has to be").unwrap();
+    let output = Command::new(binary())
+        .args(["run", "--service", "gateway", "--set", "mesh.second_key_file=\"new.key\""])
+        .args(["--set", &format!("admin.listen={}", ports::free())])
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("mesh.second_key_file") && said.contains("mesh.key_file"), "{said}");
+}
+
 #[test]
 fn listening_beyond_loopback_without_a_key_is_78() {
     let directory = TempDir::new().unwrap();

@@ -104,7 +104,7 @@ impl Pinning {
 }
 
 /// Ties the calling thread to `core`. A refusal (the mask shrank meanwhile) costs speed, not service: it is logged.
-pub(super) fn pin_current(core: Option<usize>) {
+pub fn pin_current(core: Option<usize>) {
     let Some(core) = core.filter(|core| *core < CpuSet::MAX_CPU) else {
         return;
     };
