@@ -102,3 +102,9 @@ need_php() {
     php_is_complete || unavailable "the php that is found first ($(command -v php || echo none)) is older than 8.1 or lacks pcntl, posix or opcache" \
         "check: php --version; php -m" "put a complete one first in PATH, then run this again"
 }
+
+# nginx and php-fpm, which the tests compare functions with. Their services stay as the machine has them.
+need_fpm() {
+    PATH="$PATH:/usr/sbin" need_packages nginx nginx-light
+    PATH="$PATH:/usr/sbin" need_packages php-fpm8.2 php8.2-fpm
+}

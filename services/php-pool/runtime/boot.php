@@ -45,6 +45,9 @@ final class Boot
             'REDIRECT_STATUS' => '200',
             'SCRIPT_NAME' => '',
             'PATH_INFO' => '',
+            // As nginx passes them for a request without a body.
+            'CONTENT_TYPE' => '',
+            'CONTENT_LENGTH' => '',
             'QUERY_STRING' => '',
             'REQUEST_METHOD' => 'GET',
         ];

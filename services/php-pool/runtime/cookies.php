@@ -56,19 +56,20 @@ final class Cookies
      */
     public static function line(string $name, string $value, array $options, bool $raw = false): string
     {
+        $function = $raw ? 'setrawcookie' : 'setcookie';
         if ($name === '') {
-            throw new \ValueError('setcookie(): Argument #1 ($name) cannot be empty');
+            throw new \ValueError($function . '(): Argument #1 ($name) cannot be empty');
         }
         if (strpbrk($name, "=,; \t\r\n\013\014") !== false) {
-            throw new \ValueError('setcookie(): Argument #1 ($name) cannot contain "=", ",", ";", " ", "\t", "\r", "\n", "\013", or "\014"');
+            throw new \ValueError($function . '(): Argument #1 ($name) cannot contain "=", ",", ";", " ", "\t", "\r", "\n", "\013", or "\014"');
         }
         if ($raw && strpbrk($value, ",; \t\r\n\013\014") !== false) {
-            throw new \ValueError('setrawcookie(): Argument #2 ($value) cannot contain ",", ";", " ", "\t", "\r", "\n", "\013", or "\014"');
+            throw new \ValueError($function . '(): Argument #2 ($value) cannot contain ",", ";", " ", "\t", "\r", "\n", "\013", or "\014"');
         }
         $options = array_change_key_case($options) + ['expires' => 0, 'path' => '', 'domain' => '', 'secure' => false, 'httponly' => false, 'samesite' => ''];
         foreach (['path', 'domain', 'samesite'] as $part) {
             if (strpbrk((string) $options[$part], ",; \t\r\n\013\014") !== false) {
-                throw new \ValueError("setcookie(): \"$part\" option cannot contain \",\", \";\", \" \", \"\\t\", \"\\r\", \"\\n\", \"\\013\", or \"\\014\"");
+                throw new \ValueError("$function(): \"$part\" option cannot contain \",\", \";\", \" \", \"\\t\", \"\\r\", \"\\n\", \"\\013\", or \"\\014\"");
             }
         }
         if ($value === '') {

@@ -36,7 +36,7 @@ final class Superglobals
     {
         $now = microtime(true);
         $variables += $constants;
-        $variables['PHP_SELF'] = $variables['SCRIPT_NAME'] . $variables['PATH_INFO'];
+        $variables['PHP_SELF'] = $variables['DOCUMENT_URI'] = $variables['SCRIPT_NAME'] . $variables['PATH_INFO'];
         $variables['REQUEST_TIME_FLOAT'] = $now;
         $variables['REQUEST_TIME'] = (int) $now;
         if (isset($variables['HTTP_AUTHORIZATION'])) {

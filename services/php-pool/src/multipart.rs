@@ -72,10 +72,9 @@ async fn field(fields: &mut String, name: &str, mut part: Field<'_>) -> Result<(
 
 async fn file(spool: &Spool, field: String, mut part: Field<'_>) -> Result<Upload, Failure> {
     let content_type = part.content_type().map(ToString::to_string).unwrap_or_default();
-    let given = part.file_name().unwrap_or_default();
-    // As PHP does: some clients send a whole path.
-    let file_name = given.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
-    if given.is_empty() {
+    // Some clients send a whole path: the runtime tells it and the last part of it apart, as PHP does.
+    let file_name = part.file_name().unwrap_or_default().to_owned();
+    if file_name.is_empty() {
         return Ok(Upload { field, file_name, content_type: String::new(), error: NO_FILE, content: None });
     }
     let mut writer = spool.file().await?;

@@ -101,6 +101,11 @@ impl Stack {
         wait::until("an answer", bound, || (self.get("/api/hello").status == 200).then_some(()));
     }
 
+    /// Where the first gateway listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Everything all processes have logged.
     pub fn logs(&self) -> String {
         self.instances.iter().map(|instance| format!("--- {}\n{}", instance.service, instance.log())).collect()

@@ -15,7 +15,7 @@ return [
         same(time() - $server['REQUEST_TIME'] < 10 && (int) $server['REQUEST_TIME_FLOAT'] === $server['REQUEST_TIME'], true);
         unset($server['REQUEST_TIME'], $server['REQUEST_TIME_FLOAT'], $server['HTTP_COOKIE']);
         same([
-            'CONTENT_LENGTH' => '13', 'CONTENT_TYPE' => 'application/x-www-form-urlencoded', 'DOCUMENT_ROOT' => $pool->root, 'GATEWAY_INTERFACE' => 'CGI/1.1', 'HTTP_ACCEPT' => '*/*',
+            'CONTENT_LENGTH' => '13', 'CONTENT_TYPE' => 'application/x-www-form-urlencoded', 'DOCUMENT_ROOT' => $pool->root, 'DOCUMENT_URI' => '/api/v1/dump/x', 'GATEWAY_INTERFACE' => 'CGI/1.1', 'HTTP_ACCEPT' => '*/*',
             'HTTP_AUTHORIZATION' => 'Basic bWU6cGE6c3M=', 'HTTP_HOST' => 'localhost:8080', 'HTTP_USER_AGENT' => 'test/1', 'PATH_INFO' => '/x', 'PHP_AUTH_PW' => 'pa:ss', 'PHP_AUTH_USER' => 'me',
             'PHP_SELF' => '/api/v1/dump/x', 'QUERY_STRING' => 'a=1&b[]=2&b[]=3&c.d=4+5', 'REDIRECT_STATUS' => '200', 'REMOTE_ADDR' => '127.0.0.1', 'REMOTE_PORT' => '40000', 'REQUEST_ID' => '0123456789abcdef',
             'REQUEST_METHOD' => 'POST', 'REQUEST_URI' => '/api/v1/dump/x?a=1', 'SCRIPT_FILENAME' => "$pool->root/v1/dump.php", 'SCRIPT_NAME' => '/api/v1/dump', 'SERVER_ADDR' => '127.0.0.1',

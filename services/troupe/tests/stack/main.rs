@@ -11,6 +11,7 @@ mod support;
 mod answers;
 mod drains;
 mod faults;
+mod fpm;
 mod kills;
 mod leaks;
 mod mesh;

@@ -23,17 +23,15 @@ fn cores(pid: u32, name: &str) -> Vec<String> {
 #[test]
 fn pinned_threads_have_a_core_each_and_php_has_all_of_them() {
     let config = "node.pin = [0]\nnode.threads = 1\n";
-    let one = Stack::one_process(binary(), &functions(), config);
-    let apart = Plan::apart().start(binary(), &functions(), config);
-    for (instance, name) in [
-        (one.instance("all"), "gateway-"),
-        (apart.instance("gateway"), "gateway-"),
-        (apart.instance("balancer"), "balancer-"),
-        (apart.instance("php-pool"), "php-pool-"),
-    ] {
-        assert_eq!(cores(instance.pid(), name), ["0"], "{name} of {}", instance.service);
+    let mut one = Stack::one_process(binary(), &functions(), config);
+    let mut apart = Plan::apart().start(binary(), &functions(), config);
+    let pid = one.instance("all").pid();
+    assert_eq!(cores(pid, "gateway-"), ["0"]);
+    for service in ["gateway", "balancer", "php-pool"] {
+        let pid = apart.instance(service).pid();
+        assert_eq!(cores(pid, &format!("{service}-")), ["0"], "{service}");
     }
-    assert_ne!(cores(one.instance("all").pid(), "php-control"), ["0"], "what forks PHP is not pinned");
+    assert_ne!(cores(pid, "php-control"), ["0"], "what forks PHP is not pinned");
 }
 
 #[test]
