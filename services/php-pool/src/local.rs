@@ -115,6 +115,8 @@ impl Local {
                 return Begun::Dead;
             }
         };
+        // Of a longer frame, PHP may have read a part when those behind it are to be taken back.
+        let is_packet = frame.len() <= PACKET;
         trim(&mut frame);
         let slot = self.slots.borrow_mut().pop().unwrap_or_default();
         *slot.process.borrow_mut() = Some(process);
@@ -123,7 +125,7 @@ impl Local {
         match begun {
             Some(rest) => Begun::Writing(turn, rest),
             None => {
-                if request.fast && !request.streams() {
+                if request.fast && is_packet && !request.streams() {
                     self.offer_seat(&slot);
                 }
                 Begun::Running(turn)

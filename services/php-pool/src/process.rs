@@ -252,20 +252,30 @@ impl Process {
         }
     }
 
-    /// Takes the frames back out of its pipe that it has not read yet, and says how many they were. They will not be run here.
+    /// Takes the frames back out of its pipe that it has not read yet, of the `behind` that stand behind the running call's, and
+    /// says how many they were. They will not be run here.
     ///
-    /// A pipe may have more than one reader, and each frame is a packet that only one of them gets.
-    pub(crate) fn take_back(&self) -> usize {
+    /// A pipe may have more than one reader, and each frame is a packet that only one of them gets. A process that has had no core
+    /// yet has not even read the running call: that one is put back.
+    pub(crate) fn take_back(&self, behind: usize) -> usize {
         let Pipes::At { input, .. } = &self.pipes else { return 0 };
         let path = format!("/proc/self/fd/{}", input.as_fd().as_raw_fd());
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let Ok(pipe) = rustix::fs::open(path, flags, Mode::empty()) else { return 0 };
         let mut frame = [0; PACKET];
+        let mut first = Vec::new();
         let mut frames = 0;
-        while matches!(rustix::io::retry_on_intr(|| rustix::io::read(&pipe, &mut frame)), Ok(1..)) {
+        while let Ok(length @ 1..) = rustix::io::retry_on_intr(|| rustix::io::read(&pipe, &mut frame)) {
+            if frames == 0 {
+                first.extend_from_slice(frame.get(..length).unwrap_or_default());
+            }
             frames += 1;
         }
-        frames
+        if frames > behind {
+            // There is room, and nothing else in the pipe. If the process is gone, whoever reads its replies finds out.
+            let _ = self.try_write(&first);
+        }
+        frames.min(behind)
     }
 
     /// Writes what the pipe takes, waiting while it takes nothing.

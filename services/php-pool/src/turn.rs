@@ -148,7 +148,8 @@ impl Slot {
     /// Takes the calls in the pipe back, as many as the process has not read: they never started.
     fn take_back(&self, process: &mut Process) {
         self.slow_at.set(None);
-        for _ in 0..process.take_back() {
+        let behind = self.seats.borrow().len();
+        for _ in 0..process.take_back(behind) {
             let Some(seat) = self.seats.borrow_mut().pop_back() else { break };
             process.calls_left += 1;
             if seat.state.get() == SeatState::Queued {

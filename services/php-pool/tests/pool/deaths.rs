@@ -320,8 +320,7 @@ fn php_runs_as_the_user_it_is_told_to() {
 }
 
 fn kill(pid: &str) {
-    let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    signal(pid, rustix::process::Signal::KILL);
 }
 
 fn descriptors() -> usize {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use rustix::process::Signal;
 use troupe_mesh::failure::Outcome;
 
 use crate::support::*;
@@ -129,6 +130,35 @@ fn calls_taken_back_from_the_only_process_run_once_after_the_slow_one() {
         let mut numbers = join_all(calls).await;
         numbers.sort_unstable();
         assert_eq!(numbers, (first + 1..first + 9).collect::<Vec<_>>());
+        stage.pools.stop().await;
+    });
+}
+
+/// A process that gets no core for a while has not read its running call either when those behind it are taken back.
+#[test]
+fn a_call_that_its_process_has_not_read_yet_is_not_lost() {
+    on_runtime(async {
+        let stage = Stage::start(&[("echo", "fn() => $_GET['n']"), PID], |config| {
+            config.processes.min = 1;
+            config.processes.max = 1;
+        })
+        .await;
+        let pool = stage.handle();
+        let pid = get_text(&pool, "pid").await;
+        for round in 0..5 {
+            stage.warm(&pool, "echo?n=0").await;
+            signal(&pid, Signal::STOP);
+            let calls = (0..6).map(|n| {
+                let pool = Rc::clone(&pool);
+                async move { assert_eq!(get_text(&pool, &format!("echo?n={round}-{n}")).await, format!("{round}-{n}")) }
+            });
+            let wakes = async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                signal(&pid, Signal::CONT);
+            };
+            tokio::join!(join_all(calls), wakes);
+        }
+        assert_eq!(get_text(&pool, "pid").await, pid, "nothing timed out");
         stage.pools.stop().await;
     });
 }

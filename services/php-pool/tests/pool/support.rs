@@ -92,6 +92,11 @@ pub(crate) fn write(root: &std::path::Path, functions: &[(&str, &str)]) {
     }
 }
 
+pub(crate) fn signal(pid: &str, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
 /// A request of `function`.
 pub(crate) fn invoke(function: &str, method: &str, target: &str, fields: &[(&str, &str)], body: Body) -> Invoke {
     let mut builder = RequestHeadBuilder::default();
