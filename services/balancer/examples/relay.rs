@@ -103,7 +103,7 @@ fn template() -> Envelope<Invoke> {
         pool: "default".into(),
         route: "/api/{function*}".into(),
         function: "hello".into(),
-        flags: InvokeFlags { idempotent: true, streaming: false },
+        flags: InvokeFlags { idempotent: true, ..InvokeFlags::default() },
         path_info: 10,
         queued: Duration::ZERO,
         head: RequestHeadBuilder::default().finish(&parts).expect("a small head"),

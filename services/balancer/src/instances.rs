@@ -1,10 +1,11 @@
-//! Which php-pool instances there are: an abstract source, fed by the wiring.
+//! Which instances there are, php-pools and upstream servers: an abstract source, fed by the wiring.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use tokio::sync::watch;
+use troupe_contracts::invoke::UPSTREAM;
 
 /// Identifies an instance for as long as it is listed: the name of the only one in this process, or its address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,6 +20,11 @@ impl InstanceId {
     /// The one instance that lives in this process.
     pub fn local() -> Self {
         Self::new("local")
+    }
+
+    /// Whether it is an upstream server.
+    pub(crate) fn is_upstream(&self) -> bool {
+        self.0.starts_with(UPSTREAM)
     }
 
     /// The id as text.
@@ -39,19 +45,32 @@ impl Serialize for InstanceId {
     }
 }
 
-/// One php-pool instance.
+/// One php-pool instance, or one upstream server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
     /// Its id.
     pub id: InstanceId,
     /// What people see.
     pub name: Arc<str>,
+    /// Its share beside the others' at equal speed; 1 unless somebody has said otherwise.
+    pub weight: u32,
 }
 
 impl Instance {
+    /// An instance of weight 1.
+    pub fn new(id: InstanceId, name: Arc<str>) -> Self {
+        Self { id, name, weight: 1 }
+    }
+
     /// The instance in this process.
     pub fn local() -> Self {
-        Self { id: InstanceId::local(), name: Arc::from("local") }
+        Self::new(InstanceId::local(), Arc::from("local"))
+    }
+
+    /// The same instance with this weight.
+    #[must_use]
+    pub fn weighing(self, weight: u32) -> Self {
+        Self { weight, ..self }
     }
 }
 

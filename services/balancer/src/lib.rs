@@ -1,6 +1,6 @@
 //! The balancer: which worker takes a call, when one waits, when it is tried again.
 //!
-//! A worker is a pool of a php-pool instance. Control is with actors (a supervisor over one actor per worker); calls
+//! A worker is a pool of a php-pool instance, or an HTTP server upstream. Control is with actors (a supervisor over one actor per worker); calls
 //! pass none of them: they read what the supervisor publishes and count themselves in and out with atomics.
 //!
 //! | module | subject |
@@ -12,7 +12,9 @@
 //! | `retry`, `lessons` | what is tried again; what a call's end says of its worker |
 //! | `supervisor`, `lifecycle`, `ranking` | who is there, in which state, in which order |
 //!
-//! What is not here: HTTP. Heads and bodies pass through as they came, but for the reply's status.
+//! | [`upstream`] | HTTP servers as workers |
+//!
+//! But for `upstream` there is no HTTP here: heads and bodies pass through as they came, but for the reply's status.
 
 #[doc(hidden)]
 pub mod bench;
@@ -40,6 +42,8 @@ mod lifecycle;
 mod ranking;
 mod supervisor;
 mod worker;
+
+pub mod upstream;
 
 mod clock;
 mod meters;

@@ -177,7 +177,7 @@ impl Lifecycle {
         if pace >= 1.0 {
             self.ramp_from_us = None;
         }
-        slot.set_gain(pace);
+        slot.set_gain(pace * worker.weight);
         if !slot.contended(now_us) {
             slot.end_contention();
             let allowed = (slot.full() as f32 * pace).ceil() as u32;

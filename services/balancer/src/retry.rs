@@ -79,7 +79,8 @@ mod tests {
         let broken = Failure::new(Outcome::Broken, Stage::PhpPool, "gone");
         assert_eq!(judge(&broken, false), Verdict::Final);
         assert_eq!(judge(&broken, true), Verdict::RetryIdempotent);
-        assert_eq!(judge(&broken.not_started(), false), Verdict::RetryNotStarted);
+        assert_eq!(judge(&broken.clone().not_started(), false), Verdict::RetryNotStarted);
+        assert_eq!(judge(&broken.answered(), true), Verdict::Final);
         let full = Failure::overloaded(Stage::PhpPool, "full", std::time::Duration::from_secs(1));
         assert_eq!(judge(&full, false), Verdict::Requeue);
         for outcome in [Outcome::Refused, Outcome::Deadline, Outcome::Cancelled] {

@@ -1,4 +1,4 @@
-//! A worker: one pool of one php-pool instance.
+//! A worker: one pool of one php-pool instance, or one upstream server.
 
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub(crate) struct Worker {
     pub(crate) instance: InstanceId,
     /// What people see.
     pub(crate) name: Arc<str>,
+    /// Its share beside the others' at equal speed.
+    pub(crate) weight: f32,
     /// Padded: every call writes here, and must not disturb what other workers' callers read.
     pub(crate) slot: CachePadded<Slot>,
     /// What it last said of itself, for people.
@@ -31,10 +33,18 @@ impl Worker {
             id,
             instance,
             name,
+            weight: 1.0,
             slot: CachePadded::new(Slot::new(capacity(&load))),
             load: Mutex::new(load),
             reason: Mutex::new("new"),
         }
+    }
+}
+
+impl Worker {
+    /// The same worker with this weight.
+    pub(crate) fn weighing(self, weight: u32) -> Self {
+        Self { weight: weight.max(1) as f32, ..self }
     }
 }
 

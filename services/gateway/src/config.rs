@@ -70,6 +70,9 @@ pub struct RouteConfig {
     /// The one function that answers, whatever the path; of the pool in `functions`, else of pool "default".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
+    /// The group of HTTP servers that answers, [upstream.NAME]; stands in the place of functions and function.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
     /// Hand request bodies over as they arrive, instead of when they are complete.
     #[serde(default)]
     pub streaming: bool,
@@ -116,7 +119,7 @@ impl RouteConfig {
         Self { path: "/api/{function*}".to_owned(), functions: Some("default".to_owned()), ..Self::default() }
     }
 
-    /// The PHP pool this route leads to.
+    /// The PHP pool this route leads to, unless it leads to an upstream.
     #[must_use]
     pub fn pool(&self) -> &str {
         self.functions.as_deref().unwrap_or("default")

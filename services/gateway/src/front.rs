@@ -132,7 +132,11 @@ impl Front {
             pool: planned.pool,
             route: planned.label,
             function: planned.function,
-            flags: InvokeFlags { idempotent: request.is_idempotent(), streaming: planned.streaming },
+            flags: InvokeFlags {
+                idempotent: request.is_idempotent(),
+                streaming: planned.streaming,
+                head_only: request.method == Method::Head,
+            },
             path_info: planned.path_info,
             queued: Duration::ZERO,
             head: request.head.clone(),

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytestring::ByteString;
+use troupe_contracts::invoke::upstream_pool;
 
 pub use check::{Problem, check};
 
@@ -200,6 +201,7 @@ impl RouteTable {
 impl Route {
     fn new(config: &RouteConfig, pattern: &Pattern) -> Self {
         let function = match (&config.function, pattern.position("function")) {
+            _ if config.upstream.is_some() => Function::Pinned(ByteString::new()),
             (Some(name), _) => Function::Pinned(name.as_str().into()),
             (None, Some(_)) if pattern.rest() == Some("function") => Function::Rest,
             (None, position) => Function::Segment(position.unwrap_or_default()),
@@ -210,9 +212,12 @@ impl Route {
         };
         Self {
             label: label.into(),
-            pool: config.pool().into(),
+            pool: match &config.upstream {
+                Some(upstream) => upstream_pool(upstream).into(),
+                None => config.pool().into(),
+            },
             streaming: config.streaming,
-            path_info: pattern.rest().is_some() && !matches!(function, Function::Rest),
+            path_info: pattern.rest().is_some() && config.upstream.is_none() && !matches!(function, Function::Rest),
             function,
         }
     }

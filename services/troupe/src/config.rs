@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use troupe_balancer::config::BalancerConfig;
+use troupe_balancer::upstream::config::UpstreamConfig;
 use troupe_gateway::config::{GatewayConfig, RouteConfig};
 use troupe_mesh::config::MeshConfig;
 use troupe_node::config::{AdminConfig, Loaded, LogConfig, NodeConfig, Problems, Sources};
@@ -29,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) routes: Vec<RouteConfig>,
     /// Pools of PHP processes by name.
     pub(crate) php: BTreeMap<String, PhpPoolConfig>,
+    /// Groups of HTTP servers by name.
+    pub(crate) upstream: BTreeMap<String, UpstreamConfig>,
     pub(crate) balancer: BalancerConfig,
     pub(crate) mesh: MeshConfig,
     pub(crate) admin: AdminConfig,
@@ -42,6 +45,7 @@ impl Default for Config {
             gateway: GatewayConfig::default(),
             routes: vec![RouteConfig::serve_functions()],
             php: BTreeMap::from([("default".to_owned(), PhpPoolConfig::default())]),
+            upstream: BTreeMap::new(),
             balancer: BalancerConfig::default(),
             mesh: MeshConfig::default(),
             admin: AdminConfig::default(),
@@ -55,7 +59,17 @@ impl Default for Config {
 ///
 /// Everything that is wrong, each with its place.
 pub(crate) fn load(sources: &Sources) -> Result<Loaded<Config>, Problems> {
-    troupe_node::config::load(sources, rules::check)
+    let mut loaded = troupe_node::config::load(sources, rules::check)?;
+    if !loaded.is_set("php.default") && serves_without_php(&loaded.config.routes) {
+        loaded.config.php.remove("default");
+    }
+    Ok(loaded)
+}
+
+/// Whether all routes lead elsewhere than to the pool that nobody wrote: then no PHP needs to be here.
+fn serves_without_php(routes: &[RouteConfig]) -> bool {
+    routes.iter().any(|route| route.upstream.is_some())
+        && !routes.iter().any(|route| route.upstream.is_none() && route.pool() == "default")
 }
 
 /// Checks that what the configuration names is there for `services`: directories of functions, the mesh's key.

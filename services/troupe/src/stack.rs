@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use troupe_balancer::Balancer;
+use troupe_balancer::upstream::Upstreams;
 use troupe_contracts::invoke::Invoke;
 use troupe_gateway::{Gateway, PortFactory, Running};
 use troupe_mesh::discovery::Discovery;
@@ -89,9 +90,11 @@ impl Stack {
         }
         let mut next: Option<Ports> = None;
         if services.contains(Service::Balancer) {
+            let upstreams = Upstreams::start(&config.upstream, count)
+                .map_err(|error| CommandError::new(Code::Configuration, format!("upstream: {error}")))?;
             let (balancer, ports) = match &stack.php {
-                Some(php) => here::start_balancer(config, count, php),
-                None => apart.start_balancer(config, count, readiness)?,
+                Some(php) => here::start_balancer(config, count, php, &upstreams),
+                None => apart.start_balancer(config, count, readiness, &upstreams)?,
             };
             let relay: Ports = {
                 let (balancer, wiring) = (Arc::clone(&balancer), config.mesh.wiring);

@@ -12,7 +12,15 @@ use troupe_wire::head::{RequestHead, ResponseHead};
 use crate::envelope;
 use crate::report::Load;
 
-/// A call of a pool: a PHP function, today.
+/// What the names of pools of upstream servers begin with: a pool of PHP cannot have a colon in its name.
+pub const UPSTREAM: &str = "upstream:";
+
+/// The pool that stands for the group of upstream servers with this name.
+pub fn upstream_pool(name: &str) -> String {
+    format!("{UPSTREAM}{name}")
+}
+
+/// A call of a pool: of a PHP function, or of an HTTP server upstream.
 ///
 /// The balancer reads everything but `head` and `body`, which it passes on as they came.
 #[derive(Debug)]
@@ -21,7 +29,7 @@ pub struct Invoke {
     pub pool: ByteString,
     /// The route that matched, by its pattern: for metrics and logs.
     pub route: ByteString,
-    /// The function's name within its pool: its path below the root, without `.php`.
+    /// The function's name within its pool: its path below the root, without `.php`; empty for an upstream server.
     pub function: ByteString,
     /// What may be done with the call.
     pub flags: InvokeFlags,
@@ -42,6 +50,8 @@ pub struct InvokeFlags {
     pub idempotent: bool,
     /// The body is handed to the function as it arrives instead of being spooled first.
     pub streaming: bool,
+    /// The client asked with HEAD, which the head says as GET: nobody will see the reply's body.
+    pub head_only: bool,
 }
 
 /// A response.
@@ -69,7 +79,7 @@ impl Contract for Invoke {
     type Reply = Reply;
 
     const ID: u16 = 1;
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const NAME: &'static str = "invoke";
 
     fn encode_head(&self, out: &mut BytesMut) {
@@ -151,7 +161,7 @@ mod tests {
             pool: "default".into(),
             route: "/api/{function*}".into(),
             function: "hello".into(),
-            flags: InvokeFlags { idempotent: true, streaming: false },
+            flags: InvokeFlags { idempotent: true, streaming: false, head_only: true },
             path_info: 10,
             queued: Duration::from_micros(77),
             head: builder.finish(&parts).unwrap(),

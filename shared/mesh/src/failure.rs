@@ -77,13 +77,15 @@ impl Stage {
 }
 
 /// What is known about whether the callee began to work on the call. Only `No` allows a retry of any call; `Maybe`
-/// allows one of an idempotent call.
+/// allows one of an idempotent call; `Yes` allows none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Started {
     /// Proven not to have started.
     No,
     /// It may have.
     Maybe,
+    /// It has: bytes of its answer were seen.
+    Yes,
 }
 
 /// A call's end without a reply.
@@ -139,6 +141,13 @@ impl Failure {
     #[must_use]
     pub fn not_started(mut self) -> Self {
         self.started = Started::No;
+        self
+    }
+
+    /// The same failure of a call that is known to have been worked on: it is not repeated.
+    #[must_use]
+    pub fn answered(mut self) -> Self {
+        self.started = Started::Yes;
         self
     }
 

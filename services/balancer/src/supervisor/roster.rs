@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use troupe_contracts::invoke::UPSTREAM;
 use troupe_contracts::report::{InstanceReport, PoolReport};
 use troupe_mesh::supervise::Handle;
 
@@ -41,6 +42,7 @@ pub(crate) struct Roster {
 
 struct Enlisted {
     name: Arc<str>,
+    weight: u32,
     reporter: Reporter,
     members: HashMap<String, Member>,
 }
@@ -78,7 +80,7 @@ impl Roster {
     }
 
     pub(super) fn enlist(&mut self, instance: &Instance, reporter: Reporter) {
-        let enlisted = Enlisted { name: Arc::clone(&instance.name), reporter, members: HashMap::new() };
+        let enlisted = Enlisted { name: Arc::clone(&instance.name), weight: instance.weight, reporter, members: HashMap::new() };
         self.instances.insert(instance.id.clone(), enlisted);
         tracing::info!(instance = %instance.id, name = %instance.name, "instance found");
     }
@@ -135,6 +137,10 @@ impl Roster {
             self.look(member, Sight::Load(report.load));
             return;
         }
+        if !id.is_upstream() && report.pool.starts_with(UPSTREAM) {
+            tracing::warn!(instance = %id, pool = report.pool, "a pool has the name of an upstream, it is ignored");
+            return;
+        }
         let Some(pool) = self.directory.get_or_add(&report.pool) else {
             tracing::warn!(instance = %id, pool = report.pool, most = MAX_POOLS, "too many pools, one is ignored");
             return;
@@ -142,7 +148,7 @@ impl Roster {
         let joins = self.serving(&pool, now_us);
         self.next_id += 1;
         let made = Worker::new(self.next_id, id.clone(), Arc::clone(&enlisted.name), report.load);
-        let worker = Arc::new(made);
+        let worker = Arc::new(made.weighing(enlisted.weight));
         let actor = worker::start(&pool, &worker, joins);
         let meters = self.meters(&pool, &worker);
         let member = Member { pool, worker, actor, joined_us: now_us, published: State::Ready, meters };

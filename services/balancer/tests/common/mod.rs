@@ -232,7 +232,7 @@ fn find(fakes: &Mutex<Vec<Arc<Fake>>>, id: &InstanceId) -> Arc<Fake> {
 }
 
 pub fn instance(fake: &Fake) -> Instance {
-    Instance { id: fake.id.clone(), name: Arc::from(fake.id.as_str()) }
+    Instance::new(fake.id.clone(), Arc::from(fake.id.as_str()))
 }
 
 /// Waits for something to become true; ten seconds is forever.
@@ -271,7 +271,7 @@ pub fn envelope(idempotent: bool, body: Body, budget: Duration) -> Envelope<Invo
         pool: POOL.into(),
         route: "/hello".into(),
         function: "hello".into(),
-        flags: InvokeFlags { idempotent, streaming: false },
+        flags: InvokeFlags { idempotent, ..InvokeFlags::default() },
         path_info: 6,
         queued: Duration::ZERO,
         head: head(),

@@ -82,8 +82,16 @@ fn check_methods(config: &RouteConfig, report: &mut impl FnMut(&'static str, Str
 
 fn check_function(config: &RouteConfig, pattern: &Pattern, report: &mut impl FnMut(&'static str, String)) {
     let named = pattern.position("function").is_some();
+    if config.upstream.is_some() {
+        for (key, set) in [("functions", &config.functions), ("function", &config.function)] {
+            if set.is_some() {
+                report(key, "stands beside upstream: a route leads to PHP or to HTTP servers, not to both".to_owned());
+            }
+        }
+        return;
+    }
     match (&config.functions, &config.function) {
-        (None, None) => report("path", "leads nowhere: set functions = \"<pool>\" or function = \"<name>\"".to_owned()),
+        (None, None) => report("path", "leads nowhere: set functions = \"<pool>\", function = \"<name>\" or upstream = \"<name>\"".to_owned()),
         (Some(_), None) if !named => {
             report(
                 "path",

@@ -24,6 +24,8 @@ enum Kind {
     List,
     /// `[map.name]`, one for each name people choose.
     Named,
+    /// The same, of which there is none by default.
+    Example,
 }
 
 /// One key of a section, or one inside a key.
@@ -47,6 +49,8 @@ pub(crate) fn toml() -> String {
     for section in sections() {
         let header = match section.kind {
             Kind::Table | Kind::Named => format!("[{}]", section.path.join(".")),
+            // What nobody has by default has a name, and keys it cannot do without.
+            Kind::Example => format!("#[{}]", section.path.join(".")),
             // A route that is not commented out needs its path.
             Kind::List => format!("#[[{}]]", section.path.join(".")),
         };
@@ -82,7 +86,7 @@ pub(crate) fn markdown() -> String {
         let (title, path) = match section.kind {
             Kind::Table => (format!("[{}]", section.path.join(".")), section.path.clone()),
             Kind::List => (format!("[[{}]]", section.path.join(".")), section.path.clone()),
-            Kind::Named => (format!("[{}.NAME]", section.path[0]), vec![section.path[0].clone(), "name".to_owned()]),
+            Kind::Named | Kind::Example => (format!("[{}.NAME]", section.path[0]), vec![section.path[0].clone(), "name".to_owned()]),
         };
         page.push_str(&format!("\n## `{title}`\n\n{}\n\n", prose(&section.meaning)));
         page.push_str("| key | takes | default | meaning |\n|---|---|---|---|\n");
@@ -156,7 +160,10 @@ fn sections() -> Vec<Section> {
             let item = list.get("items").unwrap_or(&Value::Null);
             (vec![name.clone()], Kind::List, item, value.get(0).cloned())
         } else if let Some(item) = schema.get("additionalProperties").filter(|item| item.is_object()) {
-            (vec![name.clone(), "default".to_owned()], Kind::Named, item, value.get("default").cloned())
+            match value.get("default").cloned() {
+                Some(default) => (vec![name.clone(), "default".to_owned()], Kind::Named, item, Some(default)),
+                None => (vec![name.clone(), "app".to_owned()], Kind::Example, item, None),
+            }
         } else {
             (vec![name.clone()], Kind::Table, schema, Some(value))
         };

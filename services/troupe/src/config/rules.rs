@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use troupe_balancer::upstream::config::UpstreamConfig;
+use troupe_gateway::config::RouteConfig;
 use troupe_node::config::{Problem, nearest};
 use troupe_node::units::{Duration, Size};
 use troupe_php_pool::config::PhpPoolConfig;
@@ -25,6 +27,9 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
     routes(config, &mut problems);
     for (name, pool) in &config.php {
         check_pool(name, pool, &mut problems);
+    }
+    for (name, upstream) in &config.upstream {
+        check_upstream(name, upstream, &mut problems);
     }
     let mesh = &config.mesh;
     let open = mesh.listen.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback());
@@ -77,6 +82,10 @@ fn routes(config: &Config, problems: &mut Vec<Problem>) {
         problems.push(Problem::new(&key, format!("`{key}`: {}", problem.what)));
     }
     for (index, route) in config.routes.iter().enumerate() {
+        if let Some(upstream) = &route.upstream {
+            upstream_of(config, index, route, upstream, problems);
+            continue;
+        }
         let pool = route.pool();
         if config.php.contains_key(pool) {
             continue;
@@ -98,14 +107,64 @@ fn routes(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
+fn upstream_of(config: &Config, index: usize, route: &RouteConfig, upstream: &str, problems: &mut Vec<Problem>) {
+    if config.upstream.contains_key(upstream) {
+        return;
+    }
+    let message = format!("the route {:?} leads to the upstream `{upstream}`, which is not configured", route.path);
+    let names = config.upstream.keys().map(String::as_str);
+    let known: Vec<String> = names.clone().map(|name| format!("[upstream.{}]", bare_or_quoted(name))).collect();
+    let help = match known.is_empty() {
+        true => format!("write [upstream.{}] with servers = [\"host:port\"]", bare_or_quoted(upstream)),
+        false => format!("upstreams: {}", known.join(", ")),
+    };
+    let problem = Problem::new(format!("route[{index}].upstream"), message);
+    problems.push(problem.suggest(nearest(upstream, names)).help(help));
+}
+
+fn check_upstream(name: &str, upstream: &UpstreamConfig, problems: &mut Vec<Problem>) {
+    let section = format!("upstream.{}", bare_or_quoted(name));
+    let key = |key: &str| format!("{section}.{key}");
+    check_name(&section, name, "an upstream", problems);
+    if upstream.servers.is_empty() {
+        problems.push(Problem::new(key("servers"), format!("`{section}.servers` is empty: nothing would answer")));
+    }
+    for (index, server) in upstream.servers.iter().enumerate() {
+        if upstream.servers.iter().take(index).any(|earlier| earlier.address == server.address) {
+            let message = format!("`{section}.servers`: {} stands twice; give it a weight instead", server.address);
+            problems.push(Problem::new(key(&format!("servers[{index}]")), message));
+        }
+    }
+    let (timeouts, keep_alive) = (upstream.timeouts, upstream.keep_alive);
+    for (name, value) in [
+        ("timeouts.connect", timeouts.connect),
+        ("timeouts.write", timeouts.write),
+        ("timeouts.first_byte", timeouts.first_byte),
+        ("timeouts.idle", timeouts.idle),
+    ] {
+        not_zero(&key(name), value, problems);
+    }
+    let least = upstream.servers.iter().filter_map(|server| server.max_connections).min();
+    let least = least.unwrap_or(upstream.max_connections).min(upstream.max_connections);
+    if keep_alive.min_idle > least {
+        let message = format!("`{section}.keep_alive.min_idle` {} is more than max_connections {least}", keep_alive.min_idle);
+        problems.push(Problem::new(key("keep_alive.min_idle"), message));
+    }
+}
+
+/// A name is a label of metrics and a column of tables.
+fn check_name(section: &str, name: &str, of: &str, problems: &mut Vec<Problem>) {
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    if name.is_empty() || !plain || name.len() > LONGEST_NAME {
+        let message = format!("{name:?} is no name for {of}: letters, digits, - and _, at most {LONGEST_NAME}");
+        problems.push(Problem::new(section, message));
+    }
+}
+
 fn check_pool(name: &str, pool: &PhpPoolConfig, problems: &mut Vec<Problem>) {
     let section = format!("php.{}", bare_or_quoted(name));
     let key = |key: &str| format!("{section}.{key}");
-    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-    if name.is_empty() || !plain || name.len() > LONGEST_NAME {
-        let message = format!("{name:?} is no name for a pool: letters, digits, - and _, at most {LONGEST_NAME}");
-        problems.push(Problem::new(&section, message));
-    }
+    check_name(&section, name, "a pool", problems);
     if pool.root.as_os_str().is_empty() {
         problems.push(Problem::new(key("root"), format!("`{section}.root` is empty")));
     }

@@ -9,6 +9,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 use troupe_balancer::Balancer;
 use troupe_balancer::instances::{Instance, InstanceId};
+use troupe_balancer::upstream::Upstreams;
 use troupe_contracts::invoke::Invoke;
 use troupe_contracts::report::Report;
 use troupe_mesh::config::MeshConfig;
@@ -74,23 +75,29 @@ impl Apart {
         config: &Config,
         threads: usize,
         readiness: &Readiness,
+        upstreams: &Arc<Upstreams>,
     ) -> Result<(Arc<Balancer>, Resolvers), CommandError> {
         let endpoints = self.endpoints(config, Service::PhpPool)?;
         let caller = self.caller(Service::Balancer);
         let wait = config.mesh.connect_wait;
         let links = Pool::start(caller(), Service::PhpPool.name(), wait, endpoints.clone());
-        watch_links(&links, Service::PhpPool, readiness);
+        // Without PHP, nobody is there to be linked to.
+        if !config.php.is_empty() {
+            watch_links(&links, Service::PhpPool, readiness);
+        }
         let known = Arc::new(Known::default());
-        let instances = known.follow(&links);
+        let instances = upstreams.instances_beside(known.follow(&links));
         let reports = {
             let known = Arc::clone(&known);
-            move |id: &InstanceId| links.port_of::<Report>(known.uid(id))
+            upstreams.reports(move |id| links.port_of::<Report>(known.uid(id)))
         };
-        let balancer = Balancer::start(&config.balancer, &here::queues(config), threads, wait, instances, reports);
-        let resolvers: Resolvers = Arc::new(move |_| {
+        let queues = here::queues(config, upstreams);
+        let balancer = Balancer::start(&config.balancer, &queues, threads, wait, instances, reports);
+        let upstreams = Arc::clone(upstreams);
+        let resolvers: Resolvers = Arc::new(move |index| {
             let links = Pool::start(caller(), Service::PhpPool.name(), wait, endpoints.clone());
             let known = Arc::clone(&known);
-            Box::new(move |id| links.port_of::<Invoke>(known.uid(id)))
+            Box::new(upstreams.resolver(index, move |id| links.port_of::<Invoke>(known.uid(id))))
         });
         Ok((balancer, resolvers))
     }
@@ -199,7 +206,7 @@ impl Known {
         let instances = instances.iter().map(|instance| {
             let id = InstanceId::new(instance.uid.to_string());
             known.insert(id.clone(), instance.uid);
-            Instance { id, name: Arc::clone(&instance.name) }
+            Instance::new(id, Arc::clone(&instance.name))
         });
         instances.collect()
     }

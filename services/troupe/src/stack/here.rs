@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use troupe_balancer::Balancer;
 use troupe_balancer::instances::{InstanceId, only_local};
+use troupe_balancer::upstream::Upstreams;
 use troupe_contracts::invoke::Invoke;
 use troupe_mesh::port::{Port, Service};
 use troupe_mesh::wiring::Wiring;
@@ -25,17 +26,22 @@ pub(super) fn start_php(config: &Config, threads: usize) -> Result<Arc<PhpPools>
     PhpPools::start(&config.php, options).map_err(|error| failures::php(&error))
 }
 
-/// Starts the balancer in front of the pools of this process.
-pub(super) fn start_balancer(config: &Config, threads: usize, php: &Arc<PhpPools>) -> (Arc<Balancer>, Resolvers) {
+/// Starts the balancer in front of the pools of this process and of upstream servers.
+pub(super) fn start_balancer(
+    config: &Config,
+    threads: usize,
+    php: &Arc<PhpPools>,
+    upstreams: &Arc<Upstreams>,
+) -> (Arc<Balancer>, Resolvers) {
     let reports = php.on_thread(0);
-    let wait = config.mesh.connect_wait;
-    let balancer = Balancer::start(&config.balancer, &queues(config), threads, wait, only_local(), move |_| {
-        Port::inline(Rc::clone(&reports) as Rc<dyn Service<_>>)
-    });
-    let (php, wiring) = (Arc::clone(php), config.mesh.wiring);
+    let reports = upstreams.reports(move |_| Port::inline(Rc::clone(&reports) as Rc<dyn Service<_>>));
+    let instances = upstreams.instances_beside(only_local());
+    let (queues, wait) = (queues(config, upstreams), config.mesh.connect_wait);
+    let balancer = Balancer::start(&config.balancer, &queues, threads, wait, instances, reports);
+    let (php, wiring, upstreams) = (Arc::clone(php), config.mesh.wiring, Arc::clone(upstreams));
     let resolvers: Resolvers = Arc::new(move |index| {
         let service: Rc<dyn Service<Invoke>> = php.on_thread(index);
-        Box::new(move |_| wired(wiring, Rc::clone(&service)))
+        Box::new(upstreams.resolver(index, move |_| wired(wiring, Rc::clone(&service))))
     });
     (balancer, resolvers)
 }
@@ -46,8 +52,8 @@ pub(super) fn relay_port(balancer: &Balancer, wiring: Wiring, index: usize, reso
 }
 
 /// The bounds of each pool's queue.
-pub(super) fn queues(config: &Config) -> BTreeMap<String, QueueConfig> {
-    config.php.iter().map(|(pool, config)| (pool.clone(), config.queue)).collect()
+pub(super) fn queues(config: &Config, upstreams: &Upstreams) -> BTreeMap<String, QueueConfig> {
+    config.php.iter().map(|(pool, config)| (pool.clone(), config.queue)).chain(upstreams.queues()).collect()
 }
 
 fn wired(wiring: Wiring, service: Rc<dyn Service<Invoke>>) -> Port<Invoke> {

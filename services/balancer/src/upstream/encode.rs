@@ -1,0 +1,148 @@
+//! A request as an upstream server sees it: one framing of our own, and what a proxy adds.
+
+use troupe_wire::head::{RequestHead, Version};
+
+/// How a request's body is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    /// There is none.
+    Nothing,
+    /// So many bytes.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+}
+
+/// Appends a request's head to `out`.
+///
+/// Nothing of the client's framing is passed on, nor what is for one hop alone (RFC 9110 §7.6.1). `host` stands in for
+/// the `Host` that a client of HTTP/1.0 did not send.
+pub fn head(request: &RequestHead, head_only: bool, sending: Sending, host: &str, out: &mut Vec<u8>) {
+    let method = if head_only { "HEAD" } else { request.method() };
+    let authority = if request.authority().is_empty() { host } else { request.authority() };
+    for part in [method, " ", request.target(), " HTTP/1.1\r\nhost: ", authority, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    for (name, value) in request.raw_fields() {
+        if !is_ours(name) {
+            field(name, value, out);
+        }
+    }
+    field(b"x-forwarded-for", request.remote_addr().as_bytes(), out);
+    field(b"x-forwarded-proto", request.scheme().as_str().as_bytes(), out);
+    field(b"x-forwarded-host", authority.as_bytes(), out);
+    let via: &[u8] = match request.version() {
+        Version::Http10 => b"1.0 troupe",
+        Version::Http11 => b"1.1 troupe",
+        Version::Http2 => b"2 troupe",
+    };
+    field(b"via", via, out);
+    match sending {
+        // RFC 9110 §8.6: a method that gives its content a meaning says that there is none.
+        Sending::Nothing if matches!(method, "POST" | "PUT" | "PATCH") => {
+            out.extend_from_slice(b"content-length: 0\r\n");
+        }
+        Sending::Nothing => {}
+        Sending::Length(length) => field(b"content-length", length.to_string().as_bytes(), out),
+        Sending::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Fields that are written here, or that must not go further. Names in heads are in lower case.
+fn is_ours(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"host"
+            | b"content-length"
+            | b"transfer-encoding"
+            | b"connection"
+            | b"keep-alive"
+            | b"proxy-connection"
+            | b"proxy-authorization"
+            | b"te"
+            | b"trailer"
+            | b"upgrade"
+            | b"expect"
+            | b"x-forwarded-for"
+            | b"x-forwarded-proto"
+            | b"x-forwarded-host"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use troupe_wire::head::{RequestHeadBuilder, RequestParts, Scheme};
+
+    use super::*;
+
+    fn request(method: &'static str, authority: &'static str, fields: &[(&str, &[u8])]) -> RequestHead {
+        let mut builder = RequestHeadBuilder::default();
+        for (name, value) in fields {
+            builder.field(name, value).unwrap();
+        }
+        let parts = RequestParts {
+            version: Version::Http11,
+            scheme: Scheme::Https,
+            method,
+            target: "/a?b=c",
+            authority,
+            remote_addr: "192.0.2.1",
+            remote_port: "1",
+            local_addr: "192.0.2.2",
+            local_port: "80",
+        };
+        builder.finish(&parts).unwrap()
+    }
+
+    fn encoded(request: &RequestHead, head_only: bool, sending: Sending) -> String {
+        let mut out = Vec::new();
+        head(request, head_only, sending, "upstream:80", &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_request_has_one_framing_and_says_whose_it_is() {
+        let fields: [(&str, &[u8]); 6] = [
+            ("accept", b"*/*"),
+            ("content-length", b"7"),
+            ("connection", b"close"),
+            ("te", b"trailers"),
+            ("x-forwarded-for", b"10.0.0.1"),
+            ("via", b"1.1 edge"),
+        ];
+        assert_eq!(
+            encoded(&request("POST", "app.example", &fields), false, Sending::Length(3)),
+            "POST /a?b=c HTTP/1.1\r\nhost: app.example\r\naccept: */*\r\nvia: 1.1 edge\r\n\
+             x-forwarded-for: 192.0.2.1\r\nx-forwarded-proto: https\r\nx-forwarded-host: app.example\r\n\
+             via: 1.1 troupe\r\ncontent-length: 3\r\n\r\n"
+        );
+        let get = encoded(&request("GET", "", &[]), true, Sending::Nothing);
+        assert!(get.starts_with("HEAD /a?b=c HTTP/1.1\r\nhost: upstream:80\r\n"), "{get}");
+        assert!(!get.contains("content-length"), "{get}");
+        assert!(encoded(&request("PUT", "a", &[]), false, Sending::Nothing).contains("content-length: 0\r\n"));
+        assert!(encoded(&request("PUT", "a", &[]), false, Sending::Chunked).ends_with("transfer-encoding: chunked\r\n\r\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_head_is_one_head_whatever_its_fields(
+            fields in proptest::collection::vec(("[a-z][a-z0-9-]{0,20}", "[ -~]{0,40}"), 0..20),
+        ) {
+            let fields: Vec<(&str, &[u8])> = fields.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
+            let text = encoded(&request("GET", "a", &fields), false, Sending::Length(1));
+            prop_assert_eq!(text.matches("\r\n\r\n").count(), 1);
+            prop_assert_eq!(text.matches("\ncontent-length: ").count(), 1);
+            prop_assert_eq!(text.matches("\ntransfer-encoding: ").count(), 0);
+            prop_assert_eq!(text.matches("\nhost: ").count(), 1);
+        }
+    }
+}

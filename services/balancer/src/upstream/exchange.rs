@@ -1,0 +1,275 @@
+//! One call of an upstream server whose request is wholly at hand: the request out, the head of the reply in, and the
+//! body too where it has come along. A body that is still on its way goes on in [`super::stream`].
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Buf, Bytes, BytesMut};
+use troupe_contracts::invoke::{Invoke, InvokeFlags, Reply};
+use troupe_mesh::body::{self, Body, STREAM_BUFFER};
+use troupe_mesh::contract::Envelope;
+use troupe_mesh::deadline::Deadline;
+use troupe_mesh::failure::{Failure, Stage};
+use troupe_mesh::port::{CallFuture, Service};
+use troupe_wire::head::{RequestHead, ResponseHeadBuilder};
+
+use super::body::{BodyDecoder, Step};
+use super::connection::{self, Connection, Reading};
+use super::encode::{self, Sending};
+use super::fault::Fault;
+use super::head::{self, Framing, Head, HeadScan};
+use super::lie::Lie;
+use super::server::{Inside, Server};
+use super::stream;
+
+/// Interim replies (RFC 9110 §15.2) before the final one. Servers send one or two.
+const MAX_INTERIM: u32 = 16;
+/// A body of a known length up to this is waited for, for as long as it takes to look at what has come meanwhile, before
+/// it is handed on as a stream: servers often write head and body one after the other.
+const AWAITED: u64 = 64 * 1024;
+/// How often that is.
+const LOOKS: u32 = 2;
+
+/// Calls one server, on one thread.
+pub(super) struct Client {
+    server: Arc<Server>,
+    thread: usize,
+    scratch: Rc<Scratch>,
+}
+
+/// Buffers of a thread that every call uses for a moment.
+#[derive(Default)]
+pub(super) struct Scratch {
+    pub(super) builder: RefCell<ResponseHeadBuilder>,
+    out: RefCell<Vec<u8>>,
+}
+
+impl Client {
+    pub(super) fn new(server: Arc<Server>, thread: usize, scratch: Rc<Scratch>) -> Self {
+        Self { server, thread, scratch }
+    }
+}
+
+impl Service<Invoke> for Client {
+    fn call(&self, envelope: Envelope<Invoke>) -> CallFuture<Invoke> {
+        let (server, thread, scratch) = (Arc::clone(&self.server), self.thread, Rc::clone(&self.scratch));
+        if let Body::Stream(_) = envelope.call.body {
+            return Box::pin(stream::call(server, thread, envelope));
+        }
+        Box::pin(call(server, thread, scratch, envelope))
+    }
+}
+
+async fn call(
+    server: Arc<Server>,
+    thread: usize,
+    scratch: Rc<Scratch>,
+    envelope: Envelope<Invoke>,
+) -> Result<Reply, Failure> {
+    let inside = server.enter();
+    let Envelope { call: Invoke { head, body, flags, .. }, deadline, .. } = envelope;
+    let body = match body {
+        Body::Full(bytes) => bytes,
+        _ => Bytes::new(),
+    };
+    let mut fresh = false;
+    loop {
+        let mut connection = match server.acquire(thread, fresh, deadline).await {
+            Ok(connection) => connection,
+            Err(fault) => return Err(fault.into_failure(&server)),
+        };
+        let reused = connection.is_reused();
+        match exchange(&mut connection, &scratch, &head, flags, &body, deadline).await {
+            Ok(answer) => match reply(connection, thread, answer, flags, inside).await {
+                Ok(reply) => return Ok(reply),
+                Err(lie) => return Err(Fault::Lie(lie).into_failure(&server)),
+            },
+            Err(fault) if reused && !fresh && fault.is_stale(flags.idempotent) => {
+                server.meters.stale.increment(1);
+                fresh = true;
+            }
+            Err(Fault::ReplyTimeout) if deadline.expired() => return Err(Failure::deadline(Stage::Upstream)),
+            Err(fault) => return Err(fault.into_failure(&server)),
+        }
+    }
+}
+
+/// Sends the request and reads the reply's head.
+async fn exchange(
+    connection: &mut Connection,
+    scratch: &Scratch,
+    request: &RequestHead,
+    flags: InvokeFlags,
+    body: &Bytes,
+    deadline: Deadline,
+) -> Result<Head, Fault> {
+    let sending = if body.is_empty() { Sending::Nothing } else { Sending::Length(body.len() as u64) };
+    let mut out = scratch.out.take();
+    out.clear();
+    encode::head(request, flags.head_only, sending, &connection.server().host, &mut out);
+    let pause = connection.server().timeouts.write.get();
+    let (writing, mut reading) = connection.split();
+    let written = connection::write(writing, [&out, body, &[]], pause).await;
+    scratch.out.replace(out);
+    let refused = match written {
+        Ok(()) => None,
+        Err(fault) => match fault.error {
+            Some(error) if fault.unsent => return Err(Fault::Unsent(error)),
+            // It may have answered before it hung up.
+            Some(error) => Some(error),
+            None => return Err(Fault::WriteTimeout),
+        },
+    };
+    let due = Instant::now() + reading.server.timeouts.first_byte.get();
+    let due = due.min(deadline.instant());
+    let awaited = await_head(&mut reading, &scratch.builder, flags.head_only);
+    match tokio::time::timeout_at(due.into(), awaited).await {
+        Ok(Ok(mut head)) => {
+            head.keep_alive &= refused.is_none();
+            Ok(head)
+        }
+        Ok(Err(Fault::Closed(error))) => Err(Fault::Closed(error.or(refused))),
+        Ok(Err(fault)) => Err(fault),
+        Err(_) => Err(Fault::ReplyTimeout),
+    }
+}
+
+/// Reads up to the head of the final reply.
+pub(super) async fn await_head(
+    reading: &mut Reading<'_>,
+    builder: &RefCell<ResponseHeadBuilder>,
+    head_only: bool,
+) -> Result<Head, Fault> {
+    let mut scan = HeadScan::default();
+    let mut interim = 0;
+    loop {
+        if let Some(len) = scan.advance(reading.buffer)? {
+            let bytes = reading.buffer.get(..len).unwrap_or_default();
+            let status = head::status(bytes)?;
+            let head = head::read(bytes, head_only, &mut builder.borrow_mut())?;
+            reading.buffer.advance(len);
+            match status {
+                101 => return Err(Lie::Switched.into()),
+                100..200 => {
+                    interim += 1;
+                    if interim > MAX_INTERIM {
+                        return Err(Lie::Interim.into());
+                    }
+                    reading.server.meters.interim.increment(1);
+                    scan = HeadScan::default();
+                    continue;
+                }
+                _ => return Ok(head),
+            }
+        }
+        let silent = reading.buffer.is_empty() && interim == 0;
+        match reading.head().await {
+            Ok(1..) => {}
+            Ok(0) if silent => return Err(Fault::Closed(None)),
+            Err(error) if silent => return Err(Fault::Closed(Some(error))),
+            _ => return Err(Lie::Truncated.into()),
+        }
+    }
+}
+
+/// Makes the reply of its head: with the whole body, when that has come, else with a stream.
+async fn reply(
+    mut connection: Connection,
+    thread: usize,
+    answer: Head,
+    flags: InvokeFlags,
+    inside: Inside,
+) -> Result<Reply, Lie> {
+    let Head { head, framing, keep_alive } = answer;
+    let load = connection.server().load();
+    let mut decoder = BodyDecoder::new(framing);
+    let mut gathered = Gathered::default();
+    let mut looks = match framing {
+        Framing::Length(length) if length <= AWAITED => LOOKS,
+        _ => 0,
+    };
+    let (_, mut reading) = connection.split();
+    let complete = loop {
+        match decoder.next(reading.buffer)? {
+            Step::Piece(piece) => gathered.add(piece),
+            Step::End => break true,
+            Step::More if gathered.len() >= STREAM_BUFFER => break false,
+            Step::More => match reading.at_hand() {
+                Ok(0) => {
+                    decoder.end()?;
+                    break true;
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && looks > 0 => {
+                    looks -= 1;
+                    tokio::task::yield_now().await;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break false,
+                Err(_) => return Err(Lie::Truncated),
+            },
+        }
+    };
+    if !complete {
+        let len = match framing {
+            Framing::Length(length) => Some(length),
+            _ => None,
+        };
+        let (mut writer, reader) = body::channel(len);
+        // The reader is here still.
+        let _ = writer.push(gathered.take());
+        actix_rt::spawn(stream::pump(connection, thread, decoder, writer, keep_alive, inside));
+        return Ok(Reply { head, load, body: Body::Stream(reader) });
+    }
+    drop(inside);
+    if keep_alive {
+        connection.served(thread);
+    }
+    let body = match gathered.take() {
+        bytes if !bytes.is_empty() => Body::Full(bytes),
+        _ if flags.head_only && head.field("content-length").is_none() => unknown_length(),
+        _ => Body::Empty,
+    };
+    Ok(Reply { head, load, body })
+}
+
+/// The answer to a HEAD that names no length: that of the GET is not 0 but unknown.
+pub(super) fn unknown_length() -> Body {
+    let (writer, reader) = body::channel(None);
+    writer.finish();
+    Body::Stream(reader)
+}
+
+/// Pieces put together; nearly always there is one, which stays as it came.
+#[derive(Default)]
+struct Gathered {
+    first: Bytes,
+    rest: BytesMut,
+}
+
+impl Gathered {
+    fn len(&self) -> usize {
+        self.first.len() + self.rest.len()
+    }
+
+    fn add(&mut self, piece: Bytes) {
+        if self.first.is_empty() {
+            self.first = piece;
+        } else {
+            self.rest.extend_from_slice(&piece);
+        }
+    }
+
+    fn take(&mut self) -> Bytes {
+        let first = std::mem::take(&mut self.first);
+        if self.rest.is_empty() {
+            return first;
+        }
+        let mut whole = BytesMut::with_capacity(first.len() + self.rest.len());
+        whole.extend_from_slice(&first);
+        whole.extend_from_slice(&self.rest);
+        self.rest.clear();
+        whole.freeze()
+    }
+}

@@ -1,0 +1,50 @@
+//! Metrics of a group of upstream servers, made once.
+
+use metrics::{Counter, Gauge, counter, gauge};
+
+use super::lie::Lie;
+
+/// The metrics of one group.
+pub(super) struct Meters {
+    /// Connections, idle ones included.
+    pub(super) open: Gauge,
+    pub(super) idle: Gauge,
+    pub(super) connects: Counter,
+    pub(super) failed_connects: Counter,
+    /// Kept connections that had ended when their next request came, and requests that were sent again for that.
+    pub(super) stale: Counter,
+    /// Interim replies, which are dropped.
+    pub(super) interim: Counter,
+    pub(super) timeouts: Counter,
+    /// Replies that broke off, or were cut off, behind their head.
+    pub(super) cut: Counter,
+    lies: [Counter; Lie::ALL.len()],
+}
+
+impl Meters {
+    pub(super) fn new(pool: &str) -> Self {
+        let pool = || pool.to_owned();
+        let connects = |outcome: &'static str| {
+            counter!("troupe_balancer_upstream_connects_total", "pool" => pool(), "outcome" => outcome)
+        };
+        Self {
+            open: gauge!("troupe_balancer_upstream_connections", "pool" => pool()),
+            idle: gauge!("troupe_balancer_upstream_idle_connections", "pool" => pool()),
+            connects: connects("ok"),
+            failed_connects: connects("failed"),
+            stale: counter!("troupe_balancer_upstream_stale_total", "pool" => pool()),
+            interim: counter!("troupe_balancer_upstream_interim_total", "pool" => pool()),
+            timeouts: counter!("troupe_balancer_upstream_timeouts_total", "pool" => pool()),
+            cut: counter!("troupe_balancer_upstream_cut_total", "pool" => pool()),
+            lies: Lie::ALL.map(|lie| {
+                counter!("troupe_balancer_upstream_malformed_total", "pool" => pool(), "reason" => lie.as_str())
+            }),
+        }
+    }
+
+    pub(super) fn lied(&self, lie: Lie) {
+        if let Some(counter) = Lie::ALL.iter().position(|known| *known == lie).and_then(|index| self.lies.get(index)) {
+            counter.increment(1);
+        }
+    }
+}
