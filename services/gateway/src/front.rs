@@ -91,6 +91,10 @@ impl Front {
         let routes = self.shared.routes.load();
         // A HEAD that is listed by itself is found by itself; the head says GET.
         match routes.find(request.head.authority(), request.method.as_str(&request.head), path) {
+            // Said, and not left to a server that would take it for an ordinary request.
+            Found::Route(matched) if matched.route.upstream && request.websocket => {
+                Plan::Answer(self.problem(request, 501, "WebSocket connections to upstream servers are not supported"))
+            }
             Found::Route(matched) => Plan::Call(Planned {
                 route: (routes.serial(), matched.index),
                 streaming: matched.route.streaming,

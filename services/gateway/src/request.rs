@@ -37,6 +37,8 @@ pub(crate) struct Request {
     pub(crate) trace: Option<TraceContext>,
     /// Whether the client would rather read HTML than JSON.
     pub(crate) prefers_html: bool,
+    /// Whether the client wants to go on with WebSocket (RFC 6455 §4.1).
+    pub(crate) websocket: bool,
 }
 
 /// A request that is refused before it is one.
@@ -204,6 +206,7 @@ impl Reception {
             body: raw.body,
             trace: seen.trace,
             prefers_html: seen.prefers_html,
+            websocket: seen.websocket,
             head,
         })
     }
@@ -279,6 +282,7 @@ struct Seen<'a> {
     id: Option<&'a [u8]>,
     trace: Option<TraceContext>,
     prefers_html: bool,
+    websocket: bool,
     forwarded_for: Vec<&'a [u8]>,
     forwarded_proto: Option<&'a [u8]>,
     forwarded_host: Option<&'a [u8]>,
@@ -341,8 +345,12 @@ fn keep<'a>(name: &[u8], value: &'a [u8], seen: &mut Seen<'a>, trusted: bool) ->
         | b"te"
         | b"trailer"
         | b"transfer-encoding"
-        | b"upgrade"
         | b"expect" => false,
+        b"upgrade" => {
+            let mut protocols = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+            seen.websocket |= protocols.any(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));
+            false
+        }
         // Travels as the head's authority.
         b"host" => false,
         name if name == REQUEST_ID.as_bytes() => {

@@ -43,6 +43,8 @@ pub(crate) struct Route {
     pub(crate) label: ByteString,
     /// The pool that answers.
     pub(crate) pool: ByteString,
+    /// Whether HTTP servers answer, and not PHP.
+    pub(crate) upstream: bool,
     /// Whether bodies are handed over as they arrive.
     pub(crate) streaming: bool,
     function: Function,
@@ -216,6 +218,7 @@ impl Route {
                 Some(upstream) => upstream_pool(upstream).into(),
                 None => config.pool().into(),
             },
+            upstream: config.upstream.is_some(),
             streaming: config.streaming,
             path_info: pattern.rest().is_some() && config.upstream.is_none() && !matches!(function, Function::Rest),
             function,

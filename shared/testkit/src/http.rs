@@ -153,6 +153,15 @@ impl Connection {
         Ok((size > 0).then_some(piece))
     }
 
+    /// Reads and forgets so many bytes of a body.
+    ///
+    /// # Errors
+    /// When the connection ends before.
+    pub fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        let skipped = io::copy(&mut (&mut self.reader).take(bytes), &mut io::sink())?;
+        if skipped < bytes { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    }
+
     /// Whether a byte has come since bytes were last sent.
     pub fn began_response(&self) -> bool {
         self.began

@@ -82,7 +82,7 @@ async fn call(
         };
         let reused = connection.is_reused();
         match exchange(&mut connection, &scratch, &head, flags, &body, deadline).await {
-            Ok(answer) => match reply(connection, thread, answer, flags, inside).await {
+            Ok(answer) => match reply(connection, thread, answer, inside).await {
                 Ok(reply) => return Ok(reply),
                 Err(lie) => return Err(Fault::Lie(lie).into_failure(&server)),
             },
@@ -179,7 +179,6 @@ async fn reply(
     mut connection: Connection,
     thread: usize,
     answer: Head,
-    flags: InvokeFlags,
     inside: Inside,
 ) -> Result<Reply, Lie> {
     let Head { head, framing, keep_alive } = answer;
@@ -226,19 +225,7 @@ async fn reply(
     if keep_alive {
         connection.served(thread);
     }
-    let body = match gathered.take() {
-        bytes if !bytes.is_empty() => Body::Full(bytes),
-        _ if flags.head_only && head.field("content-length").is_none() => unknown_length(),
-        _ => Body::Empty,
-    };
-    Ok(Reply { head, load, body })
-}
-
-/// The answer to a HEAD that names no length: that of the GET is not 0 but unknown.
-pub(super) fn unknown_length() -> Body {
-    let (writer, reader) = body::channel(None);
-    writer.finish();
-    Body::Stream(reader)
+    Ok(Reply { head, load, body: Body::full(gathered.take()) })
 }
 
 /// Pieces put together; nearly always there is one, which stays as it came.

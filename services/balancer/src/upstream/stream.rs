@@ -20,7 +20,7 @@ use troupe_wire::head::ResponseHeadBuilder;
 use super::body::{BodyDecoder, Step};
 use super::connection::{self, Connection, Reading, WriteFault};
 use super::encode::{self, Sending};
-use super::exchange::{await_head, unknown_length};
+use super::exchange::await_head;
 use super::fault::Fault;
 use super::head::{Framing, Head};
 use super::lie::Lie;
@@ -226,7 +226,6 @@ impl Exchange<'_> {
         };
         let (mut writer, reader) = body::channel(len);
         let body = match framing {
-            Framing::Empty if self.head_only && head.field("content-length").is_none() => unknown_length(),
             Framing::Empty => Body::Empty,
             _ => Body::Stream(reader),
         };

@@ -80,7 +80,8 @@ pub(super) fn write(answer: Answer, writing: Writing, thread: &Rc<Thread>, conn:
     }
     let size = match &answer.body {
         _ if matches!(answer.status, 204 | 304) => BodySize::None,
-        Body::Empty if writing.head_only => length.map_or(BodySize::Sized(0), BodySize::Sized),
+        // Who names no length may not know it: the answer to a GET need not be empty.
+        Body::Empty if writing.head_only => length.map_or(BodySize::None, BodySize::Sized),
         Body::Empty => BodySize::Sized(0),
         Body::Full(bytes) => BodySize::Sized(bytes.len() as u64),
         Body::Stream(_) => answer.body.len().or(length).map_or(BodySize::Stream, BodySize::Sized),

@@ -49,8 +49,8 @@ pub(crate) fn toml() -> String {
     for section in sections() {
         let header = match section.kind {
             Kind::Table | Kind::Named => format!("[{}]", section.path.join(".")),
-            // What nobody has by default has a name, and keys it cannot do without.
-            Kind::Example => format!("#[{}]", section.path.join(".")),
+            // What nobody has by default has keys it cannot do without.
+            Kind::Example => format!("# [{}]", section.path.join(".")),
             // A route that is not commented out needs its path.
             Kind::List => format!("#[[{}]]", section.path.join(".")),
         };
@@ -61,6 +61,9 @@ pub(crate) fn toml() -> String {
                 file.push_str(&comment(&format!("  {}: {}", inner.name, inner.meaning)));
             }
             match &key.default {
+                Some(value) if section.kind == Kind::Example => {
+                    file.push_str(&format!("# {} = {}\n", key.name, inline(value)));
+                }
                 Some(value) => file.push_str(&format!("#{} = {}\n", key.name, inline(value))),
                 None => file.push_str(&comment(&format!("({} is not set; it takes {})", key.name, key.form))),
             }

@@ -9,7 +9,7 @@ use troupe_node::config::{of_type, schema_of};
 
 use super::Config;
 
-/// Every key but those of `[[route]]`, down to the last level, with its default.
+/// Every key but those of `[[route]]` and `[upstream.NAME]`, of which there is none by default, down to the last level, with its default.
 fn leaves() -> Vec<(Vec<String>, Value)> {
     let defaults = serde_json::to_value(Config::default()).unwrap();
     let mut found = Vec::new();
@@ -26,10 +26,26 @@ fn collect(schema: &Value, value: &Value, path: &mut Vec<String>, found: &mut Ve
         return;
     };
     for (key, value) in value.as_object().unwrap() {
-        if key != "route" {
+        if key != "route" && key != "upstream" {
             path.push(key.clone());
             collect(table["properties"].get(key).unwrap_or(&table["additionalProperties"]), value, path, found);
             path.pop();
         }
     }
+}
+
+#[test]
+fn no_php_is_wanted_where_every_route_leads_elsewhere() {
+    let pools = |text: &[&str]| {
+        let set = text.iter().map(|text| (*text).to_owned()).collect();
+        let sources = troupe_node::config::Sources { set, directory: "/nowhere".into(), ..Default::default() };
+        super::load(&sources).unwrap().config.php.into_keys().collect::<Vec<_>>()
+    };
+    let app = "upstream.app.servers=[\"127.0.0.1:8000\"]";
+    let route = "route=[{ path = \"/{rest*}\", upstream = \"app\" }]";
+    assert_eq!(pools(&[app]), ["default"]);
+    assert_eq!(pools(&[app, route]), [""; 0]);
+    assert_eq!(pools(&[app, route, "php.default.root=here"]), ["default"]);
+    let both = "route=[{ path = \"/{rest*}\", upstream = \"app\" }, { path = \"/f\", function = \"f\" }]";
+    assert_eq!(pools(&[app, both]), ["default"]);
 }

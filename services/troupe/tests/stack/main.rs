@@ -17,4 +17,5 @@ mod leaks;
 mod mesh;
 mod signals;
 mod threads;
+mod upstream;
 mod volume;

@@ -15,7 +15,7 @@ use crate::support::in_both;
 const MIB: u64 = 1 << 20;
 /// How much a service's memory may grow while a body passes that is many times as large: windows, and what the allocator
 /// keeps.
-const FLAT: u64 = 64 * MIB;
+pub(crate) const FLAT: u64 = 64 * MIB;
 const PIECE: usize = 1 << 18;
 const CONNECTIONS: usize = 5_000;
 
@@ -23,7 +23,7 @@ const CONFIG: &str = "gateway.access_log = false\ngateway.max_body = \"2GiB\"\n\
                       [php.default]\nspool_quota = \"2GiB\"\ntimeout = \"60s\"\n";
 
 /// The most that each instance's memory grows while `run` runs, in bytes.
-fn growth(stack: &Stack, run: impl FnOnce()) -> Vec<u64> {
+pub(crate) fn growth(stack: &Stack, run: impl FnOnce()) -> Vec<u64> {
     let pids: Vec<u32> = stack.instances.iter().map(troupe_testkit::stack::Instance::pid).collect();
     let before: Vec<u64> = pids.iter().map(|pid| processes::resident(*pid)).collect();
     let over = Arc::new(AtomicBool::new(false));

@@ -1,0 +1,185 @@
+//! Servers that die, freeze, refuse or are not there.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use troupe_testkit::ports;
+use troupe_testkit::stack::Stack;
+use troupe_testkit::upstream::{Then, Upstream};
+use troupe_testkit::wait;
+
+use super::{config, in_both, metric, one_process};
+use crate::support::{binary, functions};
+
+/// Ten times what takes a worker out or brings it back.
+const BOUND: Duration = Duration::from_secs(30);
+const READY: &str = "troupe_balancer_workers_ready{pool=\"upstream:app\"}";
+
+fn honest() -> Upstream {
+    Upstream::start(|exchange| {
+        exchange.read_body()?;
+        exchange.answer(200, "honest")
+    })
+}
+
+/// Answers the first request of each connection, and closes at the second without a word.
+fn forgetful() -> Upstream {
+    let seen = Mutex::new(HashSet::new());
+    Upstream::start(move |exchange| {
+        exchange.read_body()?;
+        match seen.lock().unwrap().insert(exchange.request.connection) {
+            true => exchange.answer(200, "once"),
+            false => Ok(Then::Close),
+        }
+    })
+}
+
+#[test]
+fn a_kept_connection_that_ended_is_replaced_where_that_is_safe() {
+    let server = forgetful();
+    in_both(&[&server], "", |stack| {
+        let mut client = stack.connect();
+        assert_eq!(client.request("GET", "/", &[], b"").unwrap().status, 200);
+        assert_eq!(client.request("GET", "/", &[], b"").unwrap().status, 200, "sent again on a new connection");
+        assert_eq!(client.request("PUT", "/", &[], b"x").unwrap().status, 200, "PUT is idempotent");
+        let before = server.requests().len();
+        assert_eq!(client.request("POST", "/", &[], b"x").unwrap().status, 502, "it may have been worked on");
+        assert_eq!(server.requests().len(), before + 1);
+        assert_eq!(client.request("POST", "/", &[], b"x").unwrap().status, 200, "on a connection of its own");
+    });
+}
+
+#[test]
+fn connections_that_the_server_closed_meanwhile_are_not_used() {
+    let server = honest();
+    in_both(&[&server], "", |stack| {
+        let mut client = stack.connect();
+        for method in ["GET", "POST", "POST"] {
+            assert_eq!(client.request(method, "/", &[], b"x").unwrap().status, 200);
+            server.hang_up();
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+}
+
+#[test]
+fn a_call_whose_only_server_hangs_up_is_a_502() {
+    let server = Upstream::start(|exchange| {
+        exchange.read_body()?;
+        Ok(Then::Close)
+    });
+    let stack = one_process(&[&server], "");
+    assert_eq!(stack.connect().request("POST", "/", &[], b"x").unwrap().status, 502);
+    assert_eq!(server.requests().len(), 1, "it may have been worked on");
+    assert_eq!(stack.get("/").status, 502);
+    assert_eq!(server.requests().len(), 3, "a GET is tried once more");
+}
+
+#[test]
+fn a_server_that_dies_costs_no_call_and_comes_back() {
+    let one = honest();
+    let address = ports::free();
+    let alive = || {
+        Upstream::listen(address, |exchange| {
+            exchange.read_body()?;
+            exchange.answer(200, "other")
+        })
+    };
+    let mut stack = {
+        let first = alive();
+        let stack = one_process(&[&one, &first], "");
+        burst(&stack);
+        assert!(!first.requests().is_empty(), "both are used");
+        stack
+    };
+    wait::until("the dead one to be out", BOUND, || {
+        // A connection that is refused starts nothing, so that even a POST is tried elsewhere.
+        let texts = burst(&stack);
+        assert!(texts.iter().all(|text| text == "honest"), "{texts:?}");
+        (metric(&mut stack, READY) == 1.0).then_some(())
+    });
+    let second = alive();
+    wait::until("it to be back", BOUND, || (metric(&mut stack, READY) == 2.0).then_some(()));
+    wait::until("it to be used", BOUND, || {
+        burst(&stack);
+        (!second.requests().is_empty()).then_some(())
+    });
+}
+
+/// What POSTs of several clients at once are answered, each with 200.
+fn burst(stack: &Stack) -> Vec<String> {
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let mut client = stack.connect();
+            thread::spawn(move || {
+                let mut post = || client.request("POST", "/", &[], b"x").unwrap();
+                (0..5).map(|_| post()).map(|reply| (reply.status, reply.text())).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let replies = clients.into_iter().flat_map(|client| client.join().unwrap());
+    replies.map(|(status, text)| if status == 200 { text } else { format!("{status}: {text}") }).collect()
+}
+
+#[test]
+fn a_server_that_fails_is_out_and_what_may_be_repeated_is_served_by_the_other() {
+    let bad = Upstream::start(|exchange| {
+        exchange.read_body()?;
+        Ok(Then::Close)
+    });
+    let good = honest();
+    in_both(&[&bad, &good], "", |stack| {
+        let mut client = stack.connect();
+        // Calls are counted for the budget of retries 32 at a time, and each failure makes the bad one dearer.
+        for _ in 0..300 {
+            assert_eq!(client.request("GET", "/", &[], b"").unwrap().text(), "honest");
+        }
+        let asked = bad.requests().len();
+        assert!((1..60).contains(&asked), "{asked} of 300 calls were tried on the one that fails");
+    });
+}
+
+#[test]
+fn a_frozen_server_costs_a_timeout_and_then_gets_no_calls() {
+    let frozen = Upstream::start(|exchange| {
+        exchange.await_close();
+        Ok(Then::Close)
+    });
+    let good = honest();
+    let mut stack = one_process(&[&frozen, &good], "timeouts = { first_byte = \"500ms\" }");
+    let mut client = stack.connect();
+    let statuses: Vec<u16> = (0..100).map(|_| client.request("GET", "/", &[], b"").unwrap().status).collect();
+    let late = statuses.iter().filter(|status| **status == 504).count();
+    assert!((1..=10).contains(&late) && statuses.iter().all(|status| matches!(status, 200 | 504)), "{statuses:?}");
+    assert!(metric(&mut stack, "troupe_balancer_upstream_timeouts_total{pool=\"upstream:app\"}") >= 1.0);
+}
+
+#[test]
+fn a_name_that_cannot_be_resolved_stops_nothing_else() {
+    let good = honest();
+    let more = format!(
+        "servers = [\"no-such-host.invalid:80\", \"{}\"]\n[upstream.nowhere]\nservers = [\"no-such-host.invalid:81\"]\n\
+         [[route]]\nhost = \"nowhere.test\"\npath = \"/{{rest*}}\"\nupstream = \"nowhere\"\n",
+        good.address
+    );
+    let config = format!("mesh.connect_wait = \"1s\"\n{}", config(&[], "").replace("servers = []", &more));
+    let stack = Stack::one_process(binary(), &functions(), &config);
+    for _ in 0..5 {
+        assert_eq!(stack.get("/").text(), "honest");
+    }
+    let mut client = stack.connect();
+    client.send(b"GET / HTTP/1.1\r\nHost: nowhere.test\r\n\r\n").unwrap();
+    let reply = client.response(false).unwrap();
+    assert_eq!((reply.status, reply.header("retry-after")), (503, "1"));
+}
+
+#[test]
+fn a_name_is_a_server_for_each_of_its_addresses() {
+    let good = honest();
+    let more = format!("servers = [\"localhost:{}\"]", good.address.port());
+    let stack = Stack::one_process(binary(), &functions(), &config(&[], "").replace("servers = []", &more));
+    wait::until("an answer", BOUND, || (stack.get("/").status == 200).then_some(()));
+    assert_eq!(good.requests().pop().unwrap().field("host"), "troupe.test");
+}
