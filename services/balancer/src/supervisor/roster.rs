@@ -80,7 +80,8 @@ impl Roster {
     }
 
     pub(super) fn enlist(&mut self, instance: &Instance, reporter: Reporter) {
-        let enlisted = Enlisted { name: Arc::clone(&instance.name), weight: instance.weight, reporter, members: HashMap::new() };
+        let enlisted =
+            Enlisted { name: Arc::clone(&instance.name), weight: instance.weight, reporter, members: HashMap::new() };
         self.instances.insert(instance.id.clone(), enlisted);
         tracing::info!(instance = %instance.id, name = %instance.name, "instance found");
     }

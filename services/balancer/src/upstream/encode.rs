@@ -129,7 +129,9 @@ mod tests {
         assert!(get.starts_with("HEAD /a?b=c HTTP/1.1\r\nhost: upstream:80\r\n"), "{get}");
         assert!(!get.contains("content-length"), "{get}");
         assert!(encoded(&request("PUT", "a", &[]), false, Sending::Nothing).contains("content-length: 0\r\n"));
-        assert!(encoded(&request("PUT", "a", &[]), false, Sending::Chunked).ends_with("transfer-encoding: chunked\r\n\r\n"));
+        assert!(
+            encoded(&request("PUT", "a", &[]), false, Sending::Chunked).ends_with("transfer-encoding: chunked\r\n\r\n")
+        );
     }
 
     proptest! {

@@ -175,12 +175,7 @@ pub(super) async fn await_head(
 }
 
 /// Makes the reply of its head: with the whole body, when that has come, else with a stream.
-async fn reply(
-    mut connection: Connection,
-    thread: usize,
-    answer: Head,
-    inside: Inside,
-) -> Result<Reply, Lie> {
+async fn reply(mut connection: Connection, thread: usize, answer: Head, inside: Inside) -> Result<Reply, Lie> {
     let Head { head, framing, keep_alive } = answer;
     let load = connection.server().load();
     let mut decoder = BodyDecoder::new(framing);

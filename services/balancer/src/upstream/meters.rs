@@ -24,9 +24,7 @@ pub(super) struct Meters {
 impl Meters {
     pub(super) fn new(pool: &str) -> Self {
         let pool = || pool.to_owned();
-        let connects = |outcome: &'static str| {
-            counter!("troupe_balancer_upstream_connects_total", "pool" => pool(), "outcome" => outcome)
-        };
+        let connects = |outcome: &'static str| counter!("troupe_balancer_upstream_connects_total", "pool" => pool(), "outcome" => outcome);
         Self {
             open: gauge!("troupe_balancer_upstream_connections", "pool" => pool()),
             idle: gauge!("troupe_balancer_upstream_idle_connections", "pool" => pool()),
@@ -36,9 +34,9 @@ impl Meters {
             interim: counter!("troupe_balancer_upstream_interim_total", "pool" => pool()),
             timeouts: counter!("troupe_balancer_upstream_timeouts_total", "pool" => pool()),
             cut: counter!("troupe_balancer_upstream_cut_total", "pool" => pool()),
-            lies: Lie::ALL.map(|lie| {
-                counter!("troupe_balancer_upstream_malformed_total", "pool" => pool(), "reason" => lie.as_str())
-            }),
+            lies: Lie::ALL.map(
+                |lie| counter!("troupe_balancer_upstream_malformed_total", "pool" => pool(), "reason" => lie.as_str()),
+            ),
         }
     }
 

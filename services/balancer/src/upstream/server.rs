@@ -135,12 +135,7 @@ impl Server {
         Box::pin(self.await_seat(thread, fresh, deadline)).await
     }
 
-    async fn await_seat(
-        self: &Arc<Self>,
-        thread: usize,
-        fresh: bool,
-        deadline: Deadline,
-    ) -> Result<Connection, Fault> {
+    async fn await_seat(self: &Arc<Self>, thread: usize, fresh: bool, deadline: Deadline) -> Result<Connection, Fault> {
         let until = (Instant::now() + self.keep_alive.wait.get()).min(deadline.instant());
         let _counted = Waiting::new(&self.waiting);
         loop {

@@ -78,11 +78,7 @@ impl Cut {
 }
 
 /// Moves a body from the connection to its reader, to its end.
-async fn drain(
-    reading: &mut Reading<'_>,
-    decoder: &mut BodyDecoder,
-    writer: &mut BodyWriter,
-) -> Result<(), Cut> {
+async fn drain(reading: &mut Reading<'_>, decoder: &mut BodyDecoder, writer: &mut BodyWriter) -> Result<(), Cut> {
     let idle = reading.server.timeouts.idle.get();
     loop {
         match decoder.next(reading.buffer).map_err(Cut::Lie)? {

@@ -91,7 +91,10 @@ fn check_function(config: &RouteConfig, pattern: &Pattern, report: &mut impl FnM
         return;
     }
     match (&config.functions, &config.function) {
-        (None, None) => report("path", "leads nowhere: set functions = \"<pool>\", function = \"<name>\" or upstream = \"<name>\"".to_owned()),
+        (None, None) => report(
+            "path",
+            "leads nowhere: set functions = \"<pool>\", function = \"<name>\" or upstream = \"<name>\"".to_owned(),
+        ),
         (Some(_), None) if !named => {
             report(
                 "path",

@@ -89,7 +89,9 @@ pub(crate) fn markdown() -> String {
         let (title, path) = match section.kind {
             Kind::Table => (format!("[{}]", section.path.join(".")), section.path.clone()),
             Kind::List => (format!("[[{}]]", section.path.join(".")), section.path.clone()),
-            Kind::Named | Kind::Example => (format!("[{}.NAME]", section.path[0]), vec![section.path[0].clone(), "name".to_owned()]),
+            Kind::Named | Kind::Example => {
+                (format!("[{}.NAME]", section.path[0]), vec![section.path[0].clone(), "name".to_owned()])
+            }
         };
         page.push_str(&format!("\n## `{title}`\n\n{}\n\n", prose(&section.meaning)));
         page.push_str("| key | takes | default | meaning |\n|---|---|---|---|\n");

@@ -147,7 +147,8 @@ fn check_upstream(name: &str, upstream: &UpstreamConfig, problems: &mut Vec<Prob
     let least = upstream.servers.iter().filter_map(|server| server.max_connections).min();
     let least = least.unwrap_or(upstream.max_connections).min(upstream.max_connections);
     if keep_alive.min_idle > least {
-        let message = format!("`{section}.keep_alive.min_idle` {} is more than max_connections {least}", keep_alive.min_idle);
+        let message =
+            format!("`{section}.keep_alive.min_idle` {} is more than max_connections {least}", keep_alive.min_idle);
         problems.push(Problem::new(key("keep_alive.min_idle"), message));
     }
 }

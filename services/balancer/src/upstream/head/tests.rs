@@ -87,7 +87,10 @@ fn what_two_servers_could_read_differently_is_refused() {
     ] {
         assert_eq!(get(bad).map(|_| ()), Err(lie), "{bad:?}");
     }
-    assert_eq!(answer("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", false).map(|_| ()), Err(Lie::TransferEncoding));
+    assert_eq!(
+        answer("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", false).map(|_| ()),
+        Err(Lie::TransferEncoding)
+    );
     assert_eq!(answer("HTTP/1.1 204 No\r\nContent-Length: 3\r\n\r\n", false).map(|_| ()), Err(Lie::Length));
     assert_eq!(
         answer("HTTP/1.1 204 No\r\nTransfer-Encoding: chunked\r\n\r\n", false).map(|_| ()),
@@ -98,8 +101,17 @@ fn what_two_servers_could_read_differently_is_refused() {
 #[test]
 fn a_first_line_that_is_none_is_refused_at_once() {
     for bad in [
-        "HTTP/2.0 200 OK\r\n", "HTTP/1.2 200 OK\r\n", "http/1.1 200 OK\r\n", "HTTP/1.1  200 OK\r\n", "HTTP/1.1 20 OK\r\n",
-        "HTTP/1.1 2000 OK\r\n", "HTTP/1.1 099 OK\r\n", "HTTP/1.1 200OK\r\n", "ICY 200 OK\r\n", "\r\n", "HTTP/1.1 200 O\0K\r\n",
+        "HTTP/2.0 200 OK\r\n",
+        "HTTP/1.2 200 OK\r\n",
+        "http/1.1 200 OK\r\n",
+        "HTTP/1.1  200 OK\r\n",
+        "HTTP/1.1 20 OK\r\n",
+        "HTTP/1.1 2000 OK\r\n",
+        "HTTP/1.1 099 OK\r\n",
+        "HTTP/1.1 200OK\r\n",
+        "ICY 200 OK\r\n",
+        "\r\n",
+        "HTTP/1.1 200 O\0K\r\n",
     ] {
         assert_eq!(HeadScan::default().advance(bad.as_bytes()), Err(Lie::StatusLine), "{bad:?}");
     }

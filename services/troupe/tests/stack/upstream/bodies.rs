@@ -133,7 +133,8 @@ fn a_client_that_leaves_is_noticed_upstream() {
     in_both(&[&server], "", |stack| {
         for what in ["streaming", "waiting", "uploading"] {
             let mut client = stack.connect();
-            let (method, length) = if what == "uploading" { ("POST", "Content-Length: 1000000\r\n") } else { ("GET", "") };
+            let (method, length) =
+                if what == "uploading" { ("POST", "Content-Length: 1000000\r\n") } else { ("GET", "") };
             client.send(format!("{method} /{what} HTTP/1.1\r\nHost: a\r\n{length}\r\n").as_bytes()).unwrap();
             match what {
                 "streaming" => assert_eq!(client.head().unwrap().status, 200),

@@ -130,8 +130,10 @@ fn interim_replies_are_not_taken_for_the_final_one() {
         }
         assert_eq!(metric(stack, "troupe_balancer_upstream_interim_total{pool=\"upstream:app\"}"), 6.0);
     });
-    let endless = Upstream::start(|exchange| loop {
-        exchange.send("HTTP/1.1 100 Continue\r\n\r\n")?;
+    let endless = Upstream::start(|exchange| {
+        loop {
+            exchange.send("HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
     });
     assert_eq!(one_process(&[&endless], "").get("/").status, 502);
 }

@@ -26,7 +26,10 @@ fn a_request_arrives_with_one_framing_and_with_what_a_proxy_adds() {
         let reply = client.request("POST", "/a%20b?c=d", &fields, b"hello").unwrap();
         assert_eq!((reply.status, reply.text().as_str()), (200, "hello"));
         let request = server.requests().pop().unwrap();
-        assert_eq!((request.method(), request.target(), request.body.as_slice()), ("POST", "/a%20b?c=d", &b"hello"[..]));
+        assert_eq!(
+            (request.method(), request.target(), request.body.as_slice()),
+            ("POST", "/a%20b?c=d", &b"hello"[..])
+        );
         assert_eq!(request.fields("host"), ["troupe.test"]);
         assert_eq!(request.fields("content-length"), ["5"]);
         assert_eq!(request.fields("accept"), ["text/plain"]);
@@ -152,7 +155,8 @@ fn weights_are_shares() {
     let (heavy, light) = (answer(), answer());
     let more = format!("servers = [{{ address = \"{}\", weight = 3 }}, \"{}\"]", heavy.address, light.address);
     let config = super::config(&[], "").replace("servers = []", &more);
-    let stack = troupe_testkit::stack::Stack::one_process(crate::support::binary(), &crate::support::functions(), &config);
+    let stack =
+        troupe_testkit::stack::Stack::one_process(crate::support::binary(), &crate::support::functions(), &config);
     let clients: Vec<_> = (0..8)
         .map(|_| {
             let mut client = stack.connect();
