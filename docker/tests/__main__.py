@@ -1,0 +1,92 @@
+"""Starts the stack in containers from nothing, and breaks it in every way that is foreseen, under load.
+
+Exit codes: 0 every pass line was reached, 1 one was not, 2 usage. scripts/test-stack.sh builds the images and calls this.
+"""
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+
+import faults
+import kills
+import scaling
+import starting
+from scenario import Bench, Scenario
+from stack import Failed, Stack
+from traffic import Traffic
+
+# The start comes first, and carries the others. Kills and scaling count on one instance of each service, as do they leave it.
+ALL: list[Scenario] = [*starting.SCENARIOS, *kills.SCENARIOS, *scaling.SCENARIOS, *faults.SCENARIOS]
+ESSENTIAL = starting.starts_from_nothing
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/test-stack.sh", description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", metavar="WORD,...", help="only faults with one of these words in their name")
+    parser.add_argument("--list", action="store_true", help="name them and do nothing")
+    parser.add_argument("--keep", action="store_true", help="leave the stack running in the end")
+    parser.add_argument("--compose", default="docker-compose", help="what runs compose files")
+    parser.add_argument("--tag", default="test", help="the images' tag")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = arguments()
+    words = options.only.split(",") if options.only else [""]
+    chosen = [one for one in ALL if one is ESSENTIAL or any(word in one.__name__ for word in words)]
+    if options.list:
+        for scenario in ALL:
+            print(f"{scenario.__name__:36} {scenario.__doc__}")
+        return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    stack = Stack(options.compose.split(), options.tag)
+    bench = Bench(stack, Traffic(stack.port))
+    began, failed = time.monotonic(), []
+    try:
+        for scenario in chosen:
+            if not attempt(scenario, bench):
+                failed.append(scenario.__name__)
+                if scenario is ESSENTIAL:
+                    break
+                mend(bench)
+    finally:
+        bench.traffic.stop()
+        if options.keep:
+            print(f"kept: project {stack.project} at http://127.0.0.1:{stack.port}", flush=True)
+        else:
+            stack.down()
+    passed = len(chosen) - len(failed)
+    names = f" ({', '.join(failed)})" if failed else ""
+    print(
+        f"test-stack: {passed} of {len(chosen)} passed, {len(failed)} failed{names}, {bench.traffic.requests} requests,"
+        f" {time.monotonic() - began:.0f} s",
+        flush=True,
+    )
+    return 1 if failed else 0
+
+
+def attempt(scenario: Scenario, bench: Bench) -> bool:
+    began = time.monotonic()
+    try:
+        outcome, passed = scenario(bench), True
+    except (Failed, OSError, subprocess.TimeoutExpired) as failure:
+        outcome, passed = f"{failure}", False
+    word = "pass" if passed else "FAIL"
+    print(f"{word}  {scenario.__name__:36} {time.monotonic() - began:5.1f} s  {outcome}", flush=True)
+    if not passed:
+        print(bench.stack.logs(), file=sys.stderr, flush=True)
+    return passed
+
+
+def mend(bench: Bench) -> None:
+    """One failure is not to make others: back to one instance of each, anew."""
+    bench.traffic.pause()
+    bench.stack.down()
+    bench.stack.up()
+    bench.stack.healthy(within=60)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""More and fewer instances, and every container replaced, under load and without one failed request."""
+
+import time
+
+from scenario import Bench
+from stack import Stack, check, run, wait
+
+# Shares may differ from their mean by this much.
+EVEN = 0.15
+# A new instance is found within the five seconds between two look-ups, and its share grows for balancer.slow_start = 10 s.
+GROWN_SECONDS = 16
+COUNTED_SECONDS = 8
+
+
+def php_pools_come_and_go(bench: Bench) -> str:
+    """php-pool 1, 4, 2: nothing fails, and each worker gets an even share."""
+    with bench.lossless() as window:
+        bench.stack.scale("php-pool", 4)
+        bench.stack.healthy(within=60)
+        time.sleep(GROWN_SECONDS)
+        four = even_share(bench.stack, "php-pool", "troupe_php_calls_total")
+        bench.stack.scale("php-pool", 2)
+        two = even_share(bench.stack, "php-pool", "troupe_php_calls_total")
+    bench.nothing_left()
+    with bench.lossless():
+        bench.stack.scale("php-pool", 1)
+    return f"{window.requests} requests, shares of four {four}, of two {two}"
+
+
+def gateways_come_and_go(bench: Bench) -> str:
+    """gateway 1, 3, 1: nothing fails, and the edge shares evenly."""
+    with bench.lossless() as window:
+        bench.stack.scale("gateway", 3)
+        bench.stack.healthy(within=60)
+        time.sleep(3)
+        three = even_share(bench.stack, "gateway", "troupe_gateway_requests_total")
+        bench.stack.scale("gateway", 1)
+    bench.nothing_left()
+    return f"{window.requests} requests, shares {three}"
+
+
+def balancers_come_and_go(bench: Bench) -> str:
+    """balancer 1, 2, 1, with two php-pools behind: nothing fails, and both pools go on sharing evenly."""
+    with bench.lossless() as window:
+        bench.stack.up(php_pool=2, balancer=2)
+        bench.stack.healthy(within=60)
+        time.sleep(GROWN_SECONDS)
+        pools = even_share(bench.stack, "php-pool", "troupe_php_calls_total")
+        bench.stack.scale("balancer", 1)
+        bench.stack.scale("php-pool", 1)
+    bench.nothing_left()
+    return f"{window.requests} requests, shares of php-pools behind two balancers {pools}"
+
+
+def even_share(stack: Stack, service: str, counter: str) -> str:
+    ids = stack.ids(service)
+    before = {container: stack.metrics(container).sum(counter) for container in ids}
+    time.sleep(COUNTED_SECONDS)
+    counts = [stack.metrics(container).sum(counter) - before[container] for container in ids]
+    mean = sum(counts) / len(counts)
+    shares = " ".join(f"{count / (mean or 1):.2f}" for count in counts)
+    check(mean > 0, f"no instance of {service} counted a request")
+    check(all(abs(count - mean) <= EVEN * mean for count in counts), f"{service}: uneven shares {shares} of {mean:.0f}")
+    return shares
+
+
+def every_container_is_replaced(bench: Bench) -> str:
+    """The services one after the other, by scripts/stack.sh roll, and Redis: nothing fails."""
+    replaced = []
+    for service in ("php-pool", "balancer", "gateway"):
+        old = bench.stack.ids(service)
+        with bench.lossless():
+            bench.stack.roll(service)
+        new = bench.stack.ids(service)
+        check(len(new) == len(old) and not set(new) & set(old), f"{service}: {len(old)} before, {new} after")
+        replaced.append(service)
+    with bench.lossless():
+        old_redis = bench.stack.one("redis")
+        run("docker", "rm", "-f", old_redis)
+        bench.stack.up()
+        bench.stack.healthy(within=30)
+        check(bench.stack.one("redis") != old_redis, "Redis was not replaced")
+    bench.nothing_left()
+    return ", ".join([*replaced, "redis"])
+
+
+def the_edge_is_replaced(bench: Bench) -> str:
+    """The one container that owns the port: what is under way is finished, then there is a gap, and then it serves again."""
+    with bench.watched() as window:
+        run("docker", "rm", "-f", bench.stack.one("edge"))
+        began = time.monotonic()
+        bench.stack.up()
+        wait(30, lambda: bench.stack.get("/api/hello")[0] == 200, "the edge does not serve again")
+        gap = time.monotonic() - began
+        bench.recovers(window, time.monotonic())
+    bench.nothing_left()
+    return f"{gap:.1f} s without the port"
+
+
+SCENARIOS = [
+    php_pools_come_and_go,
+    gateways_come_and_go,
+    balancers_come_and_go,
+    every_container_is_replaced,
+    the_edge_is_replaced,
+]
