@@ -120,7 +120,8 @@ class Stack:
     def kill(self, container: str, program: str) -> None:
         """Ends a program in a container without a word; docker itself would take `docker kill` for a wish to stop."""
         script = 'for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>&-)" = "$1" ] && kill -9 "${p#/proc/}"; done; true'
-        run("docker", "exec", container, "bash", "-c", script, "bash", program)
+        # The shell may be taken along by the end of its container.
+        run("docker", "exec", container, "bash", "-c", script, "bash", program, tolerate=True)
 
     def started(self, container: str) -> str:
         return self.inspect(container)["State"]["StartedAt"]
@@ -158,7 +159,7 @@ class Stack:
             [*self.compose_command, "logs", "--no-color", f"--tail={lines}"], capture_output=True, text=True, env=self.env,
             cwd=ROOT, timeout=COMMAND_SECONDS,
         )
-        quiet = (line for line in said.stdout.splitlines() if '"level":"INFO"' not in line and '"status":2' not in line)
+        quiet = (line for line in said.stdout.splitlines() if '"level":"info"' not in line and '"status":2' not in line)
         return "\n".join(quiet)
 
 

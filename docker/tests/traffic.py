@@ -122,6 +122,10 @@ class Traffic:
         connection = None
         while not self._end:
             if not self._running.is_set():
+                # What stands behind the port may be replaced meanwhile: begin with fresh connections.
+                if connection:
+                    connection[1].close()
+                    connection = None
                 await asyncio.sleep(0.02)
                 continue
             self._busy += 1
