@@ -17,10 +17,11 @@ def php_pools_come_and_go(bench: Bench) -> str:
     with bench.lossless() as window:
         bench.stack.scale("php-pool", 4)
         bench.stack.healthy(within=60)
-        time.sleep(GROWN_SECONDS)
-        four = even_share(bench.stack, "php-pool", "troupe_php_calls_total")
-        bench.stack.scale("php-pool", 2)
-        two = even_share(bench.stack, "php-pool", "troupe_php_calls_total")
+        with bench.traffic.evenly():
+            time.sleep(GROWN_SECONDS)
+            four = even_share(bench.stack, "php-pool", "troupe_php_calls_total")
+            bench.stack.scale("php-pool", 2)
+            two = even_share(bench.stack, "php-pool", "troupe_php_calls_total")
     bench.nothing_left()
     with bench.lossless():
         bench.stack.scale("php-pool", 1)
@@ -44,8 +45,9 @@ def balancers_come_and_go(bench: Bench) -> str:
     with bench.lossless() as window:
         bench.stack.up(php_pool=2, balancer=2)
         bench.stack.healthy(within=60)
-        time.sleep(GROWN_SECONDS)
-        pools = even_share(bench.stack, "php-pool", "troupe_php_calls_total")
+        with bench.traffic.evenly():
+            time.sleep(GROWN_SECONDS)
+            pools = even_share(bench.stack, "php-pool", "troupe_php_calls_total")
         bench.stack.scale("balancer", 1)
         bench.stack.scale("php-pool", 1)
     bench.nothing_left()

@@ -74,6 +74,8 @@ class Stack:
         self.compose("up", "-d", "--no-build", "--no-deps", "--no-recreate", f"--scale={service}={count}", service)
 
     def down(self) -> None:
+        """Ends it, its secrets included."""
+        self._token = ""
         self.compose("--profile", "load", "--profile", "observe", "down", "-v", "--remove-orphans", "-t", "2")
 
     def roll(self, service: str) -> None:

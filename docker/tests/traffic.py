@@ -1,11 +1,13 @@
 """Bounded load that runs through every fault: a fixed number of clients at a fixed pace, each answer checked."""
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import json
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 # An answer that takes longer has failed. The gateway gives up after 30 s, with a reason.
@@ -50,7 +52,12 @@ UPLOAD = upload(100_000)
 NOTE = json.dumps({"title": "Milk", "tags": ["shop"]}).encode()
 
 
-def request(turn: int) -> tuple[str, str, bytes, dict[str, str], int, str]:
+def alike(_: int) -> tuple[str, str, bytes, dict[str, str], int, str]:
+    """Requests that all take the same time, so that workers differ by nothing but their share."""
+    return "GET", "/api/slow?ms=25", b"", {}, 200, '"slept"'
+
+
+def mixed(turn: int) -> tuple[str, str, bytes, dict[str, str], int, str]:
     """The turn's request: method, path, body, headers, and the status and text that the answer has to have."""
     match turn % 10:
         case 3:
@@ -70,6 +77,7 @@ class Traffic:
 
     def __init__(self, port: int, clients: int = 8, rate: float = 80.0) -> None:
         self.port, self.clients, self.pause_between = port, clients, clients / rate
+        self.next_request = mixed
         self.requests = 0
         self._busy = 0
         self._running = threading.Event()
@@ -129,7 +137,7 @@ class Traffic:
                 await asyncio.sleep(0.02)
                 continue
             self._busy += 1
-            method, path, body, headers, status, text = request(next(turns))
+            method, path, body, headers, status, text = self.next_request(next(turns))
             began, why = time.monotonic(), None
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
@@ -150,6 +158,16 @@ class Traffic:
             self._busy -= 1
             # A refused connection costs nothing; without a pause it would be asked for thousands of times.
             await asyncio.sleep(max(0.005, self.pause_between - took))
+
+    @contextlib.contextmanager
+    def evenly(self) -> Iterator[None]:
+        """Requests that are alike, each client with one after the other, for the time of the block."""
+        before = self.pause_between
+        self.next_request, self.pause_between = alike, 0.0
+        try:
+            yield
+        finally:
+            self.next_request, self.pause_between = mixed, before
 
 
 async def exchange(connection, method, path, body, headers) -> tuple[int, str, bool]:

@@ -40,15 +40,18 @@ pub struct LogOptions {
 impl LogOptions {
     /// The log of `service` as configured, its instance named after the host and the process.
     pub fn new(config: &LogConfig, service: &str) -> Self {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let host = host.trim();
         Self {
             level: config.level.clone(),
             format: config.format,
             service: service.to_owned(),
-            instance: format!("{host}/{}", std::process::id()),
+            instance: format!("{}/{}", host(), std::process::id()),
         }
     }
+}
+
+/// The name of this machine, or of this container; empty where the kernel does not tell.
+pub fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
 /// Why the log could not be set up.

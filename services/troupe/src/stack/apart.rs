@@ -20,6 +20,7 @@ use troupe_mesh::listener::MeshListener;
 use troupe_mesh::pool::Pool;
 use troupe_mesh::port::Port;
 use troupe_node::admin::Readiness;
+use troupe_node::telemetry;
 use troupe_php_pool::PhpPools;
 use troupe_wire::handshake::{ContractVersion, Key, Keys, Uid};
 
@@ -45,7 +46,7 @@ impl Apart {
         let identity = Identity::new("troupe", "", 1).map_err(no_random)?;
         Ok(Self {
             uid: identity.uid,
-            name: format!("{}@{}", services.only().map_or("troupe", Service::name), std::process::id()),
+            name: instance_name(services),
             threads: u16::try_from(threads).unwrap_or(u16::MAX),
             keys: if services.is_apart() { keys(config)? } else { Keys::none() },
             sources: Vec::new(),
@@ -251,6 +252,12 @@ fn key(name: &str, path: &Path) -> Result<Option<Key>, CommandError> {
         |why: String| CommandError::new(Code::Configuration, format!("{name}: cannot use {}: {why}", path.display()));
     let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
     Key::new(bytes.trim_ascii()).map(Some).map_err(|error| wrong(error.to_string()))
+}
+
+/// What people know this process by: `php-pool@host:4711`. In containers the process id is the same everywhere.
+fn instance_name(services: Services) -> String {
+    let service = services.only().map_or("troupe", Service::name);
+    format!("{service}@{}:{}", telemetry::host(), std::process::id())
 }
 
 fn no_random(error: io::Error) -> CommandError {

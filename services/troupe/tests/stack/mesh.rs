@@ -79,6 +79,17 @@ fn listening_beyond_loopback_without_a_key_is_78() {
     assert!(said.contains("key_file"), "{said}");
 }
 
+/// Two php-pools in containers have the same process id: their series were one.
+#[test]
+fn workers_are_named_after_host_and_process() {
+    let mut stack = Plan::apart().start(binary(), &functions(), "");
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let pid = stack.instance("php-pool").pid();
+    let worker = format!("worker=\"php-pool@{}:{pid}\"", host.trim());
+    let metrics = stack.instance("balancer").admin("/metrics").unwrap().text();
+    assert!(metrics.contains(&worker), "{worker} is not in {metrics}");
+}
+
 #[test]
 fn unix_sockets_carry_links() {
     let mut stack = Plan::apart().over_unix().start(binary(), &functions(), "");

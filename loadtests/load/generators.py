@@ -1,0 +1,90 @@
+"""wrk, for what the stack can take; Locust, for how its users fare."""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+from pathlib import Path
+
+LOADTESTS = Path(__file__).resolve().parent.parent
+# Beyond its load a generator needs time to connect and to report; what takes longer hangs.
+SLACK_SECONDS = 60
+# wrk counts a slower answer as an error.
+ANSWER_SECONDS = 10
+# By name: the path, where the script has none of its own, and the script.
+SCENARIOS = {
+    "one function": ("/api/hello", "report.lua"),
+    "mixed routes": ("/", "mixed.lua"),
+    "POST with a body": ("/", "post.lua"),
+    "no two alike": ("/", "bust.lua"),
+}
+# Locust's own word for a missed goal; see locust/slo.py.
+MISSED = 3
+
+
+class LoadFailed(Exception):
+    """Nothing was measured; says why."""
+
+
+def wrk(host: str, path: str, script: str, options: argparse.Namespace) -> dict:
+    """One run: requests, duration_us, bytes, errors, latency_us."""
+    threads = min(len(os.sched_getaffinity(0)), options.connections)
+    command = ["wrk", f"-t{threads}", f"-c{options.connections}", f"-d{options.seconds}s", f"--timeout={ANSWER_SECONDS}s"]
+    command += ["-s", str(LOADTESTS / "wrk" / script), host + path]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=options.seconds + SLACK_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LoadFailed(f"wrk did not end within {options.seconds + SLACK_SECONDS} s") from error
+    last = done.stdout.strip().rpartition("\n")[2]
+    if done.returncode != 0 or not last.startswith("{"):
+        raise LoadFailed(f"{' '.join(command)}: exit {done.returncode}: {(done.stderr or done.stdout).strip()[-500:]}")
+    return json.loads(last)
+
+
+def locust(options: argparse.Namespace, scratch: Path) -> dict:
+    """One headless run: the rows of its table, and what it missed of slo.toml."""
+    files = [str(LOADTESTS / "locust" / "locustfile.py")]
+    command = [options.locust, "--headless", "--host", options.host, "--stop-timeout", "10s", "--only-summary"]
+    command += ["--html", str(scratch / "locust.html"), "--csv", str(scratch / "locust"), "--exit-code-on-error", "0"]
+    if options.shape:
+        files.append(str(LOADTESTS / "locust" / "shapes" / f"{options.shape}.py"))
+    else:
+        command += ["-u", str(options.users), "-r", str(max(1, options.users // 5)), "-t", f"{options.locust_seconds}s"]
+    command += ["-f", ",".join(files)]
+    # A shape says itself when it ends.
+    limit = None if options.shape else options.locust_seconds + SLACK_SECONDS
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired as error:
+        raise LoadFailed(f"Locust did not end within {limit} s") from error
+    table = scratch / "locust_stats.csv"
+    if done.returncode not in (0, MISSED) or not table.exists():
+        raise LoadFailed(f"Locust: exit {done.returncode}: {done.stderr.strip()[-800:]}")
+    said = [line.removeprefix("slo: ") for line in done.stderr.splitlines() if line.startswith("slo: ")]
+    missed = [line for line in said if " must be " in line]
+    return {"rows": rows(table), "missed": missed, "failures": failures(scratch / "locust_failures.csv")}
+
+
+def rows(table: Path) -> list[dict]:
+    found = []
+    with table.open(newline="") as lines:
+        for row in csv.DictReader(lines):
+            found.append({
+                "name": row["Name"],
+                "requests": int(row["Request Count"]),
+                "failures": int(row["Failure Count"]),
+                "per_second": round(float(row["Requests/s"]), 1),
+                **{key: float(row[column]) for key, column in (("p50", "50%"), ("p95", "95%"), ("p99", "99%"), ("max", "100%"))
+                   if row[column] != "N/A"},
+            })
+    return found
+
+
+def failures(table: Path) -> list[str]:
+    if not table.exists():
+        return []
+    with table.open(newline="") as lines:
+        return [f"{row['Method']} {row['Name']}: {row['Occurrences']} x {row['Error']}" for row in csv.DictReader(lines)]

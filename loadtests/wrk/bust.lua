@@ -1,0 +1,16 @@
+-- No two requests alike: what a cache in front cannot answer.
+local here = debug.getinfo(1, 'S').source:match('^@(.*/)') or './'
+dofile(here .. 'report.lua')
+
+local turn, salt = 0, 0
+
+-- Threads and runs differ by more than their counter.
+function init(_)
+  math.randomseed(os.time())
+  salt = math.random(1, 1e9) + tonumber(tostring({}):match('0x(%x+)'), 16) % 1e6
+end
+
+function request()
+  turn = turn + 1
+  return wrk.format('GET', '/api/hello?name=' .. salt .. '-' .. turn)
+end
