@@ -65,7 +65,8 @@ def locust(options: argparse.Namespace, scratch: Path) -> dict:
         raise LoadFailed(f"Locust: exit {done.returncode}: {done.stderr.strip()[-800:]}")
     said = [line.removeprefix("slo: ") for line in done.stderr.splitlines() if line.startswith("slo: ")]
     missed = [line for line in said if " must be " in line]
-    return {"rows": rows(table), "missed": missed, "failures": failures(scratch / "locust_failures.csv")}
+    failures = [line.removeprefix("failed: ") for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    return {"rows": rows(table), "missed": missed, "failures": failures}
 
 
 def rows(table: Path) -> list[dict]:
@@ -81,10 +82,3 @@ def rows(table: Path) -> list[dict]:
                    if row[column] != "N/A"},
             })
     return found
-
-
-def failures(table: Path) -> list[str]:
-    if not table.exists():
-        return []
-    with table.open(newline="") as lines:
-        return [f"{row['Method']} {row['Name']}: {row['Occurrences']} x {row['Error']}" for row in csv.DictReader(lines)]

@@ -48,6 +48,9 @@ def judge(environment, **_) -> None:
         environment.process_exit_code = NOTHING
         return
     found = breaches(tomllib.loads(FILE.read_text()), environment.stats)
+    # Locust's own table of failures may have been written before the last ones.
+    for error in environment.stats.errors.values():
+        print(f"failed: {error.method} {error.name}: {error.occurrences} x {error.error}", file=sys.stderr)
     for line in found:
         print(f"slo: {line}", file=sys.stderr)
     print(f"slo: {'breached' if found else 'kept'}: {total.num_requests} requests, {total.num_failures} failed", file=sys.stderr)

@@ -29,7 +29,7 @@ class ApiClient(FastHttpUser):
         note = {"title": "Milk", "tags": ["shop"]}
         with self.client.post("/api/notes", json=note, name="POST notes", catch_response=True) as answer:
             if answer.status_code != 201:
-                answer.failure(f"status {answer.status_code}, not 201")
+                answer.failure(f"status {answer.status_code}, not 201: {answer.error or (answer.text or '')[:80]}")
 
     @task(1)
     def wrong_note(self) -> None:
@@ -38,4 +38,4 @@ class ApiClient(FastHttpUser):
             if answer.status_code == 422:
                 answer.success()
             else:
-                answer.failure(f"status {answer.status_code}, not 422")
+                answer.failure(f"status {answer.status_code}, not 422: {answer.error or (answer.text or '')[:80]}")
