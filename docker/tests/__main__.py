@@ -10,6 +10,7 @@ import sys
 import time
 
 import faults
+import fronts
 import kills
 import scaling
 import starting
@@ -18,7 +19,7 @@ from stack import Failed, Stack
 from traffic import Traffic
 
 # The start comes first, and carries the others. Kills and scaling count on one instance of each service, as do they leave it.
-ALL: list[Scenario] = [*starting.SCENARIOS, *kills.SCENARIOS, *scaling.SCENARIOS, *faults.SCENARIOS]
+ALL: list[Scenario] = [*starting.SCENARIOS, *kills.SCENARIOS, *scaling.SCENARIOS, *faults.SCENARIOS, *fronts.SCENARIOS]
 ESSENTIAL = starting.starts_from_nothing
 
 
