@@ -82,7 +82,15 @@ class Stack:
         run(str(ROOT / "scripts" / "stack.sh"), "roll", service, env=self.env)
 
     def ids(self, service: str) -> list[str]:
-        return self.compose("ps", "-q", service).split()
+        """The containers of a service, those that have ended included, the oldest first."""
+        # Asked of docker itself: compose takes a second for it, and this is asked for all the time.
+        label = "com.docker.compose"
+        listed = run(
+            "docker", "ps", "-a", "--no-trunc", "--filter", f"label={label}.project={self.project}",
+            "--filter", f"label={label}.service={service}", "--filter", f"label={label}.oneoff=False",
+            "--format", f'{{{{.Label "{label}.container-number"}}}} {{{{.ID}}}}',
+        )
+        return [line.split()[1] for line in sorted(listed.splitlines(), key=lambda line: int(line.split()[0]))]
 
     def one(self, service: str) -> str:
         ids = self.ids(service)
