@@ -21,6 +21,7 @@ if ! command -v nginx >/dev/null || ! command -v "php-fpm$fpm" >/dev/null; then
     say "note: Debian starts the services of what it installs; the comparison runs its own, on other ports:" \
         "systemctl disable --now nginx php$fpm-fpm"
 fi
+need_packages haproxy haproxy
 
 cargo build --release --locked -p bare-actix -p open-loop
 # A Troupe that does not build leaves its columns empty; the peers are still worth measuring.

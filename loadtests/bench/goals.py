@@ -49,6 +49,7 @@ def judge(results: Results, at_rest: dict[str, AtRest]) -> list[Verdict]:
     ratio("PHP function, one process", "≥ 2.5 × nginx + php-fpm", 2.5, True, at64, one, nginx, rate)
     ratio("PHP function, three processes", "≥ 0.60 × bare actix-web", 0.60, True, at64, three, bare, rate)
     ratio("PHP function, three processes", "≥ 2 × nginx + php-fpm", 2.0, True, at64, three, nginx, rate)
+    ratio("HTTP upstream", "≥ 0.9 × HAProxy", 0.9, True, at64, "troupe-upstream", "haproxy", rate)
     ratio("p50 at one connection, three processes", "≤ 2.5 × one process", 2.5, False, "1 connection", three, one, p50)
     for peer, title in ((one, "one process"), (three, "three processes")):
         ratio(f"p99 at 64 connections, {title}", "≤ 1.5 × bare actix-web", 1.5, False, at64, peer, bare, p99)

@@ -187,6 +187,40 @@ def start_troupe_three(peer: Peer, settings: Settings, wrapper: list[str]) -> No
         peer.processes.append(Process(service, command, directory, wrapper))
 
 
+def start_static(peer: Peer, settings: Settings) -> int:
+    """nginx with the one answer as a file: what proxies are measured in front of. Returns its port."""
+    directory, port = settings.directory, free_port()
+    (directory / "www").mkdir()
+    shutil.copy(BODY, directory / "www" / "hello")
+    nginx = fill("nginx-static.conf", directory / "nginx.conf", dir=directory, port=port)
+    command = [tool("nginx"), "-e", str(directory / "nginx-start.log"), "-c", str(nginx)]
+    peer.processes.append(Process("nginx", command, directory))
+    return port
+
+
+def start_haproxy(peer: Peer, settings: Settings, _wrapper: list[str]) -> None:
+    upstream = start_static(peer, settings)
+    config = fill(
+        "haproxy.cfg", settings.directory / "haproxy.cfg", port=peer.port, upstream=upstream, threads=settings.threads
+    )
+    command = [tool("haproxy"), "-db", "-f", str(config)]
+    peer.processes.insert(0, Process("haproxy", command, settings.directory))
+
+
+def start_troupe_upstream(peer: Peer, settings: Settings, wrapper: list[str]) -> None:
+    upstream = start_static(peer, settings)
+    config = fill(
+        "troupe-upstream.toml",
+        settings.directory / "troupe.toml",
+        port=peer.port,
+        upstream=upstream,
+        admin=free_port(),
+        threads=settings.threads,
+    )
+    command = [str(settings.bin_dir / "troupe"), "run", "--config", str(config)]
+    peer.processes.insert(0, Process("troupe", command, settings.directory, wrapper))
+
+
 def tool(*names: str) -> str:
     """The first of these programs; /usr/sbin is not in everybody's PATH."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
@@ -203,4 +237,6 @@ def all_peers() -> list[Peer]:
         Peer("nginx-fpm-keep", "nginx + php-fpm, FastCGI keep-alive", start_fpm(keep_alive=True), path="/hello.php"),
         Peer("troupe-one", "Troupe, one process", start_troupe_one, ours=True),
         Peer("troupe-three", "Troupe, three processes", start_troupe_three, ours=True),
+        Peer("haproxy", "HAProxy before nginx", start_haproxy),
+        Peer("troupe-upstream", "Troupe before nginx", start_troupe_upstream, ours=True),
     ]
