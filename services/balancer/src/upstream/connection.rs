@@ -4,7 +4,9 @@ use std::io::{self, IoSlice};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::server::{Seat, Server};
 
@@ -86,15 +88,15 @@ impl Connection {
     }
 
     /// The half that writes, and the half that reads.
-    pub(super) fn split(&mut self) -> (&TcpStream, Reading<'_>) {
-        let reading = Reading { stream: &self.stream, buffer: &mut self.buffer, server: self.seat.server() };
-        (&self.stream, reading)
+    pub(super) fn split(&mut self) -> (WriteHalf<'_>, Reading<'_>) {
+        let (half, writing) = self.stream.split();
+        (writing, Reading { half, buffer: &mut self.buffer, server: self.seat.server() })
     }
 }
 
 /// The half of a connection that reads.
 pub(super) struct Reading<'a> {
-    stream: &'a TcpStream,
+    half: ReadHalf<'a>,
     /// What was read and is not used yet.
     pub(super) buffer: &'a mut BytesMut,
     pub(super) server: &'a Server,
@@ -103,34 +105,30 @@ pub(super) struct Reading<'a> {
 impl Reading<'_> {
     /// Reads on while a head is expected; 0 at the connection's end.
     pub(super) async fn head(&mut self) -> io::Result<usize> {
-        read(self.stream, self.buffer, ROOM_FOR_HEAD).await
+        self.read(ROOM_FOR_HEAD).await
     }
 
     /// Reads on within a body; 0 at the connection's end.
     pub(super) async fn body(&mut self) -> io::Result<usize> {
-        read(self.stream, self.buffer, ROOM_FOR_BODY).await
+        self.read(ROOM_FOR_BODY).await
     }
 
     /// Reads what is there already.
     pub(super) fn at_hand(&mut self) -> io::Result<usize> {
         self.buffer.reserve(ROOM_FOR_BODY);
-        self.stream.try_read_buf(self.buffer)
+        self.half.try_read_buf(self.buffer)
     }
-}
 
-async fn read(stream: &TcpStream, buffer: &mut BytesMut, room: usize) -> io::Result<usize> {
-    loop {
-        stream.readable().await?;
-        buffer.reserve(room);
-        match stream.try_read_buf(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            read => return read,
-        }
+    /// Through `AsyncRead`, which remembers that a read which did not fill the buffer has left nothing behind: so the look
+    /// whether a kept connection is quiet costs no system call.
+    async fn read(&mut self, room: usize) -> io::Result<usize> {
+        self.buffer.reserve(room);
+        self.half.read_buf(self.buffer).await
     }
 }
 
 /// Writes all of `parts`, pausing for `pause` at most.
-pub(super) async fn write(stream: &TcpStream, parts: [&[u8]; 3], pause: Duration) -> Result<(), WriteFault> {
+pub(super) async fn write(stream: &WriteHalf<'_>, parts: [&[u8]; 3], pause: Duration) -> Result<(), WriteFault> {
     let total: usize = parts.iter().map(|part| part.len()).sum();
     let mut done = 0;
     while done < total {

@@ -111,7 +111,7 @@ async fn exchange(
     encode::head(request, flags.head_only, sending, &connection.server().host, &mut out);
     let pause = connection.server().timeouts.write.get();
     let (writing, mut reading) = connection.split();
-    let written = connection::write(writing, [&out, body, &[]], pause).await;
+    let written = connection::write(&writing, [&out, body, &[]], pause).await;
     scratch.out.replace(out);
     let refused = match written {
         Ok(()) => None,

@@ -9,7 +9,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
+use tokio::net::tcp::WriteHalf;
 use tokio::sync::oneshot;
 use troupe_contracts::invoke::{Invoke, Reply};
 use troupe_mesh::body::{self, Body, BodyWriter};
@@ -155,8 +155,8 @@ enum SendFault {
 }
 
 impl Request {
-    async fn send(mut self, stream: &TcpStream, pause: Duration) -> Result<(), SendFault> {
-        connection::write(stream, [&self.head, &[], &[]], pause).await.map_err(SendFault::Write)?;
+    async fn send(mut self, stream: WriteHalf<'_>, pause: Duration) -> Result<(), SendFault> {
+        connection::write(&stream, [&self.head, &[], &[]], pause).await.map_err(SendFault::Write)?;
         let mut left = match self.sending {
             Sending::Length(length) => Some(length),
             Sending::Chunked => None,
@@ -177,7 +177,7 @@ impl Request {
                     [size.as_bytes(), &piece, b"\r\n"]
                 }
             };
-            match connection::write(stream, parts, pause).await {
+            match connection::write(&stream, parts, pause).await {
                 Ok(()) => {}
                 // The head was taken, so something was.
                 Err(fault) => return Err(SendFault::Write(WriteFault { unsent: false, ..fault })),
@@ -186,7 +186,7 @@ impl Request {
         match left {
             Some(0) => Ok(()),
             Some(_) => Err(SendFault::Source),
-            None => connection::write(stream, [b"0\r\n\r\n", &[], &[]], pause)
+            None => connection::write(&stream, [b"0\r\n\r\n", &[], &[]], pause)
                 .await
                 .map_err(|fault| SendFault::Write(WriteFault { unsent: false, ..fault })),
         }
