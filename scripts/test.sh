@@ -9,6 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 need_cargo
 need_php
 need_fpm
+need_redis
 
 readonly PHP_SUITE=services/php-pool/runtime/tests/run.php
 if [ -f "$PHP_SUITE" ]; then

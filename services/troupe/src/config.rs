@@ -13,7 +13,7 @@ use troupe_balancer::config::BalancerConfig;
 use troupe_balancer::upstream::config::UpstreamConfig;
 use troupe_gateway::config::{GatewayConfig, RouteConfig};
 use troupe_mesh::config::MeshConfig;
-use troupe_node::config::{AdminConfig, Loaded, LogConfig, NodeConfig, Problems, Sources};
+use troupe_node::config::{AdminConfig, Loaded, LogConfig, NodeConfig, Problems, RedisConfig, Sources};
 use troupe_php_pool::config::PhpPoolConfig;
 
 use crate::services::{Service, Services};
@@ -33,6 +33,7 @@ pub(crate) struct Config {
     /// Groups of HTTP servers by name.
     pub(crate) upstream: BTreeMap<String, UpstreamConfig>,
     pub(crate) balancer: BalancerConfig,
+    pub(crate) redis: RedisConfig,
     pub(crate) mesh: MeshConfig,
     pub(crate) admin: AdminConfig,
 }
@@ -47,6 +48,7 @@ impl Default for Config {
             php: BTreeMap::from([("default".to_owned(), PhpPoolConfig::default())]),
             upstream: BTreeMap::new(),
             balancer: BalancerConfig::default(),
+            redis: RedisConfig::default(),
             mesh: MeshConfig::default(),
             admin: AdminConfig::default(),
         }

@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod failure;
 mod output;
+mod redis;
 mod services;
 mod stack;
 

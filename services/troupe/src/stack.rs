@@ -17,7 +17,7 @@ use troupe_balancer::Balancer;
 use troupe_balancer::upstream::Upstreams;
 use troupe_contracts::invoke::Invoke;
 use troupe_gateway::{Gateway, PortFactory, Running};
-use troupe_mesh::discovery::Discovery;
+use troupe_mesh::discovery::{Discovery, Membership};
 use troupe_mesh::link::Services as LinkServices;
 use troupe_mesh::listener::MeshListener;
 use troupe_mesh::port::Port;
@@ -48,6 +48,8 @@ pub(crate) struct Stack {
     watched: Vec<Registration>,
     /// Where peers are; a source that is dropped tells of no change.
     sources: Vec<Box<dyn Discovery>>,
+    /// Where this process is registered, if it is.
+    membership: Option<Rc<Membership>>,
 }
 
 /// A service that is called over links, with the threads it runs on.
@@ -75,6 +77,7 @@ impl Stack {
             served: Vec::new(),
             watched: Vec::new(),
             sources: Vec::new(),
+            membership: None,
         };
         if services.contains(Service::PhpPool) {
             let php = here::start_php(config, count)?;
@@ -118,7 +121,13 @@ impl Stack {
         for served in &stack.served {
             stack.watched.extend(served.threads.watch(watchdog));
         }
-        stack.sources = apart.into_sources();
+        // Only now: whoever finds this process finds all of it.
+        for served in &stack.served {
+            apart.join(config, served.service, &served.listener)?;
+        }
+        let (sources, membership) = apart.into_sources();
+        stack.sources = sources;
+        stack.membership = membership.map(Rc::new);
         Ok(stack)
     }
 
@@ -157,7 +166,11 @@ impl Stack {
 
     /// Has `shutdown` end the services, callers before their callees, so that nothing in flight loses its way.
     pub(crate) fn drain_with(self, shutdown: &mut Shutdown) {
-        let Self { gateway, balancer, php, served, watched, sources } = self;
+        let Self { gateway, balancer, php, served, watched, sources, membership } = self;
+        // Callers without a link are told here, those with one by the links.
+        if let Some(membership) = membership.clone() {
+            shutdown.on_begin(move || membership.drain());
+        }
         if let Some(gateway) = gateway {
             let gateway = Rc::new(gateway);
             let unready = Rc::clone(&gateway);
@@ -180,6 +193,12 @@ impl Stack {
         if let Some(php) = php.clone().filter(|_| balancer.is_none()) {
             shutdown.on_begin(move || php.drain());
         }
+        if let Some(membership) = membership.clone() {
+            shutdown.stage("membership", move |_| async move {
+                membership.leave().await;
+                true
+            });
+        }
         let mut all_threads = Vec::new();
         for Served { service, listener, threads } in served {
             shutdown.stage(service.name(), move |_| async move {
@@ -198,7 +217,7 @@ impl Stack {
             });
         }
         shutdown.last("threads", move |_| async move {
-            drop((watched, sources));
+            drop((watched, sources, membership));
             for threads in all_threads {
                 threads.stop_and_join(THREADS_END).await;
             }

@@ -21,8 +21,13 @@ pub struct MeshConfig {
     /// A file with another key, which callers may show as well: for the time in which a key is replaced on one instance after another.
     #[schemars(extend("format" = "path"))]
     pub second_key_file: PathBuf,
-    /// How peers are found: "static" takes them as written, "dns" looks their names up again every 5 seconds.
+    /// How peers are found: "static" takes them as written, "dns" looks their names up again every 5 seconds, "redis" ignores
+    /// them: every service registers itself there and finds the others ([redis]).
     pub discovery: Discovery,
+    /// Under "redis", where others dial this process: "address:port" or "unix:/path". Empty: where it listens; for a wildcard
+    /// address the one by which this machine reaches Redis.
+    #[schemars(extend("format" = "mesh-listen"))]
+    pub advertise: String,
     /// Where the other services are: "address:port", "name:port" or "unix:/path", one or several per service.
     pub peers: Peers,
     /// How long a call waits for a link that is away, inside its deadline.
@@ -44,6 +49,8 @@ pub enum Discovery {
     Static,
     /// Each peer is a name; every address it has is one instance.
     Dns,
+    /// Every instance registers itself in Redis.
+    Redis,
 }
 
 /// Peers by service.
@@ -66,6 +73,7 @@ impl Default for MeshConfig {
             key_file: PathBuf::new(),
             second_key_file: PathBuf::new(),
             discovery: Discovery::Static,
+            advertise: String::new(),
             peers: Peers::default(),
             connect_wait: Duration::from_secs(2),
             wiring: Wiring::default(),

@@ -1,11 +1,10 @@
-//! Where the instances of a service are: a static list or DNS names, published as it changes.
+//! Where the instances of a service are: a static list, DNS names or Redis, published as it changes.
 //!
 //! Discovery names candidates; whether one is alive is what its link's pings say. A source that fails keeps the set it
-//! had (fail-static): an outage of DNS must not take down what works.
-//!
-//! Membership through Redis is not here; it becomes one more implementation of [`Discovery`].
+//! had (fail-static): an outage of DNS or Redis must not take down what works.
 
 mod dns;
+mod redis;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,9 +13,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use troupe_wire::handshake::Uid;
 
-use crate::config;
-
+pub use self::redis::{Advertise, BEAT_EVERY, BEAT_LASTS, Membership, POLL_EVERY, RedisDiscovery, Registration};
 pub use dns::{DnsDiscovery, RESOLVE_EVERY, Resolve, Resolved, SystemResolver, Take};
 
 /// More instances of one service than this are cut off, with a warning: a name that answers thousands of addresses is a
@@ -34,20 +33,16 @@ pub trait Discovery: fmt::Debug {
     fn watch(&self) -> watch::Receiver<Endpoints>;
 }
 
-/// The source that the configuration asks for, for the instances of `service` at `peers`.
+/// The source for the instances of `service` at `peers`, which the configuration lists.
 ///
-/// Under `dns`, every address of a name is an instance. Under `static`, each peer is one: a name is looked up as well, but
-/// only one of its addresses is used at a time. Looking names up needs a tokio event loop on this thread.
+/// Names are looked up, which needs a tokio event loop on this thread; `take` says what their addresses are. Where none is
+/// a name, the set never changes.
 ///
 /// # Errors
 ///
 /// For the first peer that cannot be read.
-pub fn discover(kind: config::Discovery, service: &str, peers: &[String]) -> Result<Box<dyn Discovery>, PeerError> {
+pub fn discover(take: Take, service: &str, peers: &[String]) -> Result<Box<dyn Discovery>, PeerError> {
     let written = || peers.iter().map(String::as_str);
-    let take = match kind {
-        config::Discovery::Dns => Take::All,
-        config::Discovery::Static => Take::One,
-    };
     let parsed: Vec<Peer> = written().map(str::parse).collect::<Result<_, _>>()?;
     if parsed.iter().all(|peer| matches!(peer, Peer::Address(_))) {
         return Ok(Box::new(StaticDiscovery::parse(written())?));
@@ -62,6 +57,8 @@ pub struct Endpoint {
     pub address: Address,
     /// What people see: the name it was found under, and the address if that differs.
     pub name: Arc<str>,
+    /// Which start of a process is there, where the source knows.
+    pub uid: Option<Uid>,
 }
 
 /// What a link dials.
@@ -99,7 +96,7 @@ impl FromStr for Address {
 impl From<Address> for Endpoint {
     fn from(address: Address) -> Self {
         let name = Arc::from(address.to_string());
-        Self { address, name }
+        Self { address, name, uid: None }
     }
 }
 
@@ -243,12 +240,12 @@ mod tests {
     #[actix_rt::test]
     async fn the_configuration_chooses() {
         let peers = ["localhost:7401".to_owned(), "unix:/a".to_owned()];
-        let found = discover(config::Discovery::Static, "balancer", &peers).expect("valid");
+        let found = discover(Take::One, "balancer", &peers).expect("valid");
         let mut watched = found.watch();
         watched.wait_for(|found| found.len() == 2).await.expect("localhost has an address, and one is used");
-        let found = discover(config::Discovery::Static, "balancer", &peers[1..]).expect("valid");
+        let found = discover(Take::One, "balancer", &peers[1..]).expect("valid");
         assert_eq!(found.watch().borrow().len(), 1);
-        assert!(discover(config::Discovery::Dns, "balancer", &["bad".to_owned()]).is_err());
+        assert!(discover(Take::All, "balancer", &["bad".to_owned()]).is_err());
     }
 
     #[test]

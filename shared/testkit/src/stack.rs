@@ -27,6 +27,8 @@ pub struct Stack {
     pub address: SocketAddr,
     /// Where all gateways listen.
     pub addresses: Vec<SocketAddr>,
+    /// What every process is told.
+    shared: Vec<String>,
     binary: PathBuf,
     root: PathBuf,
     home: TempDir,
@@ -77,6 +79,15 @@ impl Stack {
         self.instance(service).restart();
     }
 
+    /// Starts one more php-pool or balancer, which the others find by themselves.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn add(&mut self, service: &str) -> &mut Instance {
+        self.start(service, &[format!("mesh.listen=\"{}\"", ports::free())]);
+        self.instances.last_mut().expect("the one that was started")
+    }
+
     /// A connection to the first gateway.
     ///
     /// # Panics
@@ -124,7 +135,7 @@ impl Stack {
         let text = format!("gateway.listen = [\"{address}\"]\nmesh.key_file = \"{}\"\n{config}\n", key.display(),);
         fs::write(home.path().join("troupe.toml"), text).expect("write the configuration");
         let (binary, root) = (binary.to_owned(), root.to_owned());
-        Self { instances: Vec::new(), address, addresses: vec![address], binary, root, home }
+        Self { instances: Vec::new(), address, addresses: vec![address], shared: Vec::new(), binary, root, home }
     }
 
     /// Where the gateway with this index listens.
@@ -142,7 +153,7 @@ impl Stack {
         }
         let admin = ports::free();
         let own = [format!("php.default.root={:?}", self.root), format!("admin.listen={admin}")];
-        for setting in own.iter().chain(settings) {
+        for setting in own.iter().chain(&self.shared).chain(settings) {
             arguments.extend(["--set".to_owned(), setting.clone()]);
         }
         let name = format!("{service}-{}", self.instances.len());

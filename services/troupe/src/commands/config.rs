@@ -102,8 +102,23 @@ fn leaves(value: &Value) -> Vec<(String, &Value)> {
     found
 }
 
-/// Hides the values of tables that hold secrets.
+/// Hides the password of a URL, whatever else is wrong with it: all between the first colon behind the scheme and the last @.
+fn mask_password(url: &mut String) {
+    let from = url.find("://").map_or(0, |at| at + 3);
+    let Some(to) = url.rfind('@').filter(|to| *to > from) else {
+        return;
+    };
+    if let Some(colon) = url.get(from..to).and_then(|login| login.find(':')) {
+        url.replace_range(from + colon + 1..to, MASK);
+    }
+}
+
+/// Hides the values of tables that hold secrets, and passwords in URLs.
 fn mask(value: &mut Value, schema: &Value) {
+    if let (Value::String(text), Some("redis-url")) = (&mut *value, schema.get("format").and_then(Value::as_str)) {
+        mask_password(text);
+        return;
+    }
     let secret = schema.get("x-secret").and_then(Value::as_bool).unwrap_or(false);
     let Some(entries) = value.as_object_mut() else {
         return;
@@ -119,6 +134,27 @@ fn mask(value: &mut Value, schema: &Value) {
         let known = table.get("properties").and_then(|properties| properties.get(key));
         if let Some(schema) = known.or_else(|| table.get("additionalProperties")) {
             mask(value, schema);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_url_is_hidden() {
+        for (url, shown) in [
+            ("redis://127.0.0.1:6379", "redis://127.0.0.1:6379"),
+            ("redis://ada@redis:6379/1", "redis://ada@redis:6379/1"),
+            ("redis://:hunter2@redis:6379", "redis://:***@redis:6379"),
+            ("redis://ada:hunt:er@2@redis", "redis://ada:***@redis"),
+            ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+            ("ada:hunter2@redis", "ada:***@redis"),
+        ] {
+            let mut value = serde_json::json!({ "redis": { "url": url } });
+            mask(&mut value, &schema_of::<Config>());
+            assert_eq!(value["redis"]["url"], shown, "{url}");
         }
     }
 }

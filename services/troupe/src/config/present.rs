@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use troupe_mesh::config::Discovery;
 use troupe_node::config::Problem;
 
 use super::Config;
@@ -28,6 +29,17 @@ pub(super) fn check(config: &Config, services: Services) -> Vec<Problem> {
     let key_file = &config.mesh.key_file;
     if services.is_apart() && !key_file.as_os_str().is_empty() {
         problems.extend(secret("mesh.key_file", key_file, SHORTEST_KEY));
+    }
+    if services.is_apart() && config.mesh.discovery == Discovery::Redis {
+        let redis = &config.redis;
+        for (key, path) in [
+            ("redis.password_file", &redis.password_file),
+            ("redis.sentinel_password_file", &redis.sentinel_password_file),
+        ] {
+            if !path.as_os_str().is_empty() {
+                problems.extend(secret(key, path, 1));
+            }
+        }
     }
     let token_file = &config.admin.token_file;
     if !token_file.as_os_str().is_empty() {

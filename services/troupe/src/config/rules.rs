@@ -1,5 +1,7 @@
 //! What no schema can say: how keys have to fit each other.
 
+mod redis;
+
 use std::net::SocketAddr;
 
 use troupe_balancer::upstream::config::UpstreamConfig;
@@ -31,6 +33,7 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
     for (name, upstream) in &config.upstream {
         check_upstream(name, upstream, &mut problems);
     }
+    redis::check(&config.redis, &config.mesh, &mut problems);
     let mesh = &config.mesh;
     let open = mesh.listen.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback());
     if open && mesh.key_file.as_os_str().is_empty() {

@@ -12,9 +12,9 @@ use troupe_balancer::instances::{Instance, InstanceId};
 use troupe_balancer::upstream::Upstreams;
 use troupe_contracts::invoke::Invoke;
 use troupe_contracts::report::Report;
-use troupe_mesh::config::MeshConfig;
+use troupe_mesh::config::{self, MeshConfig};
 use troupe_mesh::contract::Contract;
-use troupe_mesh::discovery::{Address, Discovery, Endpoints, discover};
+use troupe_mesh::discovery::{Address, Advertise, Discovery, Endpoints, Membership, Registration, Take, discover};
 use troupe_mesh::link::{Identity, LinkSetup, Services as Served};
 use troupe_mesh::listener::MeshListener;
 use troupe_mesh::pool::Pool;
@@ -28,6 +28,7 @@ use super::Ports;
 use super::here::{self, Resolvers};
 use crate::config::{Config, mesh_address};
 use crate::failure::{Code, CommandError};
+use crate::redis;
 use crate::services::{Service, Services};
 
 /// What this process needs to have peers in other processes.
@@ -39,17 +40,21 @@ pub(super) struct Apart {
     keys: Keys,
     /// Kept: a source that is dropped tells of no change.
     sources: Vec<Box<dyn Discovery>>,
+    /// Where instances register themselves, if they do.
+    membership: Option<Membership>,
 }
 
 impl Apart {
     pub(super) fn new(config: &Config, services: Services, threads: usize) -> Result<Self, CommandError> {
         let identity = Identity::new("troupe", "", 1).map_err(no_random)?;
+        let registers = services.is_apart() && config.mesh.discovery == config::Discovery::Redis;
         Ok(Self {
             uid: identity.uid,
             name: instance_name(services),
             threads: u16::try_from(threads).unwrap_or(u16::MAX),
             keys: if services.is_apart() { keys(config)? } else { Keys::none() },
             sources: Vec::new(),
+            membership: if registers { Some(Membership::start(redis::open(&config.redis)?)) } else { None },
         })
     }
 
@@ -62,6 +67,28 @@ impl Apart {
             let code = if error.kind() == io::ErrorKind::AddrInUse { Code::TryAgain } else { Code::Failed };
             CommandError::new(code, format!("cannot listen for links on {address}: {error}; set mesh.listen"))
         })
+    }
+
+    /// Registers `service`, which `listener` serves, where instances do that.
+    pub(super) fn join(&self, config: &Config, service: Service, listener: &MeshListener) -> Result<(), CommandError> {
+        let Some(membership) = &self.membership else {
+            return Ok(());
+        };
+        let advertise = match config.mesh.advertise.as_str() {
+            "" => Advertise::listener(listener.address()),
+            address => Advertise::Address(
+                address
+                    .parse()
+                    .map_err(|error| CommandError::new(Code::Configuration, format!("mesh.advertise: {error}")))?,
+            ),
+        };
+        membership.join(Registration {
+            service: service.name().to_owned(),
+            uid: self.uid,
+            name: self.name.clone(),
+            advertise,
+        });
+        Ok(())
     }
 
     /// What makes a thread's side of the links that `service` accepts.
@@ -131,8 +158,8 @@ impl Apart {
     }
 
     /// What has to stay as long as the services do.
-    pub(super) fn into_sources(self) -> Vec<Box<dyn Discovery>> {
-        self.sources
+    pub(super) fn into_sources(self) -> (Vec<Box<dyn Discovery>>, Option<Membership>) {
+        (self.sources, self.membership)
     }
 
     fn identity(&self, service: Service) -> Identity {
@@ -160,9 +187,13 @@ impl Apart {
             Service::PhpPool => &config.mesh.peers.php_pool,
             Service::Balancer | Service::Gateway => &config.mesh.peers.balancer,
         };
-        let source = discover(config.mesh.discovery, service.name(), peers).map_err(|error| {
-            CommandError::new(Code::Configuration, format!("mesh.peers.{}: {error}", service.name()))
-        })?;
+        let take = if config.mesh.discovery == config::Discovery::Dns { Take::All } else { Take::One };
+        let source = match &self.membership {
+            Some(membership) => Box::new(membership.watch(service.name())),
+            None => discover(take, service.name(), peers).map_err(|error| {
+                CommandError::new(Code::Configuration, format!("mesh.peers.{}: {error}", service.name()))
+            })?,
+        };
         let endpoints = source.watch();
         self.sources.push(source);
         Ok(endpoints)

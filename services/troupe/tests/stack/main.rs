@@ -14,6 +14,7 @@ mod faults;
 mod fpm;
 mod kills;
 mod leaks;
+mod membership;
 mod mesh;
 mod signals;
 mod threads;

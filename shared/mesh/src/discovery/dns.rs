@@ -130,6 +130,7 @@ impl Name {
         self.addresses.iter().map(|address| Endpoint {
             address: Address::Tcp(*address),
             name: format!("{}:{} ({})", self.host, self.port, address.ip()).into(),
+            uid: None,
         })
     }
 }

@@ -95,15 +95,24 @@ pub enum ConnectError {
     /// One of both sides refused.
     #[error("{0}")]
     Handshake(#[from] HandshakeError),
+    /// Another service is there.
+    #[error("a {there} is there, not a {wanted}")]
+    Service {
+        /// What is there.
+        there: String,
+        /// What should be.
+        wanted: String,
+    },
 }
 
 impl ConnectError {
     /// Whether the peer answered and a person has to change something: a wrong key, version or port.
     pub fn is_refusal(&self) -> bool {
-        let Self::Handshake(refused) = self else {
-            return false;
-        };
-        !matches!(refused.code(), RefusalCode::Draining | RefusalCode::Busy)
+        match self {
+            Self::Handshake(refused) => !matches!(refused.code(), RefusalCode::Draining | RefusalCode::Busy),
+            Self::Service { .. } => true,
+            Self::Io(_) | Self::Timeout => false,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Dials what discovery names, and dials again what is lost.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -7,11 +8,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
+use troupe_wire::handshake::Uid;
 
 use super::Links;
 use super::reports::Reports;
-use crate::discovery::{Endpoint, Endpoints};
-use crate::link::{Link, LinkSetup, LinkState, dial};
+use crate::discovery::{Address, Endpoint, Endpoints};
+use crate::link::{ConnectError, Link, LinkSetup, LinkState, dial};
 
 /// The first pause before an endpoint is dialled again.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -39,6 +41,31 @@ impl Drop for Connectors {
     }
 }
 
+/// The start of a process that a connector's link leads to, once it has one.
+type Peer = Rc<Cell<Option<Uid>>>;
+
+/// A connector of an endpoint.
+struct Connector {
+    /// Which start of a process the source named last.
+    named: Option<Uid>,
+    peer: Peer,
+    _task: Task,
+}
+
+impl Connector {
+    fn start(links: &Rc<Links>, setup: &Rc<LinkSetup>, endpoint: &Endpoint) -> Self {
+        let peer = Peer::default();
+        let dials = keep_connected(Rc::clone(links), Rc::clone(setup), endpoint.clone(), true, Rc::clone(&peer));
+        Self { named: endpoint.uid, peer, _task: Task(actix_rt::spawn(dials)) }
+    }
+
+    /// Whether another process has started at the endpoint than the one that the link leads to. The link to the old one
+    /// ends with its calls, or by its pings.
+    fn is_outdated(&self, endpoint: &Endpoint) -> bool {
+        self.named != endpoint.uid && endpoint.uid.is_some() && self.peer.get() != endpoint.uid
+    }
+}
+
 /// A task that ends when this is dropped.
 struct Task(JoinHandle<()>);
 
@@ -50,15 +77,17 @@ impl Drop for Task {
 
 /// Keeps one connector per endpoint.
 async fn follow(links: Rc<Links>, setup: Rc<LinkSetup>, mut endpoints: watch::Receiver<Endpoints>) {
-    let mut connectors: BTreeMap<Endpoint, Task> = BTreeMap::new();
+    let mut connectors: BTreeMap<Address, Connector> = BTreeMap::new();
     loop {
         let named = endpoints.borrow_and_update().clone();
-        connectors.retain(|endpoint, _| named.contains(endpoint));
+        connectors.retain(|address, _| named.iter().any(|endpoint| endpoint.address == *address));
         for endpoint in named.iter() {
-            connectors.entry(endpoint.clone()).or_insert_with(|| {
-                let connector = keep_connected(Rc::clone(&links), Rc::clone(&setup), endpoint.clone(), true);
-                Task(actix_rt::spawn(connector))
-            });
+            let start = || Connector::start(&links, &setup, endpoint);
+            let connector = connectors.entry(endpoint.address.clone()).or_insert_with(start);
+            if connector.is_outdated(endpoint) {
+                *connector = start();
+            }
+            connector.named = endpoint.uid;
         }
         if endpoints.changed().await.is_err() {
             // The source has ended: what it named last stays.
@@ -69,17 +98,26 @@ async fn follow(links: Rc<Links>, setup: Rc<LinkSetup>, mut endpoints: watch::Re
 
 /// Holds a link to `endpoint`, whatever it takes. The first link of an instance with more threads than this process
 /// has brings further ones, so that each of its threads has a part of the calls.
-async fn keep_connected(links: Rc<Links>, setup: Rc<LinkSetup>, endpoint: Endpoint, first: bool) {
+async fn keep_connected(links: Rc<Links>, setup: Rc<LinkSetup>, endpoint: Endpoint, first: bool, peer: Peer) {
     let mut pause = FIRST_PAUSE;
     let reports = Reports::about(&links.service, &endpoint);
     loop {
         match dial(&endpoint.address, &setup).await {
+            // The address of an instance that is gone may have become another service's.
+            Ok(link) if link.session().peer.service.as_str() != &*links.service => {
+                let there = link.session().peer.service.clone();
+                reports.failed(&ConnectError::Service { there, wanted: links.service.to_string() });
+            }
             Ok(link) => {
+                peer.set(Some(link.session().peer.uid));
                 let since = Instant::now();
                 let further = if first { further_links(&link, &setup) } else { 0 };
                 let listed = Listed::new(&links, link, &endpoint);
                 let further: Vec<Task> = (0..further)
-                    .map(|_| keep_connected(Rc::clone(&links), Rc::clone(&setup), endpoint.clone(), false))
+                    .map(|_| {
+                        let peer = Peer::default();
+                        keep_connected(Rc::clone(&links), Rc::clone(&setup), endpoint.clone(), false, peer)
+                    })
                     .map(|connector| Task(actix_rt::spawn(connector)))
                     .collect();
                 listed.until_not_up().await;

@@ -46,7 +46,7 @@ pub fn check(format: &str, text: &str) -> Result<(), String> {
             .ok_or_else(|| format!("`{text}` is not a peer such as \"10.0.0.7:7401\", \"balancer:7401\" or \"unix:/run/troupe/balancer.sock\"")),
         "host-and-port" => is_host_and_port(text)
             .then_some(())
-            .ok_or_else(|| format!("`{text}` is not a server such as \"10.0.0.7:8000\" or \"app:8000\"")),
+            .ok_or_else(|| format!("`{text}` is not a server such as \"10.0.0.7:8000\" or \"server-1:8000\"")),
         "cidr" => is_network(text)
             .then_some(())
             .ok_or_else(|| format!("`{text}` is not a network such as \"10.0.0.0/8\" or \"::1/128\"")),
@@ -73,6 +73,7 @@ pub fn form(format: &str) -> &'static str {
         "percent" => units::PERCENT_FORM,
         "path" => "a path",
         "socket-address" | "mesh-listen" | "mesh-peer" | "host-and-port" => "an address",
+        "redis-url" => "a URL",
         "cidr" => "a network",
         _ => "a string",
     }

@@ -14,6 +14,7 @@ const SERVICES: [&str; 3] = ["php-pool", "balancer", "gateway"];
 pub struct Plan {
     counts: BTreeMap<&'static str, usize>,
     unix: bool,
+    redis: Option<String>,
     settings: Vec<(String, String)>,
     silent: bool,
 }
@@ -26,8 +27,21 @@ impl Plan {
 
     /// Two instances of `service`, which the services in front of it know both.
     #[must_use]
-    pub fn two(mut self, service: &'static str) -> Self {
-        self.counts.insert(service, 2);
+    pub fn two(self, service: &'static str) -> Self {
+        self.several(service, 2)
+    }
+
+    /// So many instances of `service`.
+    #[must_use]
+    pub fn several(mut self, service: &'static str, count: usize) -> Self {
+        self.counts.insert(service, count);
+        self
+    }
+
+    /// The instances know nothing of each other: they register in the Redis at `url` and find each other there.
+    #[must_use]
+    pub fn through_redis(mut self, url: impl Into<String>) -> Self {
+        self.redis = Some(url.into());
         self
     }
 
@@ -58,12 +72,19 @@ impl Plan {
     /// When it does not come up; the message holds the logs.
     pub fn start(&self, binary: &Path, root: &Path, config: &str) -> Stack {
         let mut stack = Stack::prepare(binary, root, config);
+        if let Some(url) = &self.redis {
+            stack.shared = vec!["mesh.discovery=redis".to_owned(), format!("redis.url={url:?}")];
+        }
         let balancers = self.mesh_addresses(&stack, "balancer");
         let php_pools = self.mesh_addresses(&stack, "php-pool");
         for service in SERVICES {
             for index in 0..self.count(service) {
-                let mut settings =
-                    vec![format!("mesh.peers.balancer={balancers:?}"), format!("mesh.peers.php-pool={php_pools:?}")];
+                let mut settings = match &self.redis {
+                    Some(_) => Vec::new(),
+                    None => {
+                        vec![format!("mesh.peers.balancer={balancers:?}"), format!("mesh.peers.php-pool={php_pools:?}")]
+                    }
+                };
                 match service {
                     "balancer" => settings.push(format!("mesh.listen={:?}", balancers[index])),
                     "php-pool" => settings.push(format!("mesh.listen={:?}", php_pools[index])),

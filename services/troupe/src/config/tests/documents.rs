@@ -68,7 +68,9 @@ fn every_key_has_its_variable() {
         let (text, value) = match (path.join(".").as_str(), default) {
             // An empty variable is unset, so what is empty by default is set to something.
             ("php.default.user", _) => same_text("www-data"),
-            ("mesh.listen", _) => same_text("127.0.0.1:7401"),
+            ("mesh.listen" | "mesh.advertise", _) => same_text("127.0.0.1:7401"),
+            // Only this one has instances register where the other key says.
+            ("mesh.discovery", _) => same_text("redis"),
             (_, Value::String(text)) if text.is_empty() => same_text("/some/where"),
             (_, Value::String(text)) => same_text(&text),
             (_, Value::Array(items)) if !items.is_empty() => {
