@@ -108,5 +108,6 @@ need_fpm() {
     PATH="$PATH:/usr/sbin" need_packages nginx nginx-light
     PATH="$PATH:/usr/sbin" need_packages php-fpm8.2 php8.2-fpm
 }
+
 # A Redis server, for the tests of membership: they start servers of their own, on free ports.
 need_redis() { need_packages redis-server redis-server; }

@@ -22,7 +22,7 @@ pub struct MeshConfig {
     #[schemars(extend("format" = "path"))]
     pub second_key_file: PathBuf,
     /// How peers are found: "static" takes them as written, "dns" looks their names up again every 5 seconds, "redis" ignores
-    /// them: every service registers itself there and finds the others ([redis]).
+    /// them: every service registers itself there and finds the others.
     pub discovery: Discovery,
     /// Under "redis", where others dial this process: "address:port" or "unix:/path". Empty: where it listens; for a wildcard
     /// address the one by which this machine reaches Redis.

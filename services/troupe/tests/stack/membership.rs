@@ -115,7 +115,7 @@ fn redis_dies_comes_back_is_flushed_freezes_and_slows_down_and_no_request_fails(
 
     // All the while the same two: nobody was lost and found again.
     let balancer = stack.instance("balancer");
-    assert_eq!(lines(balancer, "link up"), lines(balancer, "endpoint"), "{}", balancer.log());
+    assert_eq!(lines(balancer, "instance found"), 2, "{}", balancer.log());
     await_workers(&mut stack, 2);
     wait::until("redis to know both", HEAL, || {
         (redis.command(&["ZCARD", "troupe:{php-pool}:members"]).number() == 2).then_some(())
@@ -139,7 +139,6 @@ fn php_pools_come_go_die_and_start_anew_and_no_request_fails() {
     assert_eq!(status.code(), Some(0), "{}", first.log());
     load.run(SOME);
     await_workers(&mut stack, 1);
-    assert_eq!(redis.command(&["GET", "troupe:{php-pool}:at:"]).text(), "");
     // It starts anew where it was.
     stack.instance_at("php-pool", 0).restart();
     await_workers(&mut stack, 2);

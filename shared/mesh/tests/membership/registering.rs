@@ -28,7 +28,7 @@ async fn what_stands_in_redis_is_what_the_documentation_says() {
     let _one = joined(&server, 1, 7402);
     let uid = Uid([1; 16]).to_string();
     until("the registration", || server.command(&["ZCARD", "t:{callee}:members"]).number() == 1, String::new).await;
-    assert_eq!(server.command(&["ZRANGE", "t:{callee}:members", "0", "-1"]).texts(), [uid.clone()]);
+    assert_eq!(server.command(&["ZRANGE", "t:{callee}:members", "0", "-1"]).texts(), std::slice::from_ref(&uid));
     let record = server.command(&["GET", &format!("t:{{callee}}:member:{uid}")]).text();
     for part in [r#""form":1"#, r#""address":"10.0.0.7:7402""#, r#""name":"callee-1""#, r#""state":"up""#] {
         assert!(record.contains(part), "{record}");

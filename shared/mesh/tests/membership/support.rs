@@ -38,7 +38,8 @@ pub(crate) fn registration(uid: u8, port: u16) -> Registration {
 
 /// A process that calls "callee".
 pub(crate) struct Reader {
-    pub(crate) membership: Membership,
+    /// Kept: with it its work ends.
+    _membership: Membership,
     source: RedisDiscovery,
 }
 
@@ -50,7 +51,7 @@ impl Reader {
     pub(crate) fn with(redis: Redis) -> Self {
         let membership = Membership::start(redis);
         let source = membership.watch("callee");
-        Self { membership, source }
+        Self { _membership: membership, source }
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<Endpoints> {

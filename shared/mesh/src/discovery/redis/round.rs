@@ -49,7 +49,7 @@ pub(super) async fn run(shared: &Shared) -> Done {
             // Once per outage; the gauges tell the rest.
             if failed.news {
                 let redis = shared.redis.place();
-                tracing::warn!(redis, %error, "redis is away; the known instances stay in use, and this one registers later");
+                tracing::warn!(redis, %error, "redis is away; the instances that are known stay in use");
             } else {
                 tracing::debug!(%error, "redis did not answer");
             }
