@@ -36,9 +36,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use troupe_contracts::invoke::{Invoke, upstream_pool};
 use troupe_contracts::report::Report;
-use troupe_mesh::config::Discovery as Kind;
 use troupe_mesh::contract::{Contract, Envelope};
-use troupe_mesh::discovery::{self, Address, Discovery, Endpoints, PeerError};
+use troupe_mesh::discovery::{self, Address, Discovery, Endpoints, PeerError, Take};
 use troupe_mesh::failure::{Failure, Outcome, Stage};
 use troupe_mesh::port::{CallFuture, Port, Service};
 use troupe_node::config::QueueConfig;
@@ -89,7 +88,7 @@ impl Upstreams {
         for (name, config) in groups {
             let pool = upstream_pool(name);
             for server in &config.servers {
-                let discovery = discovery::discover(Kind::Dns, &pool, std::slice::from_ref(&server.address))?;
+                let discovery = discovery::discover(Take::All, &pool, std::slice::from_ref(&server.address))?;
                 let endpoints = discovery.watch();
                 sources.push(Source { group: made.len(), server: server.clone(), endpoints, discovery });
             }

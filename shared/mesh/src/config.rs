@@ -21,8 +21,8 @@ pub struct MeshConfig {
     /// A file with another key, which callers may show as well: for the time in which a key is replaced on one instance after another.
     #[schemars(extend("format" = "path"))]
     pub second_key_file: PathBuf,
-    /// How peers are found: "static" takes them as written, "dns" looks their names up again every 5 seconds, "redis" ignores
-    /// them: every service registers itself there and finds the others.
+    /// How peers are found: "static" takes them as written, "dns" looks their names up again every 5 seconds, "redis"
+    /// has every service register itself and find the others; peers, where set, are used until one has been found.
     pub discovery: Discovery,
     /// Under "redis", where others dial this process: "address:port" or "unix:/path". Empty: where it listens; for a wildcard
     /// address the one by which this machine reaches Redis.

@@ -88,11 +88,13 @@ impl Redis {
     /// When it does not come up and see the server's replicas.
     pub fn sentinel(&self, replicas: usize) -> Self {
         let port = self.address.port();
-        let lines = [
+        let mut lines = vec![
             format!("sentinel monitor mymaster 127.0.0.1 {port} 1"),
             "sentinel down-after-milliseconds mymaster 500".to_owned(),
             "sentinel failover-timeout mymaster 3000".to_owned(),
         ];
+        let password = self.arguments.iter().skip_while(|argument| *argument != "--requirepass").nth(1);
+        lines.extend(password.map(|password| format!("sentinel auth-pass mymaster {password}")));
         let home = TempDir::new().expect("make a directory for the sentinel");
         let file = home.path().join("sentinel.conf");
         std::fs::write(&file, lines.join("\n")).expect("write the sentinel's configuration");

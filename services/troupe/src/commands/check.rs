@@ -2,6 +2,7 @@
 
 mod php;
 mod ports;
+mod redis;
 
 use serde::Serialize;
 
@@ -51,6 +52,7 @@ pub(super) fn run(args: CheckArgs) -> Result<(), CommandError> {
     if services.contains(Service::PhpPool) {
         findings.extend(php::check(&loaded.config)?);
     }
+    findings.extend(redis::check(&loaded.config, services)?);
     let code = findings.iter().filter_map(|finding| finding.code).max_by_key(|code| rank(*code));
     if args.json {
         output::json(&serde_json::json!({ "ok": code.is_none(), "checks": findings }))?;

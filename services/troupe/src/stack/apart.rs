@@ -12,7 +12,7 @@ use troupe_balancer::instances::{Instance, InstanceId};
 use troupe_balancer::upstream::Upstreams;
 use troupe_contracts::invoke::Invoke;
 use troupe_contracts::report::Report;
-use troupe_mesh::config::{self, MeshConfig};
+use troupe_mesh::config::{self, MeshConfig, Peers};
 use troupe_mesh::contract::Contract;
 use troupe_mesh::discovery::{Address, Advertise, Discovery, Endpoints, Membership, Registration, Take, discover};
 use troupe_mesh::link::{Identity, LinkSetup, Services as Served};
@@ -183,20 +183,34 @@ impl Apart {
     }
 
     fn endpoints(&mut self, config: &Config, service: Service) -> Result<watch::Receiver<Endpoints>, CommandError> {
-        let peers = match service {
-            Service::PhpPool => &config.mesh.peers.php_pool,
-            Service::Balancer | Service::Gateway => &config.mesh.peers.balancer,
-        };
-        let take = if config.mesh.discovery == config::Discovery::Dns { Take::All } else { Take::One };
-        let source = match &self.membership {
-            Some(membership) => Box::new(membership.watch(service.name())),
-            None => discover(take, service.name(), peers).map_err(|error| {
+        let peers = listed_at(&config.mesh.peers, service);
+        let take = if config.mesh.discovery == config::Discovery::Static { Take::One } else { Take::All };
+        let listed = || {
+            discover(take, service.name(), peers).map_err(|error| {
                 CommandError::new(Code::Configuration, format!("mesh.peers.{}: {error}", service.name()))
-            })?,
+            })
+        };
+        let source = match &self.membership {
+            Some(membership) => {
+                // The default says nothing of where anybody is.
+                let unset = peers == listed_at(&Peers::default(), service);
+                let meanwhile = if unset { None } else { Some(listed()?) };
+                Box::new(membership.watch(service.name(), meanwhile)) as Box<dyn Discovery>
+            }
+            None => listed()?,
         };
         let endpoints = source.watch();
         self.sources.push(source);
         Ok(endpoints)
+    }
+}
+
+/// Where `service` is, as the configuration lists it. The gateway is called by nobody.
+fn listed_at(peers: &Peers, service: Service) -> &[String] {
+    match service {
+        Service::PhpPool => &peers.php_pool,
+        Service::Balancer => &peers.balancer,
+        Service::Gateway => &[],
     }
 }
 

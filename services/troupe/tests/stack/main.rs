@@ -10,6 +10,7 @@ mod support;
 
 mod answers;
 mod drains;
+mod fairness;
 mod faults;
 mod fpm;
 mod kills;

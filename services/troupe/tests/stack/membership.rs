@@ -72,6 +72,53 @@ fn redis_is_not_needed_to_start() {
 }
 
 #[test]
+fn with_peers_redis_is_not_needed_to_serve_either() {
+    let mut redis = Redis::start();
+    redis.kill();
+    let plan = stack::Plan::apart().through_redis(redis.url()).and_peers();
+    let mut stack = plan.start(binary(), &functions(), QUIET);
+    let load = load(&stack);
+    load.run(SOME);
+    redis.restart();
+    wait::until("the php-pool to register", HEAL, || {
+        (redis.command(&["ZCARD", "troupe:{php-pool}:members"]).number() == 1).then_some(())
+    });
+    thread::sleep(LONG / 2);
+    load.run(SOME);
+    nothing_failed(load);
+    assert_eq!(lines(stack.instance("balancer"), "instance found"), 1);
+}
+
+#[test]
+fn a_cluster_and_sentinels_serve_by_configuration() {
+    let nodes = Redis::cluster();
+    let master = Redis::start_with(&["--requirepass", "hunter2"]);
+    let sentinel = master.sentinel(0);
+    let home = tempfile::TempDir::new().unwrap();
+    let password = home.path().join("redis.password");
+    std::fs::write(&password, "hunter2\n").unwrap();
+    let in_cluster = vec![
+        "redis.mode=cluster".to_owned(),
+        format!("redis.nodes=[\"{}\", \"{}\"]", nodes[0].address(), nodes[1].address()),
+        "redis.namespace=shop".to_owned(),
+    ];
+    let by_sentinel = vec![
+        "redis.mode=sentinel".to_owned(),
+        format!("redis.nodes=[\"{}\"]", sentinel.address()),
+        format!("redis.password_file={password:?}"),
+        "redis.database=3".to_owned(),
+    ];
+    for settings in [in_cluster, by_sentinel] {
+        let plan = stack::Plan::apart().through_redis_with(settings);
+        let stack = plan.start(binary(), &functions(), QUIET);
+        assert_eq!(stack.get("/api/hello").status, 200, "{}", stack.logs());
+        assert!(!stack.logs().contains("hunter2"));
+    }
+    let found: Vec<String> = nodes.iter().flat_map(|node| node.command(&["KEYS", "shop:*"]).texts()).collect();
+    assert!(found.iter().any(|key| key == "shop:{php-pool}:members"), "{found:?}");
+}
+
+#[test]
 fn redis_dies_comes_back_is_flushed_freezes_and_slows_down_and_no_request_fails() {
     let mut redis = Redis::start();
     let road = SlowRoad::to(redis.address());

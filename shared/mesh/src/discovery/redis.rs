@@ -118,7 +118,27 @@ struct Watched {
     view: View,
     /// Something that is no instance stands there, which was told.
     refused: bool,
+    /// What is used until Redis has named an instance.
+    meanwhile: Option<Meanwhile>,
     published: watch::Sender<Endpoints>,
+}
+
+/// Another source, and what it says.
+#[derive(Debug)]
+struct Meanwhile {
+    endpoints: watch::Receiver<Endpoints>,
+    /// A source that is dropped tells of no change.
+    _source: Box<dyn Discovery>,
+}
+
+impl Meanwhile {
+    fn new(source: Box<dyn Discovery>) -> Self {
+        Self { endpoints: source.watch(), _source: source }
+    }
+
+    fn endpoints(&self) -> Endpoints {
+        Endpoints::clone(&self.endpoints.borrow())
+    }
 }
 
 impl Membership {
@@ -156,14 +176,17 @@ impl Membership {
         self.refresh();
     }
 
-    /// The instances of `service`, none until the first answer of Redis.
-    pub fn watch(&self, service: &str) -> RedisDiscovery {
-        let (published, endpoints) = watch::channel(Endpoints::from([]));
+    /// The instances of `service`. Until Redis has named one, those of `meanwhile`: a start beside a Redis that is away.
+    pub fn watch(&self, service: &str, meanwhile: Option<Box<dyn Discovery>>) -> RedisDiscovery {
+        let meanwhile = meanwhile.map(Meanwhile::new);
+        let first = meanwhile.as_ref().map_or_else(|| Endpoints::from([]), Meanwhile::endpoints);
+        let (published, endpoints) = watch::channel(first);
         self.shared.watched.borrow_mut().push(Watched {
             service: service.to_owned(),
             keys: Keys::new(self.shared.redis.namespace(), service),
             view: View::default(),
             refused: false,
+            meanwhile,
             published,
         });
         self.refresh();

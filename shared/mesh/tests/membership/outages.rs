@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use troupe_mesh::discovery::BEAT_LASTS;
+use troupe_mesh::discovery::{BEAT_LASTS, StaticDiscovery};
 use troupe_testkit::redis::{Redis as Server, SlowRoad};
 
 use crate::support::{Reader, TIMEOUT, client, joined, registration, timed, until};
@@ -16,6 +16,21 @@ async fn without_redis_at_the_start_everything_registers_when_it_comes() {
     reader.keeps(&[], Duration::from_secs(2)).await;
     server.restart();
     reader.until(&[(1, 1)]).await;
+}
+
+#[actix_rt::test]
+async fn without_redis_at_the_start_peers_are_used_until_it_has_named_one() {
+    let mut server = Server::start();
+    server.kill();
+    let peers = StaticDiscovery::parse(["10.0.0.7:1", "10.0.0.7:2"]).unwrap();
+    let reader = Reader::beside(&server, peers);
+    reader.keeps(&[(0, 1), (0, 2)], Duration::from_secs(2)).await;
+    server.restart();
+    reader.keeps(&[(0, 1), (0, 2)], Duration::from_secs(3)).await;
+    let one = joined(&server, 1, 1);
+    reader.until(&[(1, 1)]).await;
+    one.leave().await;
+    reader.until(&[]).await;
 }
 
 #[actix_rt::test]

@@ -131,7 +131,7 @@ async fn a_process_that_serves_and_calls_does_both() {
     let server = Server::start();
     let both = Membership::start(client(&server.url()));
     both.join(Registration { service: "caller".to_owned(), ..registration(1, 1) });
-    let source = both.watch("callee");
+    let source = both.watch("callee", None);
     let _callee = joined(&server, 2, 2);
     let mut found = troupe_mesh::discovery::Discovery::watch(&source);
     let found = actix_rt::time::timeout(PATIENCE, found.wait_for(|found| found.len() == 1)).await;

@@ -49,8 +49,17 @@ impl Reader {
     }
 
     pub(crate) fn with(redis: Redis) -> Self {
+        Self::start(redis, None)
+    }
+
+    /// One that knows of peers by another way.
+    pub(crate) fn beside(server: &Server, peers: impl Discovery + 'static) -> Self {
+        Self::start(client(&server.url()), Some(Box::new(peers)))
+    }
+
+    fn start(redis: Redis, meanwhile: Option<Box<dyn Discovery>>) -> Self {
         let membership = Membership::start(redis);
-        let source = membership.watch("callee");
+        let source = membership.watch("callee", meanwhile);
         Self { _membership: membership, source }
     }
 

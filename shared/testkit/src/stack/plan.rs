@@ -14,7 +14,8 @@ const SERVICES: [&str; 3] = ["php-pool", "balancer", "gateway"];
 pub struct Plan {
     counts: BTreeMap<&'static str, usize>,
     unix: bool,
-    redis: Option<String>,
+    redis: Vec<String>,
+    peers: bool,
     settings: Vec<(String, String)>,
     silent: bool,
 }
@@ -40,8 +41,22 @@ impl Plan {
 
     /// The instances know nothing of each other: they register in the Redis at `url` and find each other there.
     #[must_use]
-    pub fn through_redis(mut self, url: impl Into<String>) -> Self {
-        self.redis = Some(url.into());
+    pub fn through_redis(self, url: impl Into<String>) -> Self {
+        self.through_redis_with([format!("redis.url={:?}", url.into())])
+    }
+
+    /// The same, with the settings that say where Redis is.
+    #[must_use]
+    pub fn through_redis_with(mut self, settings: impl IntoIterator<Item = String>) -> Self {
+        self.redis = vec!["mesh.discovery=redis".to_owned()];
+        self.redis.extend(settings);
+        self
+    }
+
+    /// They know where the others are all the same.
+    #[must_use]
+    pub fn and_peers(mut self) -> Self {
+        self.peers = true;
         self
     }
 
@@ -72,19 +87,16 @@ impl Plan {
     /// When it does not come up; the message holds the logs.
     pub fn start(&self, binary: &Path, root: &Path, config: &str) -> Stack {
         let mut stack = Stack::prepare(binary, root, config);
-        if let Some(url) = &self.redis {
-            stack.shared = vec!["mesh.discovery=redis".to_owned(), format!("redis.url={url:?}")];
-        }
+        stack.shared.clone_from(&self.redis);
         let balancers = self.mesh_addresses(&stack, "balancer");
         let php_pools = self.mesh_addresses(&stack, "php-pool");
         for service in SERVICES {
             for index in 0..self.count(service) {
-                let mut settings = match &self.redis {
-                    Some(_) => Vec::new(),
-                    None => {
-                        vec![format!("mesh.peers.balancer={balancers:?}"), format!("mesh.peers.php-pool={php_pools:?}")]
-                    }
-                };
+                let mut settings = Vec::new();
+                if self.redis.is_empty() || self.peers {
+                    settings.push(format!("mesh.peers.balancer={balancers:?}"));
+                    settings.push(format!("mesh.peers.php-pool={php_pools:?}"));
+                }
                 match service {
                     "balancer" => settings.push(format!("mesh.listen={:?}", balancers[index])),
                     "php-pool" => settings.push(format!("mesh.listen={:?}", php_pools[index])),

@@ -7,8 +7,8 @@ use troupe_redis::Error;
 
 use super::keys::{BEAT, LEAVE, READ};
 use super::record::{self, LONGEST_RECORD, State};
-use super::{BEAT_EVERY, BEAT_LASTS, Joined, POLL_EVERY, Shared, meters};
-use crate::discovery::MAX_ENDPOINTS;
+use super::{BEAT_EVERY, BEAT_LASTS, Joined, Meanwhile, POLL_EVERY, Shared, Watched, meters};
+use crate::discovery::{Endpoints, MAX_ENDPOINTS};
 
 /// What a round came to.
 #[derive(Debug)]
@@ -55,6 +55,9 @@ pub(super) async fn run(shared: &Shared) -> Done {
             }
             for watched in shared.watched.borrow_mut().iter_mut() {
                 watched.view.interrupted();
+                if let Some(meanwhile) = watched.meanwhile.as_ref().map(Meanwhile::endpoints) {
+                    watched.publish(meanwhile);
+                }
             }
             // Who was away for longer than a beat lasts is registered anew at once.
             for joined in shared.joined.borrow_mut().iter_mut() {
@@ -201,18 +204,32 @@ fn publish(shared: &Shared, index: usize, found: &[Vec<u8>]) {
         tracing::warn!(service, %error, "something in redis is no instance of a service; it is left out");
     }
     watched.refused = refused.is_some();
-    let endpoints = watched.view.polled(members, Instant::now());
+    let mut endpoints = watched.view.polled(members, Instant::now());
+    if let Some(meanwhile) = watched.meanwhile.as_ref().map(Meanwhile::endpoints) {
+        if endpoints.is_empty() {
+            endpoints = meanwhile;
+        } else {
+            watched.meanwhile = None;
+        }
+    }
     for (state, count) in ["up", "draining", "missing"].into_iter().zip(watched.view.counts()) {
         meters::instances(service, state).set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
     }
-    watched.published.send_if_modified(|known| {
-        let changed = *known != endpoints;
-        if changed {
-            tracing::info!(service, instances = endpoints.len(), "the set of instances changed");
-            *known = endpoints;
-        }
-        changed
-    });
+    watched.publish(endpoints);
+}
+
+impl Watched {
+    fn publish(&self, endpoints: Endpoints) {
+        self.published.send_if_modified(|known| {
+            let changed = *known != endpoints;
+            if changed {
+                let service = self.service.as_str();
+                tracing::info!(service, instances = endpoints.len(), "the set of instances changed");
+                *known = endpoints;
+            }
+            changed
+        });
+    }
 }
 
 fn millis(duration: Duration) -> u64 {
