@@ -60,8 +60,9 @@ roll() {
     say "$service: $count replaced"
 }
 
-# What calls a service finds a new instance by its name, which it looks up every few seconds.
-settle() { case $1 in edge) ;; gateway) sleep 2 ;; *) sleep 6 ;; esac; }
+# The edge asks for a new gateway's health, and what calls a service hears of a new instance from Redis, within two seconds; if
+# not from there, it looks names up every five.
+settle() { case $1 in gateway) sleep 2 ;; *) sleep 6 ;; esac; }
 
 [ $# -gt 0 ] || set -- up
 verb=$1

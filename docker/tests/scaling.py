@@ -7,7 +7,7 @@ from stack import Stack, check, run, wait
 
 # Shares may differ from their mean by this much.
 EVEN = 0.15
-# A new instance is found within the five seconds between two look-ups, and its share grows for balancer.slow_start = 10 s.
+# A new instance is found within two seconds, and its share grows for balancer.slow_start = 10 s.
 GROWN_SECONDS = 16
 COUNTED_SECONDS = 8
 
