@@ -21,6 +21,9 @@ const MOMENT_US: u64 = 2_000_000;
 /// A penalised worker that nobody calls may be tried again after this long.
 const PAROLE_US: u64 = 10_000_000;
 
+/// Why a worker that an operator drains takes no calls.
+const HELD: &str = "an operator drains it";
+
 /// What there is to know at a look.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Seen<'a> {
@@ -63,6 +66,8 @@ pub(crate) struct Lifecycle {
     ready_since_us: u64,
     out_since_us: u64,
     failing_since_us: Option<u64>,
+    /// An operator has taken it out.
+    held: bool,
 }
 
 impl Lifecycle {
@@ -77,7 +82,13 @@ impl Lifecycle {
             ready_since_us: now_us,
             out_since_us: 0,
             failing_since_us: None,
+            held: false,
         }
+    }
+
+    /// Takes the worker out by an operator's word, or gives it back; the next look does it.
+    pub(crate) fn hold(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// Looks at the worker, moves it on and sets its slot.
@@ -113,6 +124,7 @@ impl Lifecycle {
         let mut for_us = None;
         let (to, reason) = match slot.state() {
             State::Down => (State::Down, "its instance is gone"),
+            _ if self.held => (State::Draining, HELD),
             State::Ready if self.silent => (State::Ejected, "it does not answer reports"),
             State::Ready => (State::Ready, "ready"),
             State::Ejected | State::Draining if answered.is_some_and(|load| load.draining) => {
@@ -130,6 +142,10 @@ impl Lifecycle {
             State::Ejected => (State::Ejected, "it is out"),
         };
         if to == from {
+            // Drained for one reason after another.
+            if to == State::Draining {
+                *worker.reason.lock() = reason;
+            }
             return None;
         }
         match (from, to) {
@@ -298,5 +314,23 @@ mod tests {
         assert_eq!(life.look(&pool, &worker, Seen::Load(&draining), AROUND, 1).unwrap().to, State::Draining);
         assert_eq!(life.look(&pool, &worker, Seen::Nothing, AROUND, 2), None);
         assert_eq!(life.look(&pool, &worker, Seen::Load(&LOAD), AROUND, 3).unwrap().to, State::Ready);
+    }
+
+    #[test]
+    fn what_an_operator_drains_stays_out_until_it_is_given_back() {
+        let (pool, worker, mut life) = world();
+        life.hold(true);
+        assert_eq!(life.look(&pool, &worker, Seen::Nothing, AROUND, 1).unwrap().to, State::Draining);
+        for seen in [Seen::Load(&LOAD), Seen::Silent, Seen::Nothing, Seen::Load(&LOAD)] {
+            assert_eq!(life.look(&pool, &worker, seen, AROUND, 2), None);
+        }
+        assert_eq!((worker.slot.state(), *worker.reason.lock()), (State::Draining, HELD));
+        life.hold(false);
+        assert_eq!(life.look(&pool, &worker, Seen::Load(&LOAD), AROUND, 3).unwrap().to, State::Ready);
+        // The last word is the operator's over an ejected worker, too.
+        fail(&pool, &worker, EJECT_AFTER, 4);
+        life.look(&pool, &worker, Seen::Nothing, AROUND, 4).unwrap();
+        life.hold(true);
+        assert_eq!(life.look(&pool, &worker, Seen::Nothing, AROUND, 5).unwrap().to, State::Draining);
     }
 }

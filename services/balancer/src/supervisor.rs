@@ -108,6 +108,15 @@ struct Reported {
     report: Option<InstanceReport>,
 }
 
+/// An operator takes a worker out, or gives it back. The reply: whether there is such a worker.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub(crate) struct Held {
+    pub(crate) instance: InstanceId,
+    pub(crate) pool: String,
+    pub(crate) held: bool,
+}
+
 /// The data path has changed something.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -141,6 +150,14 @@ impl Handler<Reported> for Supervisor {
     fn handle(&mut self, reported: Reported, _: &mut Context<Self>) -> Self::Result {
         let mut roster = self.roster.borrow_mut();
         actix::MessageResult(roster.reported(&reported.instance, reported.report.as_ref(), clock::now()))
+    }
+}
+
+impl Handler<Held> for Supervisor {
+    type Result = bool;
+
+    fn handle(&mut self, told: Held, _: &mut Context<Self>) -> bool {
+        self.roster.borrow_mut().hold(&told.instance, &told.pool, told.held)
     }
 }
 

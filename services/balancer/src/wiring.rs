@@ -9,7 +9,7 @@ use std::time::Duration;
 use troupe_contracts::invoke::Invoke;
 use troupe_contracts::report::Report;
 use troupe_mesh::port::{Port, Service};
-use troupe_mesh::supervise::Handle;
+use troupe_mesh::supervise::{Handle, SendError};
 use troupe_node::config::QueueConfig;
 
 use crate::config::BalancerConfig;
@@ -17,7 +17,7 @@ use crate::directory::Directory;
 use crate::instances::{InstanceId, Instances};
 use crate::ranking::{self, Snapshot};
 use crate::relay::Relay;
-use crate::supervisor::{self, Supervisor};
+use crate::supervisor::{self, Held, Supervisor};
 use crate::thread::ThreadPools;
 
 /// The balancer of this process. Dropping it ends the supervisor; calls in flight go on.
@@ -68,6 +68,15 @@ impl Balancer {
         let mut pools: Vec<_> = pools.values().map(|pool| ranking::pool_snapshot(pool)).collect();
         pools.sort_by(|one, other| one.pool.cmp(&other.pool));
         Snapshot { pools }
+    }
+
+    /// Lets no new call to a worker (`held`), or lets calls to it again; calls that are with it go on. Every balancer decides
+    /// that for itself. `false`: there is no such worker.
+    ///
+    /// # Errors
+    /// When the supervisor does not answer.
+    pub async fn hold(&self, instance: &InstanceId, pool: &str, held: bool) -> Result<bool, SendError> {
+        self.supervisor.send(Held { instance: instance.clone(), pool: pool.to_owned(), held }).await
     }
 
     /// Calls with workers now, and calls that wait: a drain is over when both are 0.

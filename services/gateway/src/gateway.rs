@@ -18,8 +18,9 @@ use troupe_node::config::LogFormat;
 use crate::access_log::AccessLog;
 use crate::config::{GatewayConfig, RouteConfig};
 use crate::error::BindError;
+use crate::explain::{Explainer, Explanation};
 use crate::front::Shared;
-use crate::metrics::Metrics;
+use crate::metrics::{GatewayFigures, Metrics};
 use crate::router::{Problem, RouteTable};
 use crate::server::{self, Blueprint, PortFactory, Seats};
 
@@ -58,6 +59,30 @@ pub struct Running {
     stop: Option<oneshot::Sender<()>>,
     done: watch::Receiver<bool>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// A gateway's figures and routes, readable from any thread and after its end.
+#[derive(Debug, Clone)]
+pub struct Insight {
+    metrics: Metrics,
+    explainer: Explainer,
+}
+
+impl Insight {
+    /// The figures now.
+    pub fn figures(&self) -> GatewayFigures {
+        self.metrics.figures()
+    }
+
+    /// To be called each second: figures about the last seconds are compared with what is noted here.
+    pub fn note(&self) {
+        self.metrics.note();
+    }
+
+    /// What the gateway would do with a request.
+    pub fn explain(&self, method: &str, host: &str, target: &str) -> Explanation {
+        self.explainer.explain(method, host, target)
+    }
 }
 
 /// How a drain ended.
@@ -181,6 +206,11 @@ impl Running {
     /// Connections that are open.
     pub fn connections(&self) -> usize {
         self.metrics.connections()
+    }
+
+    /// What is told to people who ask: the figures, and what would be done with a request.
+    pub fn insight(&self) -> Insight {
+        Insight { metrics: self.metrics.clone(), explainer: Explainer { shared: Arc::clone(&self.shared) } }
     }
 
     /// Answers 503 at `/health` from now on and closes connections behind their current answer, but still accepts: for

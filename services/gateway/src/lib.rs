@@ -9,10 +9,12 @@
 
 pub mod config;
 pub mod error;
+pub mod explain;
 pub mod gateway;
 pub mod router;
 
-pub use gateway::{Drained, Gateway, Options, Running};
+pub use gateway::{Drained, Gateway, Insight, Options, Running};
+pub use metrics::{ByClass, GatewayFigures};
 pub use server::PortFactory;
 
 mod access_log;

@@ -2,6 +2,7 @@
 //! times a second; so a request costs a handful of plain additions.
 
 mod route;
+mod totals;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -17,6 +18,9 @@ use crate::access_log::{AccessLog, Entry, Spool};
 use crate::request::{Incoming, Method};
 use crate::server::Reject;
 use route::RouteCounts;
+use totals::Totals;
+
+pub use totals::{ByClass, GatewayFigures};
 
 /// Routes with a label of their own; those beyond share `other`. A scrape stays small with any number of routes.
 const MAX_ROUTE_LABELS: usize = 200;
@@ -28,6 +32,7 @@ const OTHER_ROUTES: &str = "other";
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Metrics {
     connections: Arc<AtomicUsize>,
+    totals: Arc<Totals>,
     log: Option<AccessLog>,
 }
 
@@ -73,7 +78,7 @@ pub(crate) struct Ticket {
 impl Metrics {
     pub(crate) fn new(log: Option<AccessLog>) -> Self {
         describe();
-        Self { connections: Arc::default(), log }
+        Self { connections: Arc::default(), totals: Arc::default(), log }
     }
 
     /// The counts of the calling thread.
@@ -103,6 +108,16 @@ impl Metrics {
     /// Connections that are open, over all threads.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// The figures for people, now.
+    pub(crate) fn figures(&self) -> GatewayFigures {
+        self.totals.figures(self.connections(), Instant::now())
+    }
+
+    /// Notes what the figures of the next seconds are compared with.
+    pub(crate) fn note(&self) {
+        self.totals.note(Instant::now());
     }
 }
 
@@ -167,6 +182,7 @@ impl ThreadMetrics {
         let (begun, ended) = (self.begun.take(), self.ended.take());
         if begun != ended {
             self.handles.in_flight.increment(begun as f64 - ended as f64);
+            self.metrics.totals.under_way(begun, ended);
         }
         for (count, handle) in self.rejected.borrow_mut().iter_mut().zip(&self.handles.rejected) {
             if *count > 0 {
@@ -174,7 +190,7 @@ impl ThreadMetrics {
             }
         }
         for slot in &mut self.routes.borrow_mut().slots {
-            slot.flush();
+            slot.flush(&self.metrics.totals);
         }
         if let Some(log) = &self.log {
             log.borrow_mut().flush();

@@ -8,6 +8,7 @@ mod capture;
 mod hatch;
 mod launch;
 mod memory;
+mod renewal;
 mod zygote;
 
 use std::os::fd::OwnedFd;
@@ -18,6 +19,8 @@ use tokio::sync::oneshot;
 
 pub(crate) use actor::PoolActor;
 pub(crate) use launch::{Launch, upload_limits};
+pub(crate) use renewal::Done;
+pub use renewal::{RenewError, Renewal, Renewed};
 
 use crate::process::Fate;
 use zygote::{Event, Loaded};
@@ -47,6 +50,8 @@ pub(crate) enum Note {
     Buried { id: u32, status: String },
     /// The code is to be loaded, after a pause.
     Boot { generation: u64 },
+    /// Processes, and the code if that is asked for, are to be replaced.
+    Renew { what: Renewal, done: Done },
     /// Everything is to end.
     Stop { done: oneshot::Sender<()> },
 }

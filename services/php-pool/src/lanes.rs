@@ -13,7 +13,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::process::Process;
+use crate::process::{Process, ProcessInfo};
 
 /// How much longer than the oldest call of its own thread another thread's must have waited to get a process first. A
 /// hand-over to another thread costs some microseconds, starving it would cost the call.
@@ -225,6 +225,11 @@ impl Lanes {
     /// Takes one idle process out, whichever.
     pub(crate) fn remove_any(&self) -> Option<Box<Process>> {
         self.remove_where(|_| true)
+    }
+
+    /// Takes one idle process out that is as `wanted`.
+    pub(crate) fn remove_if(&self, wanted: impl Fn(&ProcessInfo) -> bool) -> Option<Box<Process>> {
+        self.remove_where(|process| wanted(&process.info))
     }
 
     fn remove_where(&self, wanted: impl Fn(&Process) -> bool) -> Option<Box<Process>> {

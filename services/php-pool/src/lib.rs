@@ -10,7 +10,8 @@ pub mod config;
 pub mod error;
 pub mod pools;
 
-pub use pools::{Options, PhpPool, PhpPools};
+pub use control::{RenewError, Renewal, Renewed};
+pub use pools::{Options, PhpPool, PhpPools, PoolStatus};
 
 mod acquire;
 mod call;

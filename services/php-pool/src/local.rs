@@ -94,6 +94,11 @@ impl Local {
             self.pool.discard(process, Fate::Stopped);
             return Begun::Dead;
         };
+        if process.info.fate() != Fate::Serving {
+            // Given up in the moment in which it became idle.
+            self.pool.discard(process, Fate::Stopped);
+            return Begun::Dead;
+        }
         if let Err(error) = process.settle(self.thread) {
             tracing::warn!(pool = %self.pool.name, process = process.info.id, %error, "cannot take over a process");
             process.info.kill(Fate::Died);
@@ -146,6 +151,9 @@ impl Local {
             let written = {
                 let mut place = slot.process.borrow_mut();
                 let Some(process) = place.as_mut() else { continue };
+                if process.info.fate() != Fate::Serving {
+                    continue;
+                }
                 let Some(function) = process.functions.get(&request.call.function) else { continue };
                 let index = function.index;
                 let flags = self.spend(process);

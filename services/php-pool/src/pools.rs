@@ -9,16 +9,18 @@ use std::time::Duration;
 
 use actix::Actor as _;
 use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::sync::oneshot;
 use troupe_contracts::invoke::Invoke;
-use troupe_contracts::report::{InstanceReport, PoolReport, Report};
+use troupe_contracts::operate::{Action, Operate, Operated};
+use troupe_contracts::report::{InstanceReport, Load, PoolReport, Report};
 use troupe_mesh::contract::Envelope;
 use troupe_mesh::failure::{Failure, Stage};
 use troupe_mesh::port::{CallFuture, Service};
 
 use crate::call;
 use crate::config::PhpPoolConfig;
-use crate::control::{Launch, Note, PoolActor, upload_limits};
+use crate::control::{Launch, Note, PoolActor, RenewError, Renewal, Renewed, upload_limits};
 use crate::error::StartError;
 use crate::local::Local;
 use crate::pool::{Condition, Limits, Pool};
@@ -35,6 +37,26 @@ pub struct Options {
     pub threads: usize,
     /// Whether clients may read the details of errors.
     pub development: bool,
+}
+
+/// What a pool is doing, for people.
+#[derive(Debug, Clone, Serialize)]
+pub struct PoolStatus {
+    /// Its name.
+    pub pool: String,
+    /// `booting`, `up` or `down`.
+    pub condition: &'static str,
+    /// Why it is down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Processes that are always there.
+    pub min: usize,
+    /// Processes that may be there.
+    pub max: usize,
+    /// The functions it serves.
+    pub functions: Vec<String>,
+    /// How loaded it is.
+    pub load: Load,
 }
 
 /// Every PHP pool of this process.
@@ -120,6 +142,48 @@ impl PhpPools {
         report(self.pools.iter().map(|pool| &**pool))
     }
 
+    /// What each pool is doing.
+    pub fn status(&self) -> Vec<PoolStatus> {
+        let status = |pool: &Arc<Pool>| {
+            let condition = pool.condition.borrow().clone();
+            PoolStatus {
+                pool: pool.name.clone(),
+                condition: match &condition {
+                    Condition::Booting => "booting",
+                    Condition::Up => "up",
+                    Condition::Down(_) => "down",
+                },
+                reason: match condition {
+                    Condition::Down(reason) => Some(reason.into()),
+                    Condition::Booting | Condition::Up => None,
+                },
+                min: pool.limits.min,
+                max: pool.limits.max,
+                functions: pool.functions.load().names(),
+                load: pool.load(),
+            }
+        };
+        self.pools.iter().map(status).collect()
+    }
+
+    /// Replaces the processes of a pool, and its code if that is asked for, while calls go on. The future ends when new calls
+    /// go to the new processes only; it holds nothing of the pools.
+    pub fn renew(
+        &self,
+        pool: &str,
+        what: Renewal,
+    ) -> impl Future<Output = Result<Renewed, RenewError>> + Send + 'static + use<> {
+        renew(self.pools.iter().map(|pool| &**pool).find(|one| one.name == pool), pool, what)
+    }
+
+    /// Says in every reply and report of a pool that it takes no new calls here, or that it does again; what came goes on.
+    /// `false`: there is no such pool.
+    pub fn hold(&self, pool: &str, held: bool) -> bool {
+        let Some(pool) = self.pools.iter().find(|one| one.name == pool) else { return false };
+        pool.draining.store(held, Ordering::Relaxed);
+        true
+    }
+
     /// Says in every reply and report that this instance is about to stop. Calls are still answered.
     pub fn drain(&self) {
         for pool in &self.pools {
@@ -189,7 +253,26 @@ fn report<'a>(pools: impl Iterator<Item = &'a Pool>) -> InstanceReport {
     InstanceReport { pools: pools.map(|pool| PoolReport { pool: pool.name.clone(), load: pool.load() }).collect() }
 }
 
-/// The pools, for one thread: answers [`Invoke`] and [`Report`].
+fn renew(
+    found: Option<&Pool>,
+    name: &str,
+    what: Renewal,
+) -> impl Future<Output = Result<Renewed, RenewError>> + Send + 'static + use<> {
+    let (done, end) = oneshot::channel();
+    if let Some(pool) = found {
+        pool.tell(Note::Renew { what, done });
+    }
+    let missing = found.is_none().then(|| RenewError::NoPool(name.to_owned()));
+    async move {
+        match missing {
+            Some(missing) => Err(missing),
+            // Dropped unanswered: its actor is gone.
+            None => end.await.unwrap_or(Err(RenewError::Stopping)),
+        }
+    }
+}
+
+/// The pools, for one thread: answers [`Invoke`], [`Report`] and [`Operate`].
 #[derive(Debug)]
 pub struct PhpPool {
     /// An instance has a handful of pools: looking at each is faster than hashing the name.
@@ -212,5 +295,27 @@ impl Service<Invoke> for PhpPool {
 impl Service<Report> for PhpPool {
     fn call(&self, _: Envelope<Report>) -> CallFuture<Report> {
         Box::pin(std::future::ready(Ok(report(self.pools.iter().map(|local| &*local.pool)))))
+    }
+}
+
+impl Service<Operate> for PhpPool {
+    fn call(&self, envelope: Envelope<Operate>) -> CallFuture<Operate> {
+        let Operate { pool, action } = envelope.call;
+        let what = match action {
+            Action::Restart => Renewal::Processes,
+            Action::Reload => Renewal::Code,
+        };
+        let renewed = renew(self.pools.iter().map(|local| &*local.pool).find(|one| one.name == pool), &pool, what);
+        Box::pin(async move { Ok(operated(renewed.await)) })
+    }
+}
+
+fn operated(result: Result<Renewed, RenewError>) -> Operated {
+    match result {
+        Ok(Renewed { replaced, functions }) => {
+            let functions = u32::try_from(functions).unwrap_or(u32::MAX);
+            Operated { done: true, reason: String::new(), replaced, functions }
+        }
+        Err(error) => Operated { done: false, reason: error.to_string(), replaced: 0, functions: 0 },
     }
 }

@@ -55,10 +55,12 @@ pub(crate) enum Fate {
     Idle,
     /// The pool's zygote died, or the pool stops.
     Stopped,
+    /// The pool is renewed: a new process takes its calls.
+    Replaced,
 }
 
 impl Fate {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Serving,
         Self::Died,
         Self::TimedOut,
@@ -69,6 +71,7 @@ impl Fate {
         Self::Cancelled,
         Self::Idle,
         Self::Stopped,
+        Self::Replaced,
     ];
 
     /// The name in logs and metrics.
@@ -84,6 +87,7 @@ impl Fate {
             Self::Cancelled => "cancelled",
             Self::Idle => "idle",
             Self::Stopped => "stopped",
+            Self::Replaced => "replaced",
         }
     }
 
@@ -98,6 +102,8 @@ impl Fate {
 pub(crate) struct ProcessInfo {
     /// Its number within the pool.
     pub(crate) id: u32,
+    /// Which renewal of the pool it came from.
+    pub(crate) epoch: u32,
     /// Its process id, which is its process group's too; 0 until it is known.
     pid: AtomicI32,
     fate: AtomicU8,
@@ -106,9 +112,9 @@ pub(crate) struct ProcessInfo {
 }
 
 impl ProcessInfo {
-    pub(crate) fn new(id: u32) -> Self {
+    pub(crate) fn new(id: u32, epoch: u32) -> Self {
         let (current, tail) = (Mutex::new(None), Mutex::new(Vec::new()));
-        Self { id, pid: AtomicI32::new(0), fate: AtomicU8::new(Fate::Serving as u8), current, tail }
+        Self { id, epoch, pid: AtomicI32::new(0), fate: AtomicU8::new(Fate::Serving as u8), current, tail }
     }
 
     /// Its process id, 0 until it is known.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use troupe_node::config::Sources;
+use troupe_node::units::Duration;
 
 use crate::failure::EXIT_CODES;
 use crate::services::{Service, Services};
@@ -77,7 +78,61 @@ Examples:
   troupe health
   troupe health --admin http://127.0.0.1:9092
   troupe health --config /etc/troupe/troupe.toml --service balancer")]
-    Health(HealthArgs),
+    Health(AskArgs),
+    /// Show what a running Troupe is, does, and lacks.
+    #[command(after_help = "\
+Examples:
+  troupe status
+  troupe status --json
+  troupe status --admin http://10.0.0.5:9091 --token-file admin.token")]
+    Status(AskArgs),
+    /// Show the workers in score order, with what makes up their scores.
+    #[command(after_help = "\
+Examples:
+  troupe workers
+  troupe workers -w
+  troupe workers --service balancer --json")]
+    Workers(WorkersArgs),
+    /// Let no new call to a worker, and wait for those that it has.
+    #[command(after_help = "\
+Examples:
+  troupe drain default/php-pool@17
+  troupe drain default/php-pool@17 --wait 0s
+  troupe drain default/local --force
+
+Each balancer decides for itself: ask every one, or the php-pool, which tells all of them.
+Ends with 75 when calls are still with it after --wait.")]
+    Drain(DrainArgs),
+    /// Let calls to a worker again.
+    #[command(after_help = "\
+Examples:
+  troupe undrain default/php-pool@17
+  troupe undrain default/php-pool@17 --admin http://10.0.0.5:9091")]
+    Undrain(WorkerArgs),
+    /// Replace a worker's PHP processes one after another, without a failed request.
+    #[command(after_help = "\
+Examples:
+  troupe restart default/local
+  troupe restart default/php-pool@17 --service balancer
+
+The code stays as it was loaded; `troupe reload` loads it anew.")]
+    Restart(WorkerArgs),
+    /// Load the code of PHP pools anew, without a failed request. Code that is broken leaves the old serving.
+    #[command(after_help = "\
+Examples:
+  troupe reload
+  troupe reload default
+  troupe reload --service balancer
+
+Done when every new call goes to the new code. Ends with 1 when the new code is broken; it says where.")]
+    Reload(ReloadArgs),
+    /// Explain what would be done with a request: route, limits, pool, worker. Nothing is sent.
+    #[command(after_help = "\
+Examples:
+  troupe explain GET /api/hello
+  troupe explain POST https://app.example/cart?x=1
+  troupe explain GET /api/hello --host app.example --offline")]
+    Explain(ExplainArgs),
     /// Print the completion script of a shell.
     #[command(after_help = "\
 Examples:
@@ -91,7 +146,7 @@ Examples:
 }
 
 /// Where the configuration comes from.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct ConfigArgs {
     /// The configuration: TOML, or YAML or JSON by extension [default: troupe.toml, if there is one]
     #[arg(long, short, value_name = "FILE", env = "TROUPE_CONFIG")]
@@ -102,7 +157,7 @@ pub(crate) struct ConfigArgs {
 }
 
 /// Which services are meant.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct ServiceArgs {
     /// Only these services, separated by commas [default: all, in this process]
     #[arg(long, value_name = "NAME,...", value_enum, value_delimiter = ',')]
@@ -168,8 +223,9 @@ pub(crate) struct SchemaArgs {
     pub(crate) json: bool,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct HealthArgs {
+/// Which running Troupe is asked, and how it is shown.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AskArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
     #[command(flatten)]
@@ -183,6 +239,61 @@ pub(crate) struct HealthArgs {
     /// Print the answer as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkersArgs {
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+    /// Look again every two seconds, until Ctrl-C.
+    #[arg(long, short)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArgs {
+    /// The worker, as `troupe workers` names it.
+    pub(crate) worker: String,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    /// The worker, as `troupe workers` names it.
+    pub(crate) worker: String,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+    /// How long to wait for the calls that it has; "0s": not at all.
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    pub(crate) wait: Duration,
+    /// Also when no other worker of its pool takes calls.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReloadArgs {
+    /// Only this PHP pool [default: all]
+    pub(crate) pool: Option<String>,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The method: GET, POST, ...
+    pub(crate) method: String,
+    /// A URL, or a path.
+    pub(crate) url: String,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+    /// The host that the request names, whatever the URL says.
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// Ask nobody: explain by the configuration alone.
+    #[arg(long, conflicts_with_all = ["admin", "token_file"])]
+    pub(crate) offline: bool,
 }
 
 impl ConfigArgs {

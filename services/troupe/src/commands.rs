@@ -1,10 +1,18 @@
 //! The commands, one module each.
 
 mod check;
+mod client;
 mod config;
+mod explain;
 mod health;
 mod init;
+mod orders;
 mod run;
+mod status;
+mod table;
+mod workers;
+
+use std::time::Duration;
 
 use clap::CommandFactory;
 
@@ -28,10 +36,23 @@ pub(crate) fn run(command: Command) -> Result<(), CommandError> {
         Command::Init(args) => init::run(&args.directory),
         Command::Config(command) => config::run(command),
         Command::Health(args) => health::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Workers(args) => workers::run(args),
+        Command::Drain(args) => orders::drain(args),
+        Command::Undrain(args) => orders::undrain(args),
+        Command::Restart(args) => orders::restart(args),
+        Command::Reload(args) => orders::reload(args),
+        Command::Explain(args) => explain::run(args),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "troupe", &mut script);
             output::data(&String::from_utf8_lossy(&script))
         }
     }
+}
+
+/// Waits between two looks.
+#[expect(clippy::disallowed_methods, reason = "these commands have no runtime, and nothing else to do")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }

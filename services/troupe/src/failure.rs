@@ -9,6 +9,8 @@ use troupe_node::config::Problems;
 pub(crate) enum Code {
     /// It failed while running.
     Failed = 1,
+    /// The command line is used wrongly.
+    Usage = 2,
     /// A dependency or peer is not available.
     Unavailable = 69,
     /// What is in the way may go away: a port is taken.

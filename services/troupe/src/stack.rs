@@ -5,6 +5,7 @@
 //! threads on which everything behind them runs.
 
 mod apart;
+pub(crate) mod face;
 mod failures;
 mod here;
 
@@ -21,7 +22,7 @@ use troupe_mesh::discovery::{Discovery, Membership};
 use troupe_mesh::link::Services as LinkServices;
 use troupe_mesh::listener::MeshListener;
 use troupe_mesh::port::Port;
-use troupe_node::admin::Readiness;
+use troupe_node::admin::{Api, Readiness};
 use troupe_node::shutdown::Shutdown;
 use troupe_node::threads::{self, DataThreads, Pinning, Registration, Watchdog};
 use troupe_php_pool::PhpPools;
@@ -30,6 +31,7 @@ use crate::config::Config;
 use crate::failure::{Code, CommandError};
 use crate::services::{Service, Services};
 use apart::Apart;
+use face::Orders;
 
 /// How often a drain looks whether the last call is done.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -66,6 +68,7 @@ impl Stack {
         services: Services,
         readiness: &Readiness,
         watchdog: &Watchdog,
+        api: &Api,
     ) -> Result<Self, CommandError> {
         let count = threads::count(config.node.threads);
         let pinning = Pinning::from(&config.node.pin);
@@ -121,6 +124,9 @@ impl Stack {
         for served in &stack.served {
             stack.watched.extend(served.threads.watch(watchdog));
         }
+        let here = stack.php.as_ref().map(|php| Orders::Here(Arc::downgrade(php)));
+        let (peers, orders) = (apart.linked(), here.or_else(|| apart.orders()));
+        face::register(api, config, &stack, peers, orders);
         // Only now: whoever finds this process finds all of it.
         for served in &stack.served {
             apart.join(config, served.service, &served.listener)?;

@@ -52,7 +52,21 @@ fn help_shows_examples_and_exit_codes() {
     for code in ["0  done", "1  failed", "2  wrong usage", "69  ", "75  ", "78  "] {
         assert!(help.contains(code), "{code} is missing in\n{help}");
     }
-    for command in ["run", "check", "init", "config", "health", "completion"] {
+    for command in [
+        "run",
+        "check",
+        "init",
+        "config",
+        "health",
+        "completion",
+        "status",
+        "workers",
+        "drain",
+        "undrain",
+        "restart",
+        "reload",
+        "explain",
+    ] {
         let output = troupe(here, &[command, "--help"]);
         let examples = stdout(&output)
             .lines()

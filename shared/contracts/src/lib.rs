@@ -4,8 +4,10 @@
 //! |---|---|---|
 //! | [`invoke::Invoke`] | gateway → balancer → php-pool | one HTTP request |
 //! | [`report::Report`] | balancer → php-pool | which pools an instance has, and how loaded they are |
+//! | [`operate::Operate`] | balancer → php-pool | an operator's order: restart, reload |
 
 pub mod invoke;
+pub mod operate;
 pub mod report;
 
 mod envelope;

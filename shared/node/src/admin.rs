@@ -1,8 +1,10 @@
-//! The admin listener: `/livez`, `/readyz`, `/metrics`, and what services add to it.
+//! The admin listener: `/livez`, `/readyz`, `/metrics`, the commands' interface below `/api/`, and what services add to it.
 //!
 //! It runs on threads of its own, so it answers while the data threads are busy or stuck; that is what `/livez` is for.
-//! It belongs on a private address: only what is asked to be is behind the token.
+//! It belongs on a private address. Beyond loopback it needs a token, which everything but the two probes asks for.
 
+mod access;
+mod api;
 mod pages;
 mod readiness;
 
@@ -16,7 +18,9 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, web};
 
-pub use pages::{Access, problem};
+pub use access::{Access, GUARD_HEADER};
+pub use api::{Answer, Api, Ask, Identity, Refusal};
+pub use pages::problem;
 pub use readiness::{Condition, Readiness, Report};
 
 use crate::config::AdminConfig;
@@ -28,6 +32,9 @@ const MAX_CONNECTIONS: usize = 256;
 
 /// A head that takes longer is dropped; probes send theirs in one packet.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A data thread that does not answer for this long is a problem worth telling, long before `/livez` fails.
+const STALLED_FOR_PEOPLE: Duration = Duration::from_secs(1);
 
 /// A token file holds one secret; anything longer is some other file.
 const MAX_TOKEN_BYTES: u64 = 4096;
@@ -70,6 +77,8 @@ pub struct AdminState {
     pub watchdog: Watchdog,
     /// What `/metrics` renders.
     pub metrics: Metrics,
+    /// What `/api/` answers.
+    pub api: Api,
 }
 
 /// Why the admin listener does not stand.
@@ -155,6 +164,7 @@ impl AdminServer {
                             .app_data(web::Data::new(state.clone()))
                             .app_data(web::Data::new(access.clone()))
                             .configure(|app| pages::configure(app, live_within))
+                            .configure(api::configure)
                             .configure(extend.clone())
                             .default_service(web::to(pages::not_found))
                     })

@@ -9,7 +9,7 @@ use troupe_contracts::report::{InstanceReport, PoolReport};
 use troupe_mesh::supervise::Handle;
 
 use super::reporter::Reporter;
-use super::worker::{self, Look, Sight, WorkerActor};
+use super::worker::{self, Hold, Look, Sight, WorkerActor};
 use crate::clock;
 use crate::directory::{Directory, MAX_POOLS};
 use crate::instances::{Instance, InstanceId};
@@ -27,6 +27,8 @@ const CONTENDED_INTERVAL: Duration = Duration::from_millis(25);
 const STARTING_US: u64 = 5_000_000;
 /// Workers of a pool that get series of their own, over the life of the process; more are in the snapshot only.
 const MAX_SERIES: usize = 256;
+/// Workers that operators may have drained at once, those of instances that are gone included.
+const MAX_HELD: usize = 1_024;
 /// The latency sketch forgets half after this many rankings.
 const FADE_EVERY: u64 = 20;
 
@@ -38,6 +40,8 @@ pub(crate) struct Roster {
     rankings: u64,
     series: HashMap<Arc<str>, HashSet<Arc<str>>>,
     all_out: HashSet<Arc<str>>,
+    /// Workers that an operator drains, by instance and pool: an instance whose link was away comes back as drained as it was.
+    held: HashSet<(InstanceId, String)>,
 }
 
 struct Enlisted {
@@ -66,6 +70,7 @@ impl Roster {
             rankings: 0,
             series: HashMap::new(),
             all_out: HashSet::new(),
+            held: HashSet::new(),
         }
     }
 
@@ -150,7 +155,8 @@ impl Roster {
         self.next_id += 1;
         let made = Worker::new(self.next_id, id.clone(), Arc::clone(&enlisted.name), report.load);
         let worker = Arc::new(made.weighing(enlisted.weight));
-        let actor = worker::start(&pool, &worker, joins);
+        let held = self.held.contains(&(id.clone(), report.pool.clone()));
+        let actor = worker::start(&pool, &worker, joins, held);
         let meters = self.meters(&pool, &worker);
         let member = Member { pool, worker, actor, joined_us: now_us, published: State::Ready, meters };
         tracing::info!(pool = %member.pool.name, worker = %member.worker.name, slots = report.load.slots, joins, "worker found");
@@ -184,14 +190,33 @@ impl Roster {
 
     /// Tells a worker's actor. An inbox that is full holds newer looks than it can use already.
     fn look(&self, member: &Member, seen: Sight) {
-        let served_by_others = self
-            .members(&member.pool)
-            .any(|other| other.worker.id != member.worker.id && other.worker.slot.state() == State::Ready);
-        let window_us = self.directory.slow_start.as_micros() as u64;
-        let around = Surroundings { served_by_others, window_us };
+        let around = self.around(member);
         if let Err(error) = member.actor.try_send(Look { seen, around }) {
             tracing::debug!(worker = %member.worker.name, %error, "look dropped");
         }
+    }
+
+    fn around(&self, member: &Member) -> Surroundings {
+        let served_by_others = self
+            .members(&member.pool)
+            .any(|other| other.worker.id != member.worker.id && other.worker.slot.state() == State::Ready);
+        Surroundings { served_by_others, window_us: self.directory.slow_start.as_micros() as u64 }
+    }
+
+    /// Takes a worker out by an operator's word, or gives it back. `false`: there is none, or too many are out.
+    pub(super) fn hold(&mut self, id: &InstanceId, pool: &str, held: bool) -> bool {
+        let key = (id.clone(), pool.to_owned());
+        let Some(member) = self.instances.get(id).and_then(|enlisted| enlisted.members.get(pool)) else { return false };
+        let hold = Hold { held, around: self.around(member) };
+        if (held && self.held.len() >= MAX_HELD) || member.actor.try_send(hold).is_err() {
+            return false;
+        }
+        if held {
+            self.held.insert(key)
+        } else {
+            self.held.remove(&key)
+        };
+        true
     }
 
     /// The data path has changed something: tells the actors concerned, and publishes what is true now.

@@ -34,6 +34,14 @@ pub(super) struct Look {
     pub(super) around: Surroundings,
 }
 
+/// An operator takes the worker out, or gives it back.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Hold {
+    pub(super) held: bool,
+    pub(super) around: Surroundings,
+}
+
 /// As [`Seen`], owned.
 pub(super) enum Sight {
     Load(Load),
@@ -41,9 +49,11 @@ pub(super) enum Sight {
     Nothing,
 }
 
-pub(super) fn start(pool: &Arc<Pool>, worker: &Arc<Worker>, joins: bool) -> Handle<WorkerActor> {
+pub(super) fn start(pool: &Arc<Pool>, worker: &Arc<Worker>, joins: bool, held: bool) -> Handle<WorkerActor> {
     let (pool, worker) = (Arc::clone(pool), Arc::clone(worker));
-    let life = Rc::new(RefCell::new(Lifecycle::new(joins, clock::now())));
+    let mut life = Lifecycle::new(joins, clock::now());
+    life.hold(held);
+    let life = Rc::new(RefCell::new(life));
     let subject = format!("{}/{}", pool.name, worker.name);
     supervise::start(Spec { subject, inbox: INBOX, ..Spec::new("balancer-worker") }, move || WorkerActor {
         pool: Arc::clone(&pool),
@@ -70,6 +80,22 @@ impl Handler<Look> for WorkerActor {
             self.log(transition);
             self.pool.wake.notify_one();
         }
+    }
+}
+
+impl Handler<Hold> for WorkerActor {
+    type Result = ();
+
+    fn handle(&mut self, hold: Hold, _: &mut Context<Self>) {
+        // What it last said of itself: whether it can take calls again is not to wait for its next report.
+        let load = *self.worker.load.lock();
+        let mut life = self.life.borrow_mut();
+        life.hold(hold.held);
+        let seen = if hold.held { Seen::Nothing } else { Seen::Load(&load) };
+        if let Some(transition) = life.look(&self.pool, &self.worker, seen, hold.around, clock::now()) {
+            self.log(transition);
+        }
+        self.pool.wake.notify_one();
     }
 }
 

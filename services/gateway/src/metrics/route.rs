@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use metrics::{Counter, Histogram, counter, histogram};
 
+use super::totals::Totals;
 use crate::request::Method;
 
 /// Classes of statuses: 1xx to 5xx, and requests whose client left or whose answer broke off.
-const CLASSES: [&str; 6] = ["aborted", "1xx", "2xx", "3xx", "4xx", "5xx"];
+pub(super) const CLASSES: [&str; 6] = ["aborted", "1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Steps of duration: exact to 8 µs, from there four for each doubling, up to 19 hours. A step is at most a quarter of
 /// its value wide, which is finer than the buckets that are scraped.
-const STEPS: usize = 136;
+pub(super) const STEPS: usize = 136;
 
 /// Counts since the last flush.
 pub(super) struct RouteCounts {
@@ -45,7 +46,7 @@ impl RouteCounts {
         }
     }
 
-    pub(super) fn flush(&mut self) {
+    pub(super) fn flush(&mut self, totals: &Totals) {
         if !std::mem::take(&mut self.changed) {
             return;
         }
@@ -62,6 +63,7 @@ impl RouteCounts {
                         made
                     }
                 };
+                totals.count(class, *count);
                 counter.increment(u64::from(std::mem::take(count)));
             }
         }
@@ -70,6 +72,7 @@ impl RouteCounts {
             .histogram
             .get_or_insert_with(|| histogram!("troupe_gateway_request_duration_seconds", "route" => label.clone()));
         for (step, count) in self.durations.iter_mut().enumerate().filter(|(_, count)| **count > 0) {
+            totals.took(step, *count);
             histogram.record_many(middle(step).as_secs_f64(), std::mem::take(count) as usize);
         }
     }
@@ -87,7 +90,7 @@ fn step(took: Duration) -> usize {
 }
 
 /// The middle of a step.
-fn middle(step: usize) -> Duration {
+pub(super) fn middle(step: usize) -> Duration {
     if step < 8 {
         return Duration::from_micros(step as u64);
     }

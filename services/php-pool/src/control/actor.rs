@@ -1,6 +1,7 @@
 //! The pool's actor: what it knows, and what it does about each note. This half is about the code and its zygote.
 
 mod processes;
+mod renew;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,7 +11,9 @@ use std::time::{Duration, Instant};
 use actix::{Actor, AsyncContext as _, Context, Handler};
 use tokio::sync::oneshot;
 
+use super::Done;
 use super::Note;
+use super::RenewError;
 use super::hatch::Watch;
 use super::launch::Launch;
 use super::zygote::{Event, Loaded, Zygote, exit_status};
@@ -19,6 +22,7 @@ use crate::functions::Functions;
 use crate::pool::{Condition, Pool};
 use crate::process::{Fate, ProcessInfo};
 use crate::rundir::RunDir;
+use renew::{Next, Retired, Roll};
 
 /// How often the actor looks at memory, idle processes and processes that should be gone.
 const TICK: Duration = Duration::from_millis(250);
@@ -44,9 +48,16 @@ pub(crate) struct PoolActor {
     run: Option<RunDir>,
     zygote: Option<Zygote>,
     generation: u64,
+    last_generation: u64,
     booted_at: Instant,
     failed_boots: u32,
     boot_error: Option<String>,
+    boot_waiters: Vec<Done>,
+    /// Counts renewals: a process of an earlier one is to be replaced.
+    epoch: u32,
+    next: Option<Next>,
+    retired: Vec<Retired>,
+    roll: Option<Roll>,
     processes: HashMap<u32, Record>,
     next_id: u32,
     stillborn: u32,
@@ -58,10 +69,26 @@ pub(crate) struct PoolActor {
 /// A process, as the actor has it.
 struct Record {
     info: Arc<ProcessInfo>,
+    generation: u64,
     up: bool,
     /// Since when it is to be gone.
     ending: Option<Instant>,
     watch: Watch,
+}
+
+impl Record {
+    /// It takes new calls, or will.
+    fn serves(&self) -> bool {
+        self.ending.is_none() && self.info.fate() == Fate::Serving
+    }
+
+    fn is_old(&self, epoch: u32) -> bool {
+        self.serves() && self.info.epoch != epoch
+    }
+
+    fn is_new(&self, epoch: u32) -> bool {
+        self.serves() && self.info.epoch == epoch
+    }
 }
 
 impl PoolActor {
@@ -76,9 +103,15 @@ impl PoolActor {
             run: None,
             zygote: None,
             generation: 0,
+            last_generation: 0,
             booted_at: Instant::now(),
             failed_boots: 0,
             boot_error: None,
+            boot_waiters: Vec::new(),
+            epoch: 0,
+            next: None,
+            retired: Vec::new(),
+            roll: None,
             processes: HashMap::new(),
             next_id: 0,
             stillborn: 0,
@@ -93,7 +126,7 @@ impl PoolActor {
         if self.stopping.is_some() {
             return;
         }
-        self.generation += 1;
+        self.generation = self.next_generation();
         self.booted_at = Instant::now();
         self.boot_error = None;
         self.set_condition(Condition::Booting);
@@ -104,10 +137,7 @@ impl PoolActor {
 
     fn try_boot(&mut self, context: &mut Context<Self>) -> std::io::Result<()> {
         self.run = None;
-        let tag = format!("{}-{}", self.tag, self.generation);
-        let run = RunDir::create(&self.launch.pool, &tag, self.launch.owner)?;
-        run.write_runtime()?;
-        run.write("boot.json", &self.launch.boot_json(&run))?;
+        let run = self.make_run(self.generation)?;
         let run = self.run.insert(run);
         if !self.launch.forks {
             self.start_process(context);
@@ -127,16 +157,33 @@ impl PoolActor {
         Ok(())
     }
 
+    fn next_generation(&mut self) -> u64 {
+        self.last_generation += 1;
+        self.last_generation
+    }
+
+    fn make_run(&self, generation: u64) -> std::io::Result<RunDir> {
+        let tag = format!("{}-{generation}", self.tag);
+        let run = RunDir::create(&self.launch.pool, &tag, self.launch.owner)?;
+        run.write_runtime()?;
+        run.write("boot.json", &self.launch.boot_json(&run))?;
+        Ok(run)
+    }
+
+    /// The functions that could not be loaded, by name, with the reason.
+    fn broken<'a>(&'a self, loaded: &'a Loaded) -> impl Iterator<Item = (String, String)> + 'a {
+        loaded.errors.iter().filter_map(|error| {
+            let name = Path::new(&error.file).strip_prefix(&self.launch.root).ok()?.with_extension("");
+            Some((name.to_str()?.to_owned(), format!("{}:{}: {}", error.file, error.line, error.message)))
+        })
+    }
+
     fn loaded(&mut self, loaded: &Loaded) {
         for error in &loaded.errors {
             tracing::error!(pool = %self.pool.name, file = %error.file, line = error.line, error = %error.message, "a function cannot be loaded");
         }
         let found = loaded.functions.iter().map(|function| (function.name.clone(), function.index));
-        let broken = loaded.errors.iter().filter_map(|error| {
-            let name = Path::new(&error.file).strip_prefix(&self.launch.root).ok()?.with_extension("");
-            Some((name.to_str()?.to_owned(), format!("{}:{}: {}", error.file, error.line, error.message)))
-        });
-        let functions = Functions::new(found, &self.pool.functions.load()).with_broken(broken);
+        let functions = Functions::new(found, &self.pool.functions.load()).with_broken(self.broken(loaded));
         tracing::info!(
             pool = %self.pool.name,
             php = %loaded.php,
@@ -147,6 +194,7 @@ impl PoolActor {
         );
         self.pool.functions.store(Arc::new(functions));
         self.set_condition(Condition::Up);
+        self.answer_boot_waiters(None);
     }
 
     /// The code could not be loaded: said once, tried again after a pause.
@@ -158,6 +206,7 @@ impl PoolActor {
         self.failed_boots = (self.failed_boots + 1).min(16);
         tracing::error!(pool = %self.pool.name, error = why, retry_in = ?pause, "the pool's code cannot be loaded");
         self.set_condition(Condition::Down(why.into()));
+        self.answer_boot_waiters(Some(why));
         self.boot_after(context, pause);
     }
 
@@ -182,6 +231,22 @@ impl PoolActor {
             Event::Fatal { message, file, line } => {
                 self.boot_error = Some(if file.is_empty() { message } else { format!("{message} in {file}:{line}") });
             }
+            Event::Forked { .. } | Event::Exited { .. } => self.process_event(context, event),
+        }
+    }
+
+    /// What a zygote says that is not the current one's.
+    fn event_of_other(&mut self, context: &mut Context<Self>, generation: u64, event: Event) {
+        if self.next.as_ref().is_some_and(|next| next.generation == generation) {
+            self.next_event(context, event);
+        } else if self.retired.iter().any(|retired| retired.generation == generation) {
+            self.process_event(context, event);
+        }
+    }
+
+    fn process_event(&mut self, context: &mut Context<Self>, event: Event) {
+        match event {
+            Event::Ready(_) | Event::Fatal { .. } => {}
             Event::Forked { id, pid } => {
                 if let Some(record) = self.processes.get(&id) {
                     record.info.set_pid(pid);
@@ -203,11 +268,13 @@ impl PoolActor {
         self.zygote = None;
         if let Some(done) = self.stopping.take() {
             self.bury_all();
+            self.kill_zygotes();
             self.run = None;
             let _ = done.send(());
             return;
         }
         let was_up = *self.pool.condition.borrow() == Condition::Up;
+        self.end_roll(Some(RenewError::Down(format!("the zygote ended: {status}"))));
         self.bury_all();
         self.pool.metrics.zygote_restarts.increment(1);
         if was_up && self.booted_at.elapsed() >= STEADY {
@@ -232,7 +299,29 @@ impl PoolActor {
             record.info.kill(Fate::Stopped);
             record.watch.ready.abort();
         }
+        self.end_retired();
         self.count();
+    }
+
+    /// As [`PoolActor::bury_all`], for a generation that had been given up.
+    fn bury_retired(&mut self, generation: u64) {
+        self.retired.retain(|retired| retired.generation != generation);
+        self.processes.retain(|_, record| {
+            if record.generation == generation {
+                record.info.kill(Fate::Stopped);
+                record.watch.ready.abort();
+            }
+            record.generation != generation
+        });
+        self.count();
+    }
+
+    /// Ends the zygotes at once, of whatever generation.
+    fn kill_zygotes(&self) {
+        let others = self.retired.iter().map(|retired| &retired.zygote);
+        for zygote in self.zygote.iter().chain(self.next.iter().map(|next| &next.zygote)).chain(others) {
+            zygote.kill();
+        }
     }
 
     fn stopped_if_empty(&mut self) {
@@ -254,9 +343,7 @@ impl PoolActor {
             record.info.kill(Fate::Stopped);
         }
         // Its end ends the wait.
-        if let Some(zygote) = &self.zygote {
-            zygote.kill();
-        }
+        self.kill_zygotes();
         self.stopped_if_empty();
     }
 
@@ -285,6 +372,7 @@ impl PoolActor {
         if self.pool.lanes.waiting() > 0 {
             self.grow(context);
         }
+        self.roll_on(context);
         self.count();
     }
 }
@@ -309,13 +397,18 @@ impl Handler<Note> for PoolActor {
             Note::ZygoteExited { generation, status, tail } if generation == self.generation => {
                 self.zygote_exited(context, &status, &tail);
             }
-            Note::Event { .. } | Note::ZygoteExited { .. } => {}
-            Note::Ready { .. } => self.ready(note),
+            Note::Event { generation, event } => self.event_of_other(context, generation, event),
+            Note::ZygoteExited { generation, status, tail } => match &self.next {
+                Some(next) if next.generation == generation => self.next_exited(&status, &tail),
+                _ => self.bury_retired(generation),
+            },
+            Note::Ready { .. } => self.ready(context, note),
             Note::NotReady { id, why } => self.not_ready(context, id, &why),
             Note::Exited { id, status } => self.exited(context, id, status),
             Note::Buried { id, status } => self.buried(context, id, &status),
             Note::Boot { generation } if generation == self.generation => self.boot(context),
             Note::Boot { .. } => {}
+            Note::Renew { what, done } => self.renew(context, what, done),
             Note::Stop { done } => self.stop(done),
         }
     }
@@ -324,9 +417,7 @@ impl Handler<Note> for PoolActor {
 impl Drop for PoolActor {
     fn drop(&mut self) {
         self.bury_all();
-        if let Some(zygote) = &self.zygote {
-            zygote.kill();
-        }
+        self.kill_zygotes();
     }
 }
 

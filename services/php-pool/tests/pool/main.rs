@@ -5,6 +5,7 @@
 mod calls;
 mod deaths;
 mod logs;
+mod renewals;
 mod scaling;
 mod seats;
 mod support;

@@ -82,7 +82,7 @@ fn rank(code: Code) -> u8 {
         Code::Configuration => 3,
         Code::Unavailable => 2,
         Code::TryAgain => 1,
-        Code::Failed => 0,
+        Code::Failed | Code::Usage => 0,
     }
 }
 

@@ -1,6 +1,6 @@
 //! `troupe run`.
 
-use troupe_node::admin::{AdminOptions, AdminServer, AdminState, Readiness};
+use troupe_node::admin::{AdminOptions, AdminServer, AdminState, Api, Identity, Readiness};
 use troupe_node::config::Loaded;
 use troupe_node::limits;
 use troupe_node::metrics::{BuildInfo, Metrics};
@@ -32,10 +32,10 @@ pub(crate) fn run(loaded: Loaded<Config>, services: Services) -> Result<(), Comm
         .map_err(|error| CommandError::new(Code::Configuration, error.to_string()))?;
     let gateway = services.contains(Service::Gateway);
     limits::prepare(gateway.then_some(u64::from(loaded.config.gateway.max_connections)));
-    actix_rt::System::new().block_on(serve(loaded, services))
+    actix_rt::System::new().block_on(serve(loaded, services, name))
 }
 
-async fn serve(loaded: Loaded<Config>, services: Services) -> Result<(), CommandError> {
+async fn serve(loaded: Loaded<Config>, services: Services, name: &str) -> Result<(), CommandError> {
     let metrics = Metrics::install(BuildInfo { version: env!("CARGO_PKG_VERSION"), commit: COMMIT })
         .map_err(|error| CommandError::failed(error.to_string()))?;
     let watchdog = Watchdog::start(WatchdogOptions::default())
@@ -43,7 +43,9 @@ async fn serve(loaded: Loaded<Config>, services: Services) -> Result<(), Command
     let readiness = Readiness::new();
     let mut options = AdminOptions::from(&loaded.config.admin);
     options.listen = admin_address(&loaded, services);
-    let state = AdminState { readiness: readiness.clone(), watchdog: watchdog.clone(), metrics };
+    let LogOptions { service, instance, .. } = LogOptions::new(&loaded.config.log, name);
+    let api = Api::new(Identity { service, instance, version: env!("CARGO_PKG_VERSION"), commit: COMMIT });
+    let state = AdminState { readiness: readiness.clone(), watchdog: watchdog.clone(), metrics, api: api.clone() };
     let admin = AdminServer::start(&options, state, |_| {}).map_err(|error| {
         let code = if error.port_busy() { Code::TryAgain } else { Code::Failed };
         CommandError::new(code, error.to_string())
@@ -54,7 +56,7 @@ async fn serve(loaded: Loaded<Config>, services: Services) -> Result<(), Command
     trigger.on_signals().map_err(|error| CommandError::failed(format!("cannot wait for signals: {error}")))?;
 
     let stack = tokio::select! {
-        stack = Stack::start(&loaded.config, services, &readiness, &watchdog) => stack?,
+        stack = Stack::start(&loaded.config, services, &readiness, &watchdog, &api) => stack?,
         () = trigger.fired() => return Err(CommandError::failed("stopped before the start was complete")),
     };
     readiness.started();

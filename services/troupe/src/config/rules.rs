@@ -42,6 +42,14 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
                 .help("set mesh.key_file to a file of 32 random bytes or more: `openssl rand -base64 32 > mesh.key`"),
         );
     }
+    let admin = &config.admin;
+    if !admin.listen.ip().is_loopback() && admin.token_file.as_os_str().is_empty() {
+        let message = format!("{} is beyond loopback, where the admin listener needs a token", admin.listen);
+        problems.push(Problem::new("admin.listen", message).help(
+            "set admin.token_file to a file with a long random word: `openssl rand -hex 32 > admin.token`; commands send it \
+             by --token-file",
+        ));
+    }
     problems
 }
 

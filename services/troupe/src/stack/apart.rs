@@ -6,11 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use troupe_balancer::Balancer;
 use troupe_balancer::instances::{Instance, InstanceId};
 use troupe_balancer::upstream::Upstreams;
 use troupe_contracts::invoke::Invoke;
+use troupe_contracts::operate::Operate;
 use troupe_contracts::report::Report;
 use troupe_mesh::config::{self, MeshConfig, Peers};
 use troupe_mesh::contract::Contract;
@@ -25,11 +26,15 @@ use troupe_php_pool::PhpPools;
 use troupe_wire::handshake::{ContractVersion, Key, Keys, Uid};
 
 use super::Ports;
+use super::face::{self, Linked, Orders};
 use super::here::{self, Resolvers};
 use crate::config::{Config, mesh_address};
 use crate::failure::{Code, CommandError};
 use crate::redis;
 use crate::services::{Service, Services};
+
+/// Orders of operators that may wait to be passed on.
+const ORDERS: usize = 64;
 
 /// What this process needs to have peers in other processes.
 pub(super) struct Apart {
@@ -42,6 +47,8 @@ pub(super) struct Apart {
     sources: Vec<Box<dyn Discovery>>,
     /// Where instances register themselves, if they do.
     membership: Option<Membership>,
+    linked: Linked,
+    orders: Option<Orders>,
 }
 
 impl Apart {
@@ -55,6 +62,8 @@ impl Apart {
             keys: if services.is_apart() { keys(config)? } else { Keys::none() },
             sources: Vec::new(),
             membership: if registers { Some(Membership::start(redis::open(&config.redis)?)) } else { None },
+            linked: Linked::default(),
+            orders: None,
         })
     }
 
@@ -113,8 +122,15 @@ impl Apart {
         if !config.php.is_empty() {
             watch_links(&links, Service::PhpPool, readiness);
         }
+        self.linked.add(Service::PhpPool, links.instances());
         let known = Arc::new(Known::default());
         let instances = upstreams.instances_beside(known.follow(&links));
+        let (orders, given) = mpsc::channel(ORDERS);
+        self.orders = Some(Orders::There(orders));
+        actix_rt::spawn({
+            let (known, links) = (Arc::clone(&known), links.clone());
+            face::carry_out(given, move |id| links.port_of::<Operate>(known.uid(id)))
+        });
         let reports = {
             let known = Arc::clone(&known);
             upstreams.reports(move |id| links.port_of::<Report>(known.uid(id)))
@@ -145,8 +161,10 @@ impl Apart {
                 }
             }
         });
+        let linked = self.linked.clone();
         Ok(Arc::new(move |_| {
             let links = Pool::start(caller(), Service::Balancer.name(), wait, endpoints.clone());
+            linked.add(Service::Balancer, links.instances());
             let (mut instances, up) = (links.instances(), up.clone());
             actix_rt::spawn(async move {
                 while instances.changed().await.is_ok() {
@@ -155,6 +173,16 @@ impl Apart {
             });
             links.port()
         }))
+    }
+
+    /// Which instances elsewhere this process has links to.
+    pub(super) fn linked(&self) -> Linked {
+        self.linked.clone()
+    }
+
+    /// The way for an operator's orders to instances elsewhere, where this process has one.
+    pub(super) fn orders(&self) -> Option<Orders> {
+        self.orders.clone()
     }
 
     /// What has to stay as long as the services do.
@@ -177,6 +205,7 @@ impl Apart {
             let calls = [
                 ContractVersion { id: Invoke::ID, version: Invoke::VERSION },
                 ContractVersion { id: Report::ID, version: Report::VERSION },
+                ContractVersion { id: Operate::ID, version: Operate::VERSION },
             ];
             LinkSetup::caller(identity.clone(), keys.clone(), calls)
         }
@@ -222,7 +251,8 @@ pub(super) fn balancer_services(relay: Port<Invoke>) -> Served {
 /// What a thread of the php-pool serves to balancers.
 pub(super) fn php_services(pools: &PhpPools, index: usize) -> Served {
     let php = pools.on_thread(index);
-    Served::new().with(Port::<Invoke>::inline(php.clone())).with(Port::<Report>::inline(php))
+    let served = Served::new().with(Port::<Invoke>::inline(php.clone())).with(Port::<Report>::inline(php.clone()));
+    served.with(Port::<Operate>::inline(php))
 }
 
 /// The uids behind the ids that the balancer knows instances by.

@@ -9,6 +9,7 @@
 mod support;
 
 mod answers;
+mod commands;
 mod drains;
 mod fairness;
 mod faults;

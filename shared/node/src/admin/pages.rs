@@ -1,53 +1,15 @@
 //! The admin pages.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, guard, web};
 use serde_json::{Value, json};
-use subtle::ConstantTimeEq;
 
-use super::AdminState;
+use super::{Access, AdminState};
 
 /// Prometheus text, version 0.0.4.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// Who may see what is behind the token. Services ask it for pages of their own, as `web::Data<Access>`.
-#[derive(Debug, Clone)]
-pub struct Access {
-    token: Option<Arc<str>>,
-}
-
-impl Access {
-    pub(super) fn new(token: Option<Arc<str>>) -> Self {
-        Self { token }
-    }
-
-    /// `Ok` when no token is configured or the request bears it; else the answer to give.
-    ///
-    /// # Errors
-    ///
-    /// A 401 problem document.
-    pub fn check(&self, request: &HttpRequest) -> Result<(), Box<HttpResponse>> {
-        let Some(token) = &self.token else {
-            return Ok(());
-        };
-        let given = request.headers().get(header::AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
-        let bearer = match given.split_at_checked(7) {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"bearer ") => rest.trim_ascii(),
-            _ => b"",
-        };
-        // In constant time: the answer's delay must not tell how much of a guess was right.
-        if bool::from(bearer.ct_eq(token.as_bytes())) {
-            return Ok(());
-        }
-        let mut answer =
-            problem(StatusCode::UNAUTHORIZED, "send the token of admin.token_file as `Authorization: Bearer ...`");
-        answer.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
-        Err(Box::new(answer))
-    }
-}
 
 pub(super) fn configure(app: &mut web::ServiceConfig, live_within: Duration) {
     let read = || guard::Any(guard::Get()).or(guard::Head());
@@ -108,7 +70,8 @@ async fn only_reads(request: HttpRequest) -> HttpResponse {
 }
 
 pub(super) async fn not_found(request: HttpRequest) -> HttpResponse {
-    let mut answer = problem(StatusCode::NOT_FOUND, "there is no such page; there are /livez, /readyz and /metrics");
+    let mut answer =
+        problem(StatusCode::NOT_FOUND, "there is no such page; there are /livez, /readyz, /metrics and /api/status");
     if request.method() == Method::HEAD {
         answer = answer.drop_body().map_into_boxed_body();
     }

@@ -11,7 +11,7 @@ use super::{FIRST_PAUSE, LONGEST_PAUSE, PoolActor, Record, jittered};
 use crate::config::Isolation;
 use crate::control::hatch::Nest;
 use crate::control::zygote::{describe, exit_status};
-use crate::control::{Note, OUTPUT_GRACE, memory};
+use crate::control::{Note, OUTPUT_GRACE, RenewError, memory};
 use crate::pool::Condition;
 use crate::process::{Fate, Process, ProcessInfo};
 
@@ -37,13 +37,22 @@ impl PoolActor {
     }
 
     pub(super) fn alive(&self) -> usize {
-        self.processes.values().filter(|record| record.ending.is_none()).count()
+        self.processes.values().filter(|record| record.serves()).count()
     }
 
     /// Starts a process, unless there are enough or it is too early; says whether it did.
     pub(super) fn start_process(&mut self, context: &mut Context<Self>) -> bool {
+        self.start_process_below(context, self.pool.limits.max)
+    }
+
+    /// As [`PoolActor::start_process`], for one that is to take the place of another: one above the most is allowed.
+    pub(super) fn start_process_beside(&mut self, context: &mut Context<Self>) -> bool {
+        self.start_process_below(context, self.pool.limits.max + 1)
+    }
+
+    fn start_process_below(&mut self, context: &mut Context<Self>, most: usize) -> bool {
         let ready = *self.pool.condition.borrow() == Condition::Up || !self.launch.forks;
-        if self.stopping.is_some() || !ready || self.alive() >= self.pool.limits.max {
+        if self.stopping.is_some() || !ready || self.alive() >= most {
             return false;
         }
         if self.not_before.is_some_and(|not_before| Instant::now() < not_before) {
@@ -64,7 +73,7 @@ impl PoolActor {
     fn try_start(&mut self, context: &mut Context<Self>, id: u32) -> std::io::Result<bool> {
         let Some(run) = &self.run else { return Ok(false) };
         let nest = Nest::build(run, id)?;
-        let info = Arc::new(ProcessInfo::new(id));
+        let info = Arc::new(ProcessInfo::new(id, self.epoch));
         let actor = actix::AsyncContext::address(context);
         if self.launch.forks {
             if !self.zygote.as_mut().is_some_and(|zygote| zygote.command(&format!("fork {id}"))) {
@@ -84,28 +93,38 @@ impl PoolActor {
             });
         }
         let watch = nest.watch(&self.pool.name, &info, self.boot_timeout, actor)?;
-        self.processes.insert(id, Record { info, up: false, ending: None, watch });
+        self.processes.insert(id, Record { info, generation: self.generation, up: false, ending: None, watch });
         self.count();
         Ok(true)
     }
 
-    pub(super) fn ready(&mut self, note: Note) {
+    pub(super) fn ready(&mut self, context: &mut Context<Self>, note: Note) {
         let Note::Ready { id, pid, loaded, input, output } = note else { return };
-        if let Some(loaded) = loaded
+        if let Some(loaded) = &loaded
             && *self.pool.condition.borrow() != Condition::Up
         {
             self.failed_boots = 0;
-            self.loaded(&loaded);
+            self.loaded(loaded);
         }
+        let Some(epoch) = self.processes.get(&id).map(|record| record.info.epoch) else { return };
+        let welcome = epoch != self.epoch || self.is_welcome(loaded.as_ref());
         let Some(record) = self.processes.get_mut(&id) else { return };
         record.info.set_pid(pid);
         record.up = true;
+        if !welcome {
+            // What it has loaded is broken: it never takes a call.
+            record.ending.get_or_insert_with(Instant::now);
+            record.info.kill(Fate::Replaced);
+            return;
+        }
         let calls = calls(self.pool.limits.max_requests, self.pool.limits.isolation);
         let functions = self.pool.functions.load_full();
         let process = Process::new(Arc::clone(&record.info), functions, calls, input, output);
         self.count();
         // Spread over the threads; whoever needs one takes it anyway.
         self.pool.lanes.put(id as usize, Box::new(process));
+        self.came_up(epoch);
+        self.roll_on(context);
     }
 
     pub(super) fn not_ready(&mut self, context: &mut Context<Self>, id: u32, why: &str) {
@@ -114,6 +133,7 @@ impl PoolActor {
             record.ending = Some(Instant::now());
             record.info.kill(Fate::Died);
             if record.info.pid() == 0
+                && record.generation == self.generation
                 && let Some(zygote) = &self.zygote
             {
                 tracing::error!(pool = %self.pool.name, "the zygote does not fork: it is replaced");
@@ -129,7 +149,9 @@ impl PoolActor {
         if let Some(record) = self.processes.get_mut(&id) {
             record.info.doom(fate);
             record.ending.get_or_insert_with(Instant::now);
-            if let Some(zygote) = &mut self.zygote {
+            let generation = record.generation;
+            let retired = self.retired.iter_mut().find(|retired| retired.generation == generation);
+            if let Some(zygote) = retired.map(|retired| &mut retired.zygote).or(self.zygote.as_mut()) {
                 // It would find out by itself, later.
                 let _ = zygote.command("reap");
             }
@@ -148,7 +170,10 @@ impl PoolActor {
         record.watch.ready.abort();
         drop(self.pool.lanes.remove(id));
         // Whether it had said so before it went may still be on its way from the data path: `buried` decides.
-        if record.info.request().is_none() && record.info.fate() == Fate::Serving {
+        let unproven = record.info.epoch == self.epoch && self.roll.as_ref().is_some_and(|roll| roll.unproven);
+        if unproven {
+            record.info.doom(Fate::Replaced);
+        } else if record.info.request().is_none() && record.info.fate() == Fate::Serving {
             self.stillborn += 1;
             if self.stillborn >= STILLBORN {
                 let pause = (FIRST_PAUSE * 2_u32.saturating_pow(self.stillborn - STILLBORN)).min(LONGEST_PAUSE);
@@ -208,6 +233,12 @@ impl PoolActor {
         if self.stopping.is_some() {
             return self.stopped_if_empty();
         }
+        self.end_retired();
+        if record.info.epoch == self.epoch && self.roll.as_ref().is_some_and(|roll| roll.unproven) {
+            let why = if tail.is_empty() { format!("php ended: {status}") } else { tail };
+            self.end_roll(Some(RenewError::Broken(why)));
+            return;
+        }
         if !self.launch.forks && self.failing_exec() {
             let why =
                 if tail.is_empty() { format!("php ended: {status}") } else { format!("php ended: {status}: {tail}") };
@@ -233,7 +264,7 @@ impl PoolActor {
 
     /// Publishes how many processes there are.
     pub(super) fn count(&self) {
-        let up = self.processes.values().filter(|record| record.up && record.ending.is_none()).count();
+        let up = self.processes.values().filter(|record| record.up && record.serves()).count();
         let idle = self.pool.lanes.idle().min(up);
         self.pool.processes.store(up as u32, Ordering::Relaxed);
         self.pool.metrics.idle.set(idle as f64);

@@ -1,0 +1,98 @@
+//! Tables and numbers for people.
+
+use serde_json::Value;
+
+/// Rows as columns: as wide as their widest cell, numbers to the right.
+pub(super) fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or(0)).collect();
+    // The header does not say what is below it; the last row does.
+    let is_number = |column: usize| {
+        let cell = rows.last().and_then(|row| row.get(column));
+        cell.is_some_and(|cell| cell.starts_with(|first: char| first.is_ascii_digit() || first == '-'))
+    };
+    let numbers: Vec<bool> = (0..count).map(is_number).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = widths.get(column).copied().unwrap_or(0);
+            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
+            let gap = if column == 0 { "" } else { "  " };
+            match numbers.get(column) {
+                Some(true) => line.push_str(&format!("{gap}{padding}{cell}")),
+                _ => line.push_str(&format!("{gap}{cell}{padding}")),
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// The text at `key`; empty where there is none.
+pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The number at `key`; 0 where there is none.
+pub(super) fn number(value: &Value, key: &str) -> f64 {
+    value.get(key).and_then(Value::as_f64).unwrap_or(0.0)
+}
+
+/// The list at `key`.
+pub(super) fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// A time of so many microseconds.
+pub(super) fn micros(us: f64) -> String {
+    match us {
+        us if us <= 0.0 => "-".to_owned(),
+        us if us < 1_000.0 => format!("{us:.0}us"),
+        us if us < 100_000.0 => format!("{:.1}ms", us / 1e3),
+        us if us < 1_000_000.0 => format!("{:.0}ms", us / 1e3),
+        us => format!("{:.1}s", us / 1e6),
+    }
+}
+
+/// So many bytes.
+pub(super) fn bytes(count: f64) -> String {
+    match count {
+        count if count < 1024.0 * 1024.0 => format!("{:.0} KiB", count / 1024.0),
+        count if count < 1024.0 * 1024.0 * 1024.0 => format!("{:.0} MiB", count / 1024.0 / 1024.0),
+        count => format!("{:.1} GiB", count / 1024.0 / 1024.0 / 1024.0),
+    }
+}
+
+/// So many seconds.
+pub(super) fn uptime(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stand_to_the_right_and_texts_to_the_left() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let table =
+            columns(&[row(["WORKER", "STATE", "SCORE"]), row(["a", "ready", "7.5"]), row(["bb", "out", "12.5"])]);
+        assert_eq!(table, "WORKER  STATE  SCORE\na       ready    7.5\nbb      out     12.5\n");
+    }
+
+    #[test]
+    fn times_are_short() {
+        let shown: Vec<String> = [0.0, 42.0, 1_234.0, 250_000.0, 2_500_000.0].map(micros).to_vec();
+        assert_eq!(shown, ["-", "42us", "1.2ms", "250ms", "2.5s"]);
+        assert_eq!((uptime(59.9), uptime(3_725.0)), ("59 s".to_owned(), "1 h 2 min".to_owned()));
+    }
+}

@@ -1,0 +1,73 @@
+//! What a running process answers to the commands: registered with the admin listener once its services stand.
+//!
+//! Everything here is held weakly: who asks keeps no service alive.
+
+mod explain;
+mod linked;
+mod orders;
+
+mod renewals;
+mod status;
+mod workers;
+
+use std::sync::{Arc, Weak};
+
+use serde_json::Value;
+use troupe_balancer::Balancer;
+use troupe_gateway::Insight;
+use troupe_gateway::explain::Explanation;
+use troupe_node::admin::{Api, Refusal};
+use troupe_php_pool::PhpPools;
+
+pub(super) use linked::Linked;
+pub(super) use orders::{Orders, carry_out};
+
+use super::Stack;
+use crate::config::Config;
+
+/// What the endpoints read.
+#[derive(Clone)]
+struct Face {
+    config: Arc<Config>,
+    insight: Option<Insight>,
+    balancer: Option<Weak<Balancer>>,
+    php: Option<Weak<PhpPools>>,
+    linked: Linked,
+    orders: Option<Orders>,
+}
+
+/// Registers what the services of `stack` answer.
+pub(super) fn register(api: &Api, config: &Config, stack: &Stack, linked: Linked, orders: Option<Orders>) {
+    let face = Face {
+        config: Arc::new(config.clone()),
+        insight: stack.gateway.as_ref().map(troupe_gateway::Running::insight),
+        balancer: stack.balancer.as_ref().map(Arc::downgrade),
+        php: stack.php.as_ref().map(Arc::downgrade),
+        linked,
+        orders,
+    };
+    status::register(api, &face);
+    workers::register(api, &face);
+    renewals::register(api, &face);
+    explain::register(api, &face);
+}
+
+/// The explanation of a request with what the configuration says of it, where nothing runs.
+pub(crate) fn explained(explained: &Explanation, config: &Config) -> Value {
+    explain::whole(explained, config, None)
+}
+
+impl Face {
+    fn balancer(&self) -> Result<Arc<Balancer>, Refusal> {
+        let balancer = self.balancer.as_ref().ok_or_else(no_balancer)?;
+        balancer.upgrade().ok_or_else(stopping)
+    }
+}
+
+fn no_balancer() -> Refusal {
+    Refusal::new(404, "no balancer runs in this process: ask one (--service balancer, or --admin URL)")
+}
+
+fn stopping() -> Refusal {
+    Refusal::new(503, "the process is about to stop")
+}
