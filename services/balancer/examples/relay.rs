@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use troupe_balancer::Balancer;
 use troupe_balancer::config::{BalancerConfig, QueueConfig};
 use troupe_balancer::instances;
-use troupe_contracts::invoke::{Invoke, InvokeFlags, Reply};
+use troupe_contracts::invoke::{Invoke, InvokeFlags, Reply, Times};
 use troupe_contracts::report::{InstanceReport, Load, PoolReport, Report};
 use troupe_mesh::body::Body;
 use troupe_mesh::contract::Envelope;
@@ -34,7 +34,7 @@ struct AtOnce(ResponseHead);
 impl Service<Invoke> for AtOnce {
     fn call(&self, _: Envelope<Invoke>) -> CallFuture<Invoke> {
         let head = self.0.clone();
-        Box::pin(async move { Ok(Reply { head, load: LOAD, body: Body::Empty }) })
+        Box::pin(async move { Ok(Reply { head, load: LOAD, times: Times::default(), body: Body::Empty }) })
     }
 }
 

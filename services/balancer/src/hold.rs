@@ -66,7 +66,9 @@ impl Hold {
 
     /// The reply's head is here. The place is held until its body ends.
     pub(crate) fn reply(mut self, mut reply: Reply, now_us: u64) -> Reply {
-        let rtt = now_us.saturating_sub(self.since_us) as f32;
+        let age_us = self.age_us(now_us);
+        reply.times.worker_us = u32::try_from(age_us).unwrap_or(u32::MAX);
+        let rtt = age_us as f32;
         let pool = &self.local.pool;
         let worker = self.worker();
         pool.learn_reply(worker, reply.head.status(), &reply.load, rtt, now_us, self.local.turn());

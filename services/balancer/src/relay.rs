@@ -50,7 +50,8 @@ impl Service<Invoke> for Relay {
 async fn relay(pools: Rc<ThreadPools>, local: Rc<LocalPool>, mut envelope: Envelope<Invoke>) -> Result<Reply, Failure> {
     local.earn();
     let deadline = envelope.deadline;
-    let hold = match take(&pools, &local, clock::now(), None, deadline) {
+    let arrived_us = clock::now();
+    let hold = match take(&pools, &local, arrived_us, None, deadline) {
         Some(hold) => hold,
         None => {
             let (hold, waited) = Box::pin(queue(Rc::clone(&local), deadline, local.pool.wait)).await?;
@@ -59,20 +60,37 @@ async fn relay(pools: Rc<ThreadPools>, local: Rc<LocalPool>, mut envelope: Envel
         }
     };
     let spare = spare(&envelope);
+    let spent = Spent { arrived_us, queued: envelope.call.queued };
     let result = hold.port().call(envelope).await;
     let now_us = clock::now();
     match result {
-        Ok(reply) => Ok(hold.reply(reply, now_us)),
+        Ok(reply) => Ok(hold.reply(spent.on(reply, now_us), now_us)),
         Err(failure) => {
             let failed = Failed { worker: hold.worker().id, took_us: hold.age_us(now_us), failure };
             hold.fail(&failed.failure, now_us);
             match spare {
                 Some(spare) if retry::judge(&failed.failure, spare.call.flags.idempotent) != Verdict::Final => {
-                    Box::pin(again(pools, local, spare, failed)).await
+                    Box::pin(again(pools, local, spare, failed, arrived_us)).await
                 }
                 _ => Err(count(&local, failed.failure)),
             }
         }
+    }
+}
+
+/// What a call has spent here besides the time with its worker.
+struct Spent {
+    arrived_us: u64,
+    queued: Duration,
+}
+
+impl Spent {
+    /// Writes it on the reply.
+    fn on(self, mut reply: Reply, now_us: u64) -> Reply {
+        let micros = |us: u64| u32::try_from(us).unwrap_or(u32::MAX);
+        reply.times.balancer_us = micros(now_us.saturating_sub(self.arrived_us));
+        reply.times.queue_us = u32::try_from(self.queued.as_micros()).unwrap_or(u32::MAX);
+        reply
     }
 }
 
@@ -92,6 +110,7 @@ async fn again(
     local: Rc<LocalPool>,
     mut envelope: Envelope<Invoke>,
     mut failed: Failed,
+    arrived_us: u64,
 ) -> Result<Reply, Failure> {
     let pool = Rc::clone(&local);
     let meters = &pool.pool.meters;
@@ -157,10 +176,11 @@ async fn again(
             },
         };
         let spare = spare(&envelope);
+        let spent = Spent { arrived_us, queued: envelope.call.queued };
         let result = hold.port().call(envelope).await;
         let now_us = clock::now();
         let failure = match result {
-            Ok(reply) => return Ok(hold.reply(reply, now_us)),
+            Ok(reply) => return Ok(hold.reply(spent.on(reply, now_us), now_us)),
             Err(failure) => failure,
         };
         failed = Failed { worker: hold.worker().id, took_us: hold.age_us(now_us), failure };

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use troupe_contracts::invoke::{Invoke, Reply};
+use troupe_contracts::invoke::{Invoke, Reply, Times};
 use troupe_contracts::report::Load;
 use troupe_gateway::config::{GatewayConfig, Listen, RouteConfig};
 use troupe_gateway::{Gateway, Options, PortFactory};
@@ -28,7 +28,12 @@ impl Service<Invoke> for Memory {
             // Both are short and sound, so neither can be refused.
             let _ = builder.field(b"Content-Type", b"application/json");
             let _ = builder.field(b"Cache-Control", b"no-store");
-            Ok(Reply { head: builder.finish(200), load: Load::default(), body: Body::Full(body) })
+            Ok(Reply {
+                head: builder.finish(200),
+                load: Load::default(),
+                times: Times::default(),
+                body: Body::Full(body),
+            })
         })
     }
 }

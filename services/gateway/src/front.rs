@@ -70,6 +70,11 @@ impl Front {
         &self.reception
     }
 
+    /// Whether clients may see what otherwise only logs show.
+    pub(crate) fn is_development(&self) -> bool {
+        self.shared.development
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.shared.draining.load(Ordering::Relaxed)
     }

@@ -20,7 +20,7 @@ use crate::config::{GatewayConfig, RouteConfig};
 use crate::error::BindError;
 use crate::explain::{Explainer, Explanation};
 use crate::front::Shared;
-use crate::metrics::{GatewayFigures, Metrics};
+use crate::metrics::{GatewayFigures, Metrics, SlowRequest};
 use crate::router::{Problem, RouteTable};
 use crate::server::{self, Blueprint, PortFactory, Seats};
 
@@ -72,6 +72,11 @@ impl Insight {
     /// The figures now.
     pub fn figures(&self) -> GatewayFigures {
         self.metrics.figures()
+    }
+
+    /// The slowest requests of the last quarter of an hour, the slowest first, at most so many.
+    pub fn slow(&self, most: usize) -> Vec<SlowRequest> {
+        self.metrics.slow(most)
     }
 
     /// To be called each second: figures about the last seconds are compared with what is noted here.

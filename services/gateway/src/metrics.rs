@@ -2,6 +2,7 @@
 //! times a second; so a request costs a handful of plain additions.
 
 mod route;
+mod slow;
 mod totals;
 
 use std::cell::{Cell, RefCell};
@@ -14,13 +15,19 @@ use std::time::Instant;
 use bytestring::ByteString;
 use metrics::{Counter, Gauge, counter, gauge};
 
+use troupe_wire::head::RequestHead;
+
 use crate::access_log::{AccessLog, Entry, Spool};
 use crate::request::{Incoming, Method};
 use crate::server::Reject;
 use route::RouteCounts;
 use totals::Totals;
 
+pub use slow::{SlowRequest, StageTime};
 pub use totals::{ByClass, GatewayFigures};
+
+pub(crate) use slow::Stages;
+use slow::{Seen, Slowest};
 
 /// Routes with a label of their own; those beyond share `other`. A scrape stays small with any number of routes.
 const MAX_ROUTE_LABELS: usize = 200;
@@ -33,6 +40,7 @@ const OTHER_ROUTES: &str = "other";
 pub(crate) struct Metrics {
     connections: Arc<AtomicUsize>,
     totals: Arc<Totals>,
+    slowest: Arc<Slowest>,
     log: Option<AccessLog>,
 }
 
@@ -45,6 +53,7 @@ pub(crate) struct ThreadMetrics {
     ended: Cell<u64>,
     rejected: RefCell<[u64; Reject::ALL.len()]>,
     routes: RefCell<Routes>,
+    slow: RefCell<slow::Spool>,
     log: Option<RefCell<Spool>>,
     handles: Handles,
 }
@@ -70,6 +79,9 @@ pub(crate) struct Ticket {
     metrics: Rc<ThreadMetrics>,
     received: Instant,
     method: Method,
+    /// None of a request that was refused before it was one.
+    head: Option<RequestHead>,
+    stages: Stages,
     slot: usize,
     entry: Option<Box<Entry>>,
     ended: bool,
@@ -78,7 +90,7 @@ pub(crate) struct Ticket {
 impl Metrics {
     pub(crate) fn new(log: Option<AccessLog>) -> Self {
         describe();
-        Self { connections: Arc::default(), totals: Arc::default(), log }
+        Self { connections: Arc::default(), totals: Arc::default(), slowest: Arc::default(), log }
     }
 
     /// The counts of the calling thread.
@@ -92,6 +104,7 @@ impl Metrics {
             ended: Cell::new(0),
             rejected: RefCell::new([0; Reject::ALL.len()]),
             routes: RefCell::new(Routes { slots, by_label: HashMap::new(), serial: 0, by_number: Vec::new() }),
+            slow: RefCell::default(),
             log: self.log.as_ref().map(|log| RefCell::new(log.spool())),
             handles: Handles {
                 connections: gauge!("troupe_gateway_connections"),
@@ -113,6 +126,11 @@ impl Metrics {
     /// The figures for people, now.
     pub(crate) fn figures(&self) -> GatewayFigures {
         self.totals.figures(self.connections(), Instant::now())
+    }
+
+    /// The slowest requests of the last quarter of an hour, at most so many.
+    pub(crate) fn slow(&self, most: usize) -> Vec<SlowRequest> {
+        self.slowest.list(most, Instant::now())
     }
 
     /// Notes what the figures of the next seconds are compared with.
@@ -161,13 +179,14 @@ impl ThreadMetrics {
 
     /// Begins to count a request.
     pub(crate) fn begin(self: &Rc<Self>, incoming: &Incoming) -> Ticket {
-        let (received, method) = match incoming {
-            Incoming::Request(request) => (request.received, request.method),
-            Incoming::Refused(refused) => (refused.received, Method::Other),
+        let (received, method, head) = match incoming {
+            Incoming::Request(request) => (request.received, request.method, Some(request.head.clone())),
+            Incoming::Refused(refused) => (refused.received, Method::Other, None),
         };
         self.begun.set(self.begun.get() + 1);
         let entry = self.log.is_some().then(|| Box::new(Entry::new(incoming)));
-        Ticket { metrics: Rc::clone(self), received, method, slot: 0, entry, ended: false }
+        let stages = Stages::default();
+        Ticket { metrics: Rc::clone(self), received, method, head, stages, slot: 0, entry, ended: false }
     }
 
     /// Adds what was counted since the last time to the process's metrics, and hands the log what is spooled.
@@ -192,6 +211,7 @@ impl ThreadMetrics {
         for slot in &mut self.routes.borrow_mut().slots {
             slot.flush(&self.metrics.totals);
         }
+        self.metrics.slowest.take(&mut self.slow.borrow_mut(), Instant::now());
         if let Some(log) = &self.log {
             log.borrow_mut().flush();
         }
@@ -241,6 +261,16 @@ impl Ticket {
         }
     }
 
+    /// The call behind the request has ended.
+    pub(crate) fn called(&mut self, stages: Stages) {
+        self.stages = stages;
+    }
+
+    /// Where the request's time went up to now, which is `now`.
+    pub(crate) fn stages(&self, now: Instant) -> [StageTime; 8] {
+        self.stages.list(now.saturating_duration_since(self.received))
+    }
+
     /// The answer is complete, or broke off.
     pub(crate) fn end(mut self, status: u16, sent: u64, complete: bool, now: Instant) {
         self.record(status, sent, complete, now);
@@ -252,6 +282,13 @@ impl Ticket {
         }
         let took = now.saturating_duration_since(self.received);
         self.metrics.ended.set(self.metrics.ended.get() + 1);
+        if let Some(head) = self.head.as_ref().filter(|_| self.metrics.metrics.slowest.may_be(took)) {
+            let routes = self.metrics.routes.borrow();
+            let route = routes.slots.get(self.slot).map_or(NO_ROUTE, RouteCounts::label);
+            let method = self.method.as_str(head);
+            let seen = Seen { head, method, route, status, took, ended: now, stages: &self.stages };
+            self.metrics.slow.borrow_mut().offer(&seen);
+        }
         if let Some(counts) = self.metrics.routes.borrow_mut().slots.get_mut(self.slot) {
             counts.add(self.method, status, complete, took);
         }

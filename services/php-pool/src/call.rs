@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::Deserialize;
-use troupe_contracts::invoke::{Invoke, Reply};
+use troupe_contracts::invoke::{Invoke, Reply, Times};
 use troupe_mesh::body::Body;
 use troupe_mesh::contract::Envelope;
 use troupe_mesh::failure::{Failure, Outcome, Stage};
@@ -53,7 +53,8 @@ pub(crate) async fn invoke(local: Rc<Local>, envelope: Envelope<Invoke>) -> Resu
 async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, Failure> {
     let Envelope { mut call, mut deadline, trace } = envelope;
     let mut counted = Some(local.count());
-    if deadline.expired() {
+    let arrived = Instant::now();
+    if deadline.instant() <= arrived {
         return Err(Failure::deadline(Stage::PhpPool).not_started());
     }
     let function = match local.pool.functions.load().get(&call.function) {
@@ -79,7 +80,7 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, F
     let _counted = counted.unwrap_or_else(|| local.count());
     let queued = call.queued;
     let fast = function.pace.is_fast();
-    let mut request = Request { call, trace, payload, pace: function.pace, fast, unseated: false };
+    let mut request = Request { call, trace, payload, pace: function.pace, fast, unseated: false, arrived };
     let deadline = deadline.instant();
     for _ in 0..ATTEMPTS {
         // The waits that are not of the usual path are boxed, so that the usual call's future stays small.
@@ -195,12 +196,13 @@ async fn answer(mut turn: Turn, mut request: Request) -> Result<Reply, Failure> 
                 _ => BodyLength::Whole(header.len - header.head_len),
             };
             let taken = turn.take(&header, |lines| reply::head(&turn.local, lines, header.status, length).0);
+            let times = times(&turn, &request, header.micros);
             let local = Rc::clone(&turn.local);
             end(turn, recycle);
             let Some((head, body)) = taken else {
                 return Err(Failure::new(Outcome::Broken, Stage::Php, "the php process ended during the call"));
             };
-            Ok(Reply { head, load: local.pool.load(), body: Body::full(body) })
+            Ok(Reply { head, load: local.pool.load(), times, body: Body::full(body) })
         }
         FromPhp::Head => stream::reply(turn, header, request, feed),
         FromPhp::Expired => {
@@ -221,6 +223,18 @@ async fn answer(mut turn: Turn, mut request: Request) -> Result<Reply, Failure> 
 /// The call is over and its frame taken: the process goes on, or ends as it said.
 pub(crate) fn end(turn: Turn, recycle: bool) {
     if recycle { turn.discard(Fate::Recycled) } else { turn.pass() }
+}
+
+/// Where the time of the call that has the turn went, now that its reply's head is here.
+pub(crate) fn times(turn: &Turn, request: &Request, run_us: u32) -> Times {
+    let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+    let began = turn.slot().began().unwrap_or(request.arrived);
+    Times {
+        pool_us: micros(request.arrived.elapsed()),
+        pool_wait_us: micros(began.saturating_duration_since(request.arrived)),
+        run_us,
+        ..Times::default()
+    }
 }
 
 pub(crate) fn record(local: &Local, request: &Request, micros: u32) {

@@ -27,6 +27,8 @@ pub(crate) struct Request {
     pub(crate) fast: bool,
     /// It had a seat behind another call and lost it. It does not sit down again, and is not refused any more.
     pub(crate) unseated: bool,
+    /// When the call came in.
+    pub(crate) arrived: Instant,
 }
 
 /// How PHP gets the body.

@@ -11,7 +11,7 @@ use troupe_contracts::invoke::Reply;
 use troupe_mesh::body::{self, Body, BodyWriter};
 use troupe_mesh::failure::{Failure, Outcome, Stage};
 
-use crate::call::{RETRY_AFTER, end, error, gone_failure, record};
+use crate::call::{RETRY_AFTER, end, error, gone_failure, record, times};
 use crate::feed::Feed;
 use crate::local::{Counted, Local};
 use crate::process::{Fate, Gone};
@@ -41,11 +41,12 @@ pub(crate) fn reply(
     let Some(((head, length), first)) = taken else {
         return Err(gone_failure(turn, Gone::Closed));
     };
+    let times = times(&turn, &request, header.micros);
     let (writer, reader) = body::channel(length);
     let load = local.pool.load();
     let pump = Pump { turn, writer, left: length, request, feed, _place: place };
     actix_rt::spawn(pump.run(first));
-    Ok(Reply { head, load, body: Body::Stream(reader) })
+    Ok(Reply { head, load, times, body: Body::Stream(reader) })
 }
 
 struct Pump {

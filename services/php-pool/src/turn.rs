@@ -37,6 +37,8 @@ pub(crate) struct Slot {
     pub(crate) process: RefCell<Option<Box<Process>>>,
     /// The calls behind the running one, in the order of their frames in the pipe.
     seats: RefCell<VecDeque<Rc<Seat>>>,
+    /// When the running call began.
+    began: Cell<Option<Instant>>,
     /// When the running call will have taken longer than a call in a seat should wait.
     slow_at: Cell<Option<Instant>>,
     /// Where it stands in the thread's list of slots with a free seat.
@@ -111,7 +113,13 @@ impl Slot {
 
     /// A call begins to run: the patience of those behind it begins, too.
     pub(crate) fn begin(&self, now: Instant) {
+        self.began.set(Some(now));
         self.slow_at.set(Some(now + PATIENCE));
+    }
+
+    /// When the running call began.
+    pub(crate) fn began(&self) -> Option<Instant> {
+        self.began.get()
     }
 
     /// Whether one more call may stand in the pipe.

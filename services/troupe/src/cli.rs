@@ -45,14 +45,15 @@ Examples:
 
 Prints one line to stdout once everything serves: ready http://127.0.0.1:8080 ...")]
     Run(RunArgs),
-    /// Check the configuration, that the ports are free, and PHP.
+    /// Check the configuration, that the ports are free, PHP, and the machine's limits.
     #[command(after_help = "\
 Examples:
   troupe check
   troupe check --config troupe.yaml --service php-pool
   troupe check --json
 
-Ends with 78 when the configuration is wrong, 69 when PHP is missing, 75 when a port is busy.")]
+Ends with 78 when the configuration is wrong, 69 when PHP is missing, 75 when a port is busy. A limit of the
+machine that is too low is a warning, with the command that sets it.")]
     Check(CheckArgs),
     /// Write a configuration and a first function into a directory.
     #[command(after_help = "\
@@ -93,6 +94,22 @@ Examples:
   troupe workers -w
   troupe workers --service balancer --json")]
     Workers(WorkersArgs),
+    /// Watch a running Troupe in the terminal: requests, latency, errors, resources, workers.
+    #[command(after_help = "\
+Examples:
+  troupe top
+  troupe top --interval 5s --admin http://10.0.0.5:9090 --token-file admin.token
+  troupe top --csv --interval 5s > load.csv
+
+Ctrl-C ends it. Where stdout is no terminal it prints once.")]
+    Top(TopArgs),
+    /// Show the slowest requests of the last quarter of an hour, and where their time went.
+    #[command(after_help = "\
+Examples:
+  troupe slow
+  troupe slow -n 100 --json
+  troupe slow --admin http://10.0.0.5:9090 --token-file admin.token")]
+    Slow(SlowArgs),
     /// Let no new call to a worker, and wait for those that it has.
     #[command(after_help = "\
 Examples:
@@ -248,6 +265,30 @@ pub(crate) struct WorkersArgs {
     /// Look again every two seconds, until Ctrl-C.
     #[arg(long, short)]
     pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+    /// How often to look.
+    #[arg(long, value_name = "DURATION", default_value = "1s")]
+    pub(crate) interval: Duration,
+    /// Print a line of comma-separated values for each look.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) csv: bool,
+    /// Look this often, then end [default: until Ctrl-C]
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub(crate) count: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SlowArgs {
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+    /// How many.
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 20)]
+    pub(crate) most: u32,
 }
 
 #[derive(Debug, Args)]

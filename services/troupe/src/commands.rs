@@ -8,8 +8,10 @@ mod health;
 mod init;
 mod orders;
 mod run;
+mod slow;
 mod status;
 mod table;
+mod top;
 mod workers;
 
 use std::time::Duration;
@@ -42,6 +44,8 @@ pub(crate) fn run(command: Command) -> Result<(), CommandError> {
         Command::Undrain(args) => orders::undrain(args),
         Command::Restart(args) => orders::restart(args),
         Command::Reload(args) => orders::reload(args),
+        Command::Top(args) => top::run(args),
+        Command::Slow(args) => slow::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -66,6 +66,8 @@ fn help_shows_examples_and_exit_codes() {
         "restart",
         "reload",
         "explain",
+        "slow",
+        "top",
     ] {
         let output = troupe(here, &[command, "--help"]);
         let examples = stdout(&output)

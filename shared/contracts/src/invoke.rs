@@ -61,8 +61,28 @@ pub struct Reply {
     pub head: ResponseHead,
     /// How loaded the worker's pool was when it answered.
     pub load: Load,
+    /// Where the call's time went.
+    pub times: Times,
     /// The response's body.
     pub body: Body,
+}
+
+/// Where the time of a call went up to the head of its reply, in microseconds by each service's own clock. What a service
+/// does not know of is 0. Each time contains those that are named as its parts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Times {
+    /// In the balancer, all of it.
+    pub balancer_us: u32,
+    /// Part of the balancer's: in its queue.
+    pub queue_us: u32,
+    /// Part of the balancer's: with the worker that answered, the way there and back included.
+    pub worker_us: u32,
+    /// Part of the worker's: in php-pool.
+    pub pool_us: u32,
+    /// Part of php-pool's: waiting for the body, and for a process.
+    pub pool_wait_us: u32,
+    /// Part of php-pool's: the function, by PHP's clock.
+    pub run_us: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -117,7 +137,7 @@ impl Contract for Invoke {
     }
 
     fn encode_reply_head(reply: &Reply, out: &mut BytesMut) {
-        envelope::put(&reply.load, reply.head.as_bytes(), out);
+        envelope::put(&(reply.load, reply.times), reply.head.as_bytes(), out);
     }
 
     fn reply_into_body(reply: Reply) -> Body {
@@ -126,9 +146,9 @@ impl Contract for Invoke {
 
     fn decode_reply(head: Bytes, body: Body) -> Result<Reply, BadHead> {
         let (meta, raw) = envelope::split(&head).ok_or(bad("cut short"))?;
-        let load = envelope::read(meta).ok_or(bad("not a reply to an invoke"))?;
+        let (load, times) = envelope::read(meta).ok_or(bad("not a reply to an invoke"))?;
         let head = ResponseHead::decode(raw).map_err(|malformed| bad(malformed.0))?;
-        Ok(Reply { head, load, body })
+        Ok(Reply { head, load, times, body })
     }
 }
 
@@ -185,11 +205,13 @@ mod tests {
         let load = Load { slots: 16, prefetch: 4, in_flight: 3, restarts: 9, draining: true, ..Load::default() };
         let mut builder = ResponseHeadBuilder::default();
         builder.field(b"Content-Type", b"text/plain").unwrap();
-        let reply = Reply { head: builder.finish(201), load, body: Body::Empty };
+        let times =
+            Times { balancer_us: 900, queue_us: 1, worker_us: 800, pool_us: 700, pool_wait_us: 2, run_us: u32::MAX };
+        let reply = Reply { head: builder.finish(201), load, times, body: Body::Empty };
         let mut out = BytesMut::new();
         Invoke::encode_reply_head(&reply, &mut out);
         let read = Invoke::decode_reply(out.freeze(), Body::Empty).unwrap();
-        assert_eq!((read.head.status(), read.load), (201, load));
+        assert_eq!((read.head.status(), read.load, read.times), (201, load, times));
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors a process needs beside its client connections: links, PHP pipes, files, event loops, logs.
-const RESERVED_DESCRIPTORS: u64 = 512;
+pub const RESERVED_DESCRIPTORS: u64 = 512;
 
 /// The `listen` backlog our listeners ask for; the kernel silently cuts it to `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: u32 = 4096;

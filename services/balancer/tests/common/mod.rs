@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use troupe_balancer::Balancer;
 use troupe_balancer::config::{BalancerConfig, QueueConfig};
 use troupe_balancer::instances::{Instance, InstanceId, Instances};
-use troupe_contracts::invoke::{Invoke, InvokeFlags, Reply};
+use troupe_contracts::invoke::{Invoke, InvokeFlags, Reply, Times};
 use troupe_contracts::report::{InstanceReport, Load, PoolReport, Report};
 use troupe_mesh::body::{self, Body};
 use troupe_mesh::contract::Envelope;
@@ -126,7 +126,9 @@ impl Service<Invoke> for FakeService {
             let load = fake.load();
             let head = |status| ResponseHeadBuilder::default().finish(status);
             match behaviour {
-                Behaviour::Reply(status) => Ok(Reply { head: head(status), load, body: Body::Empty }),
+                Behaviour::Reply(status) => {
+                    Ok(Reply { head: head(status), load, times: Times::default(), body: Body::Empty })
+                }
                 Behaviour::Stream => {
                     let (mut writer, reader) = body::channel(None);
                     actix_rt::spawn(async move {
@@ -139,7 +141,7 @@ impl Service<Invoke> for FakeService {
                         }
                         writer.finish();
                     });
-                    Ok(Reply { head: head(200), load, body: Body::Stream(reader) })
+                    Ok(Reply { head: head(200), load, times: Times::default(), body: Body::Stream(reader) })
                 }
                 Behaviour::Away => {
                     Err(Failure::new(Outcome::Unreachable, Stage::Link, "the service is away").not_started())

@@ -35,6 +35,11 @@ impl RouteCounts {
         }
     }
 
+    /// The route's label.
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+
     pub(super) fn add(&mut self, method: Method, status: u16, complete: bool, took: Duration) {
         self.changed = true;
         let class = if complete { usize::from(status / 100).min(5) } else { 0 };

@@ -18,6 +18,7 @@ use crate::answer::{Answer, AnswerHead};
 use crate::metrics::Ticket;
 use crate::request::REQUEST_ID;
 
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);
 
 /// The body of a response. When it is dropped, all of it is in actix's hands, or nobody wants it any more.
@@ -78,6 +79,12 @@ pub(super) fn write(answer: Answer, writing: Writing, thread: &Rc<Thread>, conn:
     if let Ok(id) = HeaderValue::from_maybe_shared(writing.id) {
         response.headers_mut().insert(X_REQUEST_ID, id);
     }
+    if thread.front.is_development()
+        && let Some(ticket) = &writing.ticket
+        && let Ok(timing) = HeaderValue::from_str(&server_timing(ticket))
+    {
+        response.headers_mut().insert(SERVER_TIMING, timing);
+    }
     let size = match &answer.body {
         _ if matches!(answer.status, 204 | 304) => BodySize::None,
         // Who names no length may not know it: the answer to a GET need not be empty.
@@ -109,6 +116,14 @@ pub(super) fn write(answer: Answer, writing: Writing, thread: &Rc<Thread>, conn:
         }
     };
     response.set_body(ReplyBody { kind, ending })
+}
+
+/// Where the time went so far, for a browser's developer tools.
+fn server_timing(ticket: &Ticket) -> String {
+    let stages = ticket.stages(Instant::now()).into_iter().filter(|stage| stage.us > 0);
+    let metrics: Vec<String> =
+        stages.map(|stage| format!("{};dur={:.3}", stage.stage, f64::from(stage.us) / 1_000.0)).collect();
+    metrics.join(", ")
 }
 
 /// Copies the fields; returns the length a worker announced.

@@ -24,7 +24,7 @@ use super::reply::{self, ReplyBody, Writing};
 use super::thread::Thread;
 use crate::answer::Answer;
 use crate::front::{Plan, Planned};
-use crate::metrics::Ticket;
+use crate::metrics::{Stages, Ticket};
 use crate::request::{BodyFrame, Incoming, Method, Request};
 
 /// The time a call may take whose body is still on its way: transfers have no total limit, only an idle one. When the
@@ -52,7 +52,7 @@ enum Step {
     /// The body is being gathered.
     Gather(Box<(Planned, Gather)>),
     /// A worker has the call.
-    Call { call: CallFuture<Invoke>, pump: Option<Box<Pump>> },
+    Call { call: CallFuture<Invoke>, pump: Option<Box<Pump>>, since: Instant },
     /// Nothing can be done any more: answering panicked.
     Lost,
 }
@@ -107,7 +107,7 @@ impl Handling {
                 let deadline = Deadline::at(request.received + self.thread.timeouts.request);
                 conn.wait_until(deadline.instant());
                 let call = self.thread.front.call(request, planned, Body::Empty, deadline);
-                return Some(Step::Call { call, pump: None });
+                return Some(Step::Call { call, pump: None, since: request.received });
             }
             BodyFrame::Length(length) => Some(length),
             BodyFrame::Chunked => None,
@@ -169,14 +169,15 @@ impl Handling {
                         Err(fault) => return Poll::Ready(Some((body_fault(&self.thread, request, fault), None))),
                     };
                     let budget = if pump.is_some() { LONGEST_BODY } else { self.thread.timeouts.request };
-                    let deadline = Deadline::after(budget);
+                    let since = Instant::now();
+                    let deadline = Deadline::at(since + budget);
                     if pump.is_none() {
                         conn.wait_until(deadline.instant());
                     }
                     let call = self.thread.front.call(request, gathering.0, body, deadline);
-                    self.step = Step::Call { call, pump: pump.map(Box::new) };
+                    self.step = Step::Call { call, pump: pump.map(Box::new), since };
                 }
-                Step::Call { call, pump } => {
+                Step::Call { call, pump, since } => {
                     let (Some(Incoming::Request(request)), Some(conn)) = (self.incoming.as_deref(), &self.conn) else {
                         return Poll::Ready(None);
                     };
@@ -191,7 +192,13 @@ impl Handling {
                         Some(Poll::Pending) | None => {}
                     }
                     let answer = match call.as_mut().poll(context) {
-                        Poll::Ready(result) => self.thread.front.answer(request, result),
+                        Poll::Ready(result) => {
+                            if let Some(ticket) = &mut self.ticket {
+                                let times = result.as_ref().ok().map(|reply| reply.times);
+                                ticket.called(Stages::of(times, result.as_ref().err(), since.elapsed()));
+                            }
+                            self.thread.front.answer(request, result)
+                        }
                         Poll::Pending if conn.take_overdue() => {
                             self.thread.front.fail(request, &Failure::deadline(Stage::Gateway))
                         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use troupe_contracts::invoke::{Invoke, Reply};
+use troupe_contracts::invoke::{Invoke, Reply, Times};
 use troupe_contracts::report::Load;
 use troupe_gateway::config::{GatewayConfig, Listen, RouteConfig};
 use troupe_gateway::{Gateway, Options, PortFactory, Running};
@@ -92,7 +92,7 @@ pub(crate) fn reply(status: u16, fields: &[(&str, &str)], body: Body) -> Reply {
     for (name, value) in fields {
         builder.field(name.as_bytes(), value.as_bytes()).expect("a field");
     }
-    Reply { head: builder.finish(status), load: Load::default(), body }
+    Reply { head: builder.finish(status), load: Load::default(), times: Times::default(), body }
 }
 
 pub(crate) fn config() -> GatewayConfig {

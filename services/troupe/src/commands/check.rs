@@ -1,5 +1,6 @@
-//! `troupe check`: would `troupe run` serve? The configuration, then the ports, then PHP.
+//! `troupe check`: would `troupe run` serve, and well? The configuration, then the ports, PHP, Redis, and the machine.
 
+mod machine;
 mod php;
 mod ports;
 mod redis;
@@ -30,6 +31,15 @@ struct Finding {
     said: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     help: Option<String>,
+    /// What the machine has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    is: Option<String>,
+    /// What it should have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    should_be: Option<String>,
+    /// What sets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<String>,
     /// How the command ends for this, when it failed.
     #[serde(skip)]
     code: Option<Code>,
@@ -53,6 +63,7 @@ pub(super) fn run(args: CheckArgs) -> Result<(), CommandError> {
         findings.extend(php::check(&loaded.config)?);
     }
     findings.extend(redis::check(&loaded.config, services)?);
+    findings.extend(machine::check(&loaded.config, services));
     let code = findings.iter().filter_map(|finding| finding.code).max_by_key(|code| rank(*code));
     if args.json {
         output::json(&serde_json::json!({ "ok": code.is_none(), "checks": findings }))?;
@@ -64,15 +75,24 @@ pub(super) fn run(args: CheckArgs) -> Result<(), CommandError> {
 
 impl Finding {
     fn ok(check: &'static str, said: impl Into<String>) -> Self {
-        Self { check, outcome: Outcome::Ok, said: said.into(), help: None, code: None }
+        let said = said.into();
+        Self { check, outcome: Outcome::Ok, said, help: None, is: None, should_be: None, command: None, code: None }
     }
 
     fn warn(check: &'static str, said: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { check, outcome: Outcome::Warn, said: said.into(), help: Some(help.into()), code: None }
+        Self { outcome: Outcome::Warn, help: Some(help.into()), ..Self::ok(check, said) }
     }
 
     fn fail(check: &'static str, code: Code, said: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { check, outcome: Outcome::Fail, said: said.into(), help: Some(help.into()), code: Some(code) }
+        Self { outcome: Outcome::Fail, help: Some(help.into()), code: Some(code), ..Self::ok(check, said) }
+    }
+
+    /// Whether it is good, what it is and what it should be; why that matters, and what sets it.
+    fn compared(check: &'static str, state: (bool, String, String), why: &str, command: String) -> Self {
+        let (good, is, should_be) = state;
+        let said = if good { is.clone() } else { format!("{is}; should be {should_be}: {why}") };
+        let finding = if good { Self::ok(check, said) } else { Self::warn(check, said, command.clone()) };
+        Self { is: Some(is), should_be: Some(should_be), command: (!good).then_some(command), ..finding }
     }
 }
 

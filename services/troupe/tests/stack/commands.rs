@@ -82,6 +82,43 @@ fn status_and_workers_show_what_runs_in_one_process() {
 }
 
 #[test]
+fn top_draws_what_fits_the_terminal_and_writes_lines_for_spreadsheets() {
+    let mut stack = Stack::one_process(binary(), &functions(), "");
+    let admin = stack.instance("all").admin;
+    let load = Load::start(&Plan {
+        addresses: stack.addresses.clone(),
+        clients: 2,
+        method: "GET",
+        target: "/api/hello",
+        pause: Duration::from_millis(5),
+    });
+    let csv = done(admin, &["top", "--csv", "--interval", "400ms", "--count", "4"]);
+    let lines: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!((lines.len(), &lines[0][..2]), (5, &["time", "requests_per_second"][..]), "{csv}");
+    assert!(lines.iter().skip(1).any(|line| line[1].parse::<f64>().unwrap() > 0.0), "{csv}");
+    assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{csv}");
+    // One picture where nobody watches.
+    let once = done(admin, &["top", "--interval", "300ms"]);
+    assert!(once.contains("latency") && once.contains("default/local") && !once.contains('\x1b'), "{once}");
+    // In a terminal of 80 columns and 24 rows.
+    let top = format!("{} top --interval 300ms -n 3 --admin http://{admin}", binary().display());
+    let pty =
+        Command::new("script").args(["-qec", &format!("stty cols 80 rows 24; {top}"), "/dev/null"]).output().unwrap();
+    load.stop();
+    let seen = out(&pty);
+    assert_eq!(pty.status.code(), Some(0), "{seen}");
+    let pictures: Vec<&str> = seen.split("\x1b[H").skip(1).collect();
+    assert_eq!(pictures.len(), 3, "{seen:?}");
+    for picture in pictures {
+        let rows: Vec<&str> = picture.split("\x1b[K").map(|row| row.trim_matches(['\r', '\n'])).collect();
+        assert!(rows.len() <= 24 && rows.iter().all(|row| row.chars().count() <= 80), "{picture:?}");
+        for part in ["requests", "errors", "latency", "connections", "resources", "WORKER", "default/local"] {
+            assert!(picture.contains(part), "{part} is missing in {picture:?}");
+        }
+    }
+}
+
+#[test]
 fn each_process_apart_says_what_it_has_and_where_to_ask_for_the_rest() {
     let mut stack = Stack::apart(binary(), &functions(), "");
     let [gateway, balancer, php] = ["gateway", "balancer", "php-pool"].map(|service| stack.instance(service).admin);

@@ -20,5 +20,6 @@ mod membership;
 mod mesh;
 mod signals;
 mod threads;
+mod timings;
 mod upstream;
 mod volume;

@@ -191,6 +191,7 @@ impl Api {
                 }),
             );
         }
+        put("load_average", load_average());
         for (name, section) in &sections {
             put(name, section());
         }
@@ -203,6 +204,12 @@ impl fmt::Debug for Api {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Api").field("identity", &self.identity).finish_non_exhaustive()
     }
+}
+
+/// The machine's, over 1, 5 and 15 minutes.
+fn load_average() -> Value {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().take(3).filter_map(|load| load.parse::<f64>().ok()).collect()
 }
 
 enum Found {

@@ -10,6 +10,8 @@ use troupe_php_pool::PoolStatus;
 
 use super::Face;
 
+/// How many slow requests are listed when nobody says how many.
+const SLOWEST: usize = 20;
 /// How often the gateway's figures are noted.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// A pool whose fullest process takes this much of its hard limit is worth a word, in thousandths.
@@ -26,6 +28,11 @@ pub(super) fn register(api: &Api, face: &Face) {
                 tick.tick().await;
                 noted.note();
             }
+        });
+        let slow = insight.clone();
+        api.get("slow", move |ask| {
+            let most = ask.get("most").and_then(|most| most.parse().ok()).unwrap_or(SLOWEST);
+            Ok(json!({ "requests": slow.slow(most) }))
         });
         api.section("gateway", move || json!(insight.figures()));
     }

@@ -1,0 +1,312 @@
+//! The slowest requests of the last quarter of an hour, with where their time went.
+//!
+//! A thread keeps the few slowest of a moment and adds them, when it flushes, to the process's minute; what is faster than
+//! the minute's slowest costs a request one comparison.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use troupe_contracts::invoke::Times;
+use troupe_mesh::failure::Failure;
+use troupe_wire::head::RequestHead;
+use troupe_wire::trace::TraceContext;
+
+/// Requests kept of each minute.
+const PER_MINUTE: usize = 32;
+/// Minutes kept.
+const MINUTES: usize = 15;
+/// A longer path is cut.
+const LONGEST_PATH: usize = 256;
+
+/// Where the time of a request went, as far as replies told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Stages {
+    /// What the services behind the gateway said.
+    pub(crate) times: Times,
+    /// From the call to its reply's head, in microseconds; 0: there was no call.
+    pub(crate) call_us: u32,
+    /// The stage that failed.
+    pub(crate) failed: Option<&'static str>,
+}
+
+/// One stage of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct StageTime {
+    /// Its name.
+    pub stage: &'static str,
+    /// Microseconds.
+    pub us: u32,
+}
+
+/// A request that took long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SlowRequest {
+    /// How long ago it ended.
+    pub seconds_ago: u64,
+    /// From its complete head to the last byte handed to the connection, in microseconds.
+    pub took_us: u64,
+    /// Its method.
+    pub method: String,
+    /// The host it named.
+    pub host: String,
+    /// Its path, cut where it is very long; without the query, which may hold secrets.
+    pub path: String,
+    /// The route that answered.
+    pub route: String,
+    /// The status.
+    pub status: u16,
+    /// Its id.
+    pub request_id: String,
+    /// Its trace, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    /// The stage that failed, where one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<&'static str>,
+    /// Where its time went, in the order in which it passes; stages without time are left out.
+    pub stages: Vec<StageTime>,
+    #[serde(skip)]
+    ended: Instant,
+}
+
+impl Stages {
+    /// Of a call that ended after `call`.
+    pub(crate) fn of(times: Option<Times>, failure: Option<&Failure>, call: Duration) -> Self {
+        Self {
+            times: times.unwrap_or_default(),
+            call_us: micros(call),
+            failed: failure.map(|failure| failure.stage.as_str()),
+        }
+    }
+
+    /// The stages of a request that took `took` in all. What a stage does not account for is on the way to the next.
+    pub(crate) fn list(&self, took: Duration) -> [StageTime; 8] {
+        let Times { balancer_us, queue_us, worker_us, pool_us, pool_wait_us, run_us } = self.times;
+        let stage = |stage, us| StageTime { stage, us };
+        [
+            stage("gateway", micros(took).saturating_sub(self.call_us)),
+            stage("link", self.call_us.saturating_sub(balancer_us)),
+            stage("balancer", balancer_us.saturating_sub(queue_us).saturating_sub(worker_us)),
+            stage("queue", queue_us),
+            stage("worker-link", worker_us.saturating_sub(pool_us)),
+            stage("php-queue", pool_wait_us),
+            stage("php-pipe", pool_us.saturating_sub(pool_wait_us).saturating_sub(run_us)),
+            stage("php", run_us),
+        ]
+    }
+}
+
+/// What a request was, until it is known whether it was slow.
+pub(crate) struct Seen<'a> {
+    pub(crate) head: &'a RequestHead,
+    pub(crate) method: &'a str,
+    pub(crate) route: &'a str,
+    pub(crate) status: u16,
+    pub(crate) took: Duration,
+    pub(crate) ended: Instant,
+    pub(crate) stages: &'a Stages,
+}
+
+impl SlowRequest {
+    fn of(seen: &Seen<'_>) -> Self {
+        let head = seen.head;
+        let field = |name| head.field(name).and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default();
+        let trace = head.field("traceparent").and_then(TraceContext::parse_traceparent);
+        let path = head.path();
+        let cut = path.char_indices().nth(LONGEST_PATH).map_or(path.len(), |(at, _)| at);
+        Self {
+            seconds_ago: 0,
+            took_us: seen.took.as_micros() as u64,
+            method: seen.method.to_owned(),
+            host: head.authority().to_owned(),
+            path: path.get(..cut).unwrap_or(path).to_owned(),
+            route: seen.route.to_owned(),
+            status: seen.status,
+            request_id: field("x-request-id").to_owned(),
+            trace_id: trace.map(|trace| trace.trace_id.iter().map(|byte| format!("{byte:02x}")).collect()),
+            failed: seen.stages.failed,
+            stages: seen.stages.list(seen.took).into_iter().filter(|stage| stage.us > 0).collect(),
+            ended: seen.ended,
+        }
+    }
+}
+
+/// One thread's slowest requests since it last flushed.
+#[derive(Debug, Default)]
+pub(crate) struct Spool {
+    kept: Vec<SlowRequest>,
+}
+
+impl Spool {
+    /// Keeps the request if it is one of the slowest.
+    pub(crate) fn offer(&mut self, seen: &Seen<'_>) {
+        keep(&mut self.kept, seen.took.as_micros() as u64, || SlowRequest::of(seen));
+    }
+}
+
+/// The process's.
+#[derive(Debug)]
+pub(crate) struct Slowest {
+    /// What is not slower than this is not kept, in microseconds.
+    floor_us: AtomicU64,
+    start: Instant,
+    minutes: Mutex<VecDeque<Minute>>,
+}
+
+#[derive(Debug)]
+struct Minute {
+    number: u64,
+    kept: Vec<SlowRequest>,
+}
+
+impl Default for Slowest {
+    fn default() -> Self {
+        Self { floor_us: AtomicU64::new(0), start: Instant::now(), minutes: Mutex::default() }
+    }
+}
+
+impl Slowest {
+    /// Whether a request that took so long may be one of the slowest.
+    pub(crate) fn may_be(&self, took: Duration) -> bool {
+        took.as_micros() as u64 > self.floor_us.load(Ordering::Relaxed)
+    }
+
+    /// Takes what a thread has kept.
+    pub(crate) fn take(&self, spool: &mut Spool, now: Instant) {
+        let number = self.number(now);
+        let mut minutes = self.minutes.lock();
+        if minutes.back().is_none_or(|last| last.number < number) {
+            if spool.kept.is_empty() && self.floor_us.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            minutes.push_back(Minute { number, kept: Vec::new() });
+            while minutes.len() > MINUTES {
+                minutes.pop_front();
+            }
+        }
+        let Some(minute) = minutes.back_mut() else { return };
+        for slow in spool.kept.drain(..) {
+            keep(&mut minute.kept, slow.took_us, || slow);
+        }
+        let full = minute.kept.len() >= PER_MINUTE;
+        let floor = minute.kept.iter().map(|slow| slow.took_us).min().filter(|_| full);
+        self.floor_us.store(floor.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// The slowest of the last quarter of an hour, the slowest first.
+    pub(crate) fn list(&self, most: usize, now: Instant) -> Vec<SlowRequest> {
+        let oldest = self.number(now).saturating_sub(MINUTES as u64 - 1);
+        let minutes = self.minutes.lock();
+        let recent = minutes.iter().filter(|minute| minute.number >= oldest);
+        let mut all: Vec<SlowRequest> = recent.flat_map(|minute| minute.kept.iter().cloned()).collect();
+        drop(minutes);
+        all.sort_by_key(|slow| std::cmp::Reverse(slow.took_us));
+        all.truncate(most);
+        for slow in &mut all {
+            slow.seconds_ago = now.saturating_duration_since(slow.ended).as_secs();
+        }
+        all
+    }
+
+    fn number(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.start).as_secs() / 60
+    }
+}
+
+/// Adds a request to the slowest, in place of the fastest of them where there is no room.
+fn keep(kept: &mut Vec<SlowRequest>, took_us: u64, make: impl FnOnce() -> SlowRequest) {
+    if kept.len() < PER_MINUTE {
+        return kept.push(make());
+    }
+    if let Some(fastest) = kept.iter_mut().min_by_key(|slow| slow.took_us)
+        && fastest.took_us < took_us
+    {
+        *fastest = make();
+    }
+}
+
+fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use troupe_wire::head::{RequestHeadBuilder, RequestParts, Scheme, Version};
+
+    use super::*;
+
+    fn head(path: &str) -> RequestHead {
+        let mut builder = RequestHeadBuilder::default();
+        builder.field("x-request-id", b"r1").unwrap();
+        builder.field("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+        let parts = RequestParts {
+            version: Version::Http11,
+            scheme: Scheme::Http,
+            method: "GET",
+            target: path,
+            authority: "example.test",
+            remote_addr: "192.0.2.1",
+            remote_port: "1",
+            local_addr: "192.0.2.2",
+            local_port: "80",
+        };
+        builder.finish(&parts).unwrap()
+    }
+
+    #[test]
+    fn stages_add_up_to_the_whole_and_need_no_more_than_was_told() {
+        let times =
+            Times { balancer_us: 900, queue_us: 300, worker_us: 590, pool_us: 500, pool_wait_us: 100, run_us: 350 };
+        let stages = Stages::of(Some(times), None, Duration::from_micros(1_000));
+        let list = stages.list(Duration::from_micros(1_200));
+        let us: Vec<u32> = list.iter().map(|stage| stage.us).collect();
+        assert_eq!(us, [200, 100, 10, 300, 90, 100, 50, 350]);
+        assert_eq!(us.iter().sum::<u32>(), 1_200);
+        let none = Stages::default().list(Duration::from_micros(77));
+        assert_eq!((none[0].us, none.iter().skip(1).map(|stage| stage.us).sum::<u32>()), (77, 0));
+    }
+
+    #[test]
+    fn the_slowest_are_kept_and_their_number_is_bounded_over_hours() {
+        let slowest = Slowest::default();
+        let head = head(&format!("/{}?token=secret", "x".repeat(400)));
+        let mut spool = Spool::default();
+        for minute in 0..120_u64 {
+            let now = slowest.start + Duration::from_secs(minute * 60);
+            for n in 0..200_u64 {
+                let took = Duration::from_millis(minute + n);
+                let stages = Stages::default();
+                if slowest.may_be(took) {
+                    spool.offer(&Seen {
+                        head: &head,
+                        method: "GET",
+                        route: "/x",
+                        status: 200,
+                        took,
+                        ended: now,
+                        stages: &stages,
+                    });
+                }
+                if n % 10 == 0 {
+                    slowest.take(&mut spool, now);
+                }
+            }
+            slowest.take(&mut spool, now);
+            assert!(!slowest.may_be(Duration::from_millis(minute + 100)), "the minute is full of slower ones");
+        }
+        let now = slowest.start + Duration::from_secs(119 * 60 + 5);
+        let all = slowest.list(usize::MAX, now);
+        assert_eq!(all.len(), MINUTES * PER_MINUTE);
+        assert!(all.is_sorted_by(|one, other| one.took_us >= other.took_us));
+        let first = &all[0];
+        assert_eq!((first.took_us, first.seconds_ago, first.request_id.as_str()), (318_000, 5, "r1"));
+        assert_eq!(first.trace_id.as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+        assert!(first.path.len() == LONGEST_PATH && !first.path.contains("secret"));
+        assert_eq!(slowest.list(3, now).len(), 3);
+        // A quarter of an hour later, all of it is forgotten.
+        assert!(slowest.list(usize::MAX, now + Duration::from_secs(15 * 60)).is_empty());
+    }
+}

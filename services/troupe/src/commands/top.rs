@@ -1,0 +1,154 @@
+//! `troupe top`: a running Troupe in the terminal, looked at again and again; or as lines for a spreadsheet.
+//!
+//! It draws over its last picture and leaves the terminal's modes alone, so Ctrl-C at any moment leaves nothing behind.
+
+mod csv;
+mod screen;
+
+use std::collections::VecDeque;
+use std::io::IsTerminal;
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::client::Admin;
+use super::table::number;
+use crate::cli::TopArgs;
+use crate::failure::{Code, CommandError};
+use crate::output;
+
+/// What is drawn of the past.
+const PAST: usize = 60;
+/// Looks that may fail in a row before it gives up: a Troupe that restarts is waited for.
+const PATIENCE: u32 = 30;
+/// Columns and rows where the terminal does not say.
+const USUAL_SIZE: (usize, usize) = (80, 24);
+
+/// What was seen at one look.
+struct Look {
+    at: Instant,
+    status: Value,
+    workers: Option<Value>,
+}
+
+/// Rates between two looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+struct Rates {
+    requests: f64,
+    success: f64,
+    redirect: f64,
+    client_error: f64,
+    server_error: f64,
+    aborted: f64,
+    /// Processor time, as a share of one core.
+    cpu: f64,
+}
+
+pub(super) fn run(args: TopArgs) -> Result<(), CommandError> {
+    let (interval, count, as_json) = (args.interval.get(), args.count, args.ask.json);
+    let admin = Admin::of(args.ask)?;
+    let live = std::io::stdout().is_terminal();
+    // A pipe gets one picture, unless it is to have lines.
+    let most = count.or((!args.csv && !live).then_some(1));
+    let mut last = Look::take(&admin)?;
+    let mut past: VecDeque<f64> = VecDeque::with_capacity(PAST);
+    if args.csv {
+        output::data(csv::HEADER)?;
+    }
+    let (mut shown, mut missed) = (0, 0);
+    loop {
+        super::pause(interval);
+        let look = match Look::take(&admin) {
+            Ok(look) => look,
+            Err(error) if error.code == Code::Unavailable && missed < PATIENCE => {
+                missed += 1;
+                output::say(&format!("{error}\n"));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        missed = 0;
+        let rates = Rates::between(&last, &look);
+        if past.len() == PAST {
+            past.pop_front();
+        }
+        past.push_back(rates.requests);
+        if args.csv {
+            output::data(&csv::line(&look.status, &rates))?;
+        } else if as_json {
+            output::json(&json!({ "status": look.status, "workers": look.workers, "rates": rates }))?;
+        } else {
+            let size = terminal_size::terminal_size()
+                .map_or(USUAL_SIZE, |(width, height)| (usize::from(width.0).max(20), usize::from(height.0).max(8)));
+            let lines = screen::draw(&look.status, look.workers.as_ref(), &rates, past.make_contiguous(), size);
+            output::data(&screen::painted(&lines, live))?;
+        }
+        shown += 1;
+        if most.is_some_and(|most| shown >= most) {
+            return Ok(());
+        }
+        last = look;
+    }
+}
+
+impl Look {
+    fn take(admin: &Admin) -> Result<Self, CommandError> {
+        let status = admin.get("/api/status")?;
+        let workers = match admin.get("/api/workers") {
+            Ok(workers) => Some(workers),
+            // No balancer in that process.
+            Err(error) if error.code == Code::Failed => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { at: Instant::now(), status, workers })
+    }
+}
+
+impl Rates {
+    fn between(one: &Look, other: &Look) -> Self {
+        Self::over(&one.status, &other.status, other.at.saturating_duration_since(one.at).as_secs_f64())
+    }
+
+    fn over(before: &Value, after: &Value, seconds: f64) -> Self {
+        let nothing = Value::Null;
+        let rate = |section: &str, part: Option<&str>, key: &str| {
+            let of = |status: &Value| {
+                let section = status.get(section).unwrap_or(&nothing);
+                number(part.map_or(section, |part| section.get(part).unwrap_or(&nothing)), key)
+            };
+            // A process that has started again counts from nothing.
+            let (before, after) = (of(before), of(after));
+            let change = if after >= before { after - before } else { after };
+            if seconds > 0.0 { change / seconds } else { 0.0 }
+        };
+        let class = |key: &str| rate("gateway", Some("by_class"), key);
+        Self {
+            requests: rate("gateway", None, "requests"),
+            success: class("success"),
+            redirect: class("redirect"),
+            client_error: class("client_error"),
+            server_error: class("server_error"),
+            aborted: class("aborted"),
+            cpu: rate("process", None, "cpu_seconds"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_survive_a_restart_of_what_is_looked_at() {
+        let status = |requests: u64, errors: u64, cpu: f64| {
+            json!({ "gateway": { "requests": requests, "by_class": { "server_error": errors } },
+                "process": { "cpu_seconds": cpu } })
+        };
+        let rates = Rates::over(&status(100, 4, 1.0), &status(300, 8, 2.0), 2.0);
+        assert_eq!((rates.requests, rates.server_error, rates.cpu), (100.0, 2.0, 0.5));
+        let anew = Rates::over(&status(300, 8, 2.0), &status(20, 0, 0.2), 2.0);
+        assert_eq!((anew.requests, anew.server_error), (10.0, 0.0));
+        assert_eq!(Rates::over(&json!({}), &json!({}), 0.0), Rates::default());
+    }
+}

@@ -1,0 +1,147 @@
+//! The picture: requests, latency, connections, errors, resources, and the workers in score order.
+
+use serde_json::Value;
+
+use super::super::table::{bytes, list, micros, number, text, uptime};
+use super::super::workers;
+use super::Rates;
+
+/// Heights of the bars of the little chart.
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+/// Problems that are shown; the rest are counted.
+const PROBLEMS: usize = 3;
+
+/// Lines of at most so many columns and rows.
+pub(super) fn draw(
+    status: &Value,
+    workers: Option<&Value>,
+    rates: &Rates,
+    past: &[f64],
+    (width, height): (usize, usize),
+) -> Vec<String> {
+    let nothing = Value::Null;
+    let section = |name: &str| status.get(name).unwrap_or(&nothing);
+    let (gateway, process) = (section("gateway"), section("process"));
+    let ready = section("readiness").get("ready") == Some(&Value::Bool(true));
+    let mut lines = vec![format!(
+        "{} {}  up {}  {}",
+        text(status, "service"),
+        text(status, "instance"),
+        uptime(number(status, "uptime_seconds")),
+        if ready { "ready" } else { "NOT READY" },
+    )];
+    let mut line = |name: &str, said: String| lines.push(format!("{name:<12}{said}"));
+    if gateway.is_object() {
+        let chart = chart(past, width.saturating_sub(32));
+        line("requests", format!("{:>10.1}/s  {chart}", rates.requests));
+        line(
+            "errors",
+            format!(
+                "{:>10.1}/s  5xx   {:.1} 4xx  {:.1} 3xx  {:.1} 2xx  {:.1} aborted",
+                rates.server_error, rates.client_error, rates.redirect, rates.success, rates.aborted
+            ),
+        );
+        let ms = |key: &str| micros(number(gateway, key) * 1_000.0);
+        line("latency", format!("p50 {}  p95 {}  p99 {}  (last 10 s)", ms("p50_ms"), ms("p95_ms"), ms("p99_ms")));
+        line(
+            "connections",
+            format!("{} open, {} requests in flight", number(gateway, "connections"), number(gateway, "in_flight")),
+        );
+    }
+    for pool in list(status, "pools") {
+        line(
+            "pool",
+            format!(
+                "{}: {} of {} workers ready, {} calls, {} waiting, {} of {} processes busy",
+                text(pool, "pool"),
+                number(pool, "ready"),
+                number(pool, "workers"),
+                number(pool, "in_flight"),
+                number(pool, "waiting"),
+                number(pool, "busy"),
+                number(pool, "processes"),
+            ),
+        );
+    }
+    let load: Vec<String> = list(status, "load_average").iter().map(ToString::to_string).collect();
+    line(
+        "resources",
+        format!(
+            "cpu {:.0}% of a core, memory {}, {} of {} descriptors, load {}",
+            rates.cpu * 100.0,
+            bytes(number(process, "resident_bytes")),
+            number(process, "descriptors"),
+            number(process, "max_descriptors"),
+            load.join(" "),
+        ),
+    );
+    let problems: Vec<&str> = list(status, "problems").iter().filter_map(Value::as_str).collect();
+    for problem in problems.iter().take(PROBLEMS) {
+        line("problem", (*problem).to_owned());
+    }
+    if problems.len() > PROBLEMS {
+        line("", format!("and {} more: troupe status", problems.len() - PROBLEMS));
+    }
+    lines.push(String::new());
+    match workers {
+        Some(workers) => lines.extend(workers::shown(workers).lines().map(str::to_owned)),
+        None => lines.push("its workers are with the balancer: troupe top --service balancer".to_owned()),
+    }
+    // The last row stays free: a full one would make the terminal scroll.
+    lines.truncate(height.saturating_sub(1));
+    lines.into_iter().map(|line| line.chars().take(width).collect()).collect()
+}
+
+/// As it goes to the terminal: over the last picture, without flicker. To anything else, as it is.
+pub(super) fn painted(lines: &[String], live: bool) -> String {
+    if !live {
+        return lines.iter().map(|line| format!("{line}\n")).collect();
+    }
+    let rows: String = lines.iter().map(|line| format!("{line}\x1b[K\r\n")).collect();
+    format!("\x1b[H{rows}\x1b[J")
+}
+
+/// The past as bars, the newest to the right, the highest as high as the largest.
+fn chart(past: &[f64], width: usize) -> String {
+    let shown = past.get(past.len().saturating_sub(width)..).unwrap_or(past);
+    let largest = shown.iter().copied().fold(0.0, f64::max);
+    let bar = |value: &f64| {
+        let share = if largest > 0.0 { value / largest } else { 0.0 };
+        BARS.get((share * 7.0).round() as usize).copied().unwrap_or('▁')
+    };
+    shown.iter().map(bar).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn it_fits_a_small_terminal_whatever_there_is_to_say() {
+        let worker = |n: usize| {
+            json!({ "name": format!("a-pool-with-a-long-name/php-pool@{n}"), "state": "ready", "score": 123.4,
+                "latency_us": 1_200.0, "in_flight": 3, "cap": 16, "gain": 1.0, "error_rate": 0.0, "load": {} })
+        };
+        let workers = json!({ "pools": [{ "workers": (0..100).map(worker).collect::<Vec<_>>() }] });
+        let problem = "every worker of the pool with a very long name is out, and requests go to the least bad one";
+        let status = json!({ "service": "troupe", "instance": "host/1", "readiness": { "ready": true },
+            "gateway": { "p50_ms": 1.0 }, "pools": [{ "pool": "default" }], "problems": [problem, problem, problem, problem] });
+        for size in [(80, 24), (40, 10), (200, 60)] {
+            let past: Vec<f64> = (0..60).map(f64::from).collect();
+            let lines = draw(&status, Some(&workers), &Rates::default(), &past, size);
+            assert!(lines.len() < size.1 && lines.iter().all(|line| line.chars().count() <= size.0), "{lines:#?}");
+        }
+        let lines = draw(&status, None, &Rates::default(), &[], (80, 24));
+        assert!(lines.iter().any(|line| line.contains("and 1 more")), "{lines:#?}");
+        assert!(lines.iter().any(|line| line.contains("--service balancer")), "{lines:#?}");
+    }
+
+    #[test]
+    fn the_chart_is_as_high_as_its_largest_and_ends_with_the_newest() {
+        assert_eq!(chart(&[0.0, 50.0, 100.0], 60), "▁▅█");
+        assert_eq!(chart(&[9.0, 0.0, 1.0], 2), "▁█");
+        assert_eq!(chart(&[], 10), "");
+    }
+}

@@ -1,0 +1,93 @@
+//! Where the time of a request goes: kept for the slowest, and shown to those who develop.
+
+use std::collections::HashMap;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use troupe_testkit::stack::Stack;
+use troupe_testkit::{http, wait};
+
+use crate::support::{binary, functions, in_both};
+
+/// Longer than anything between two stages should take, shorter than what is slept.
+const LITTLE: u64 = 200_000;
+
+fn slow(stack: &mut Stack) -> Vec<Value> {
+    let admin = stack.instance("gateway").admin;
+    let output =
+        Command::new(binary()).args(["slow", "--json", "--admin", &format!("http://{admin}")]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    answer["requests"].as_array().unwrap().clone()
+}
+
+fn stages(request: &Value) -> HashMap<String, u64> {
+    let stages = request["stages"].as_array().unwrap().iter();
+    stages.map(|stage| (stage["stage"].as_str().unwrap().to_owned(), stage["us"].as_u64().unwrap())).collect()
+}
+
+#[test]
+fn the_slowest_requests_are_kept_with_where_their_time_went() {
+    in_both("[php.default]\nprocesses = { min = 1, max = 1 }\n", |stack| {
+        for _ in 0..5 {
+            assert_eq!(stack.get("/api/hello").status, 200);
+        }
+        // Two at once, and one process: the second waits in the queue for as long as the first sleeps.
+        let address = stack.address;
+        let both = [0, 1].map(|_| thread::spawn(move || http::get(address, "/api/sleep?ms=700&token=secret").unwrap()));
+        let ids = both.map(|one| one.join().unwrap().header("x-request-id").to_owned());
+        let requests = wait::until("both to be kept", Duration::from_secs(10), || {
+            let requests = slow(stack);
+            let found = |id: &String| requests.iter().any(|request| request["request_id"] == id.as_str());
+            ids.iter().all(found).then_some(requests)
+        });
+        let [second, first] = [&requests[0], &requests[1]];
+        for request in [first, second] {
+            assert_eq!(
+                (&request["path"], &request["status"]),
+                (&"/api/sleep".into(), &200.into()),
+                "no query: {request}"
+            );
+            let stages = stages(request);
+            assert!(stages["php"] >= 700_000, "{request}");
+            // They account for all of it, and for no more.
+            assert_eq!(stages.values().sum::<u64>(), request["took_us"].as_u64().unwrap(), "{request}");
+        }
+        let waited = |request| stages(request).get("queue").copied().unwrap_or(0);
+        assert!(waited(second) >= 500_000 && waited(first) < LITTLE, "{second} after {first}");
+        let rest: u64 = stages(first).iter().filter(|(stage, _)| *stage != "php").map(|(_, us)| us).sum();
+        assert!(rest < LITTLE, "{first}");
+        // For people.
+        let admin = stack.instance("gateway").admin;
+        let output = Command::new(binary()).args(["slow", "-n", "2", "--admin", &format!("http://{admin}")]).output();
+        let text = String::from_utf8_lossy(&output.unwrap().stdout).into_owned();
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.contains("GET /api/sleep") && text.contains("queue ") && !text.contains("secret"), "{text}");
+    });
+}
+
+#[test]
+fn a_request_that_fails_tells_the_stage_that_failed() {
+    let mut stack = Stack::one_process(binary(), &functions(), "[php.default]\ntimeout = \"300ms\"\n");
+    assert_eq!(stack.get("/api/sleep?ms=5000").status, 504);
+    let found = wait::until("it to be kept", Duration::from_secs(10), || {
+        slow(&mut stack).into_iter().find(|request| request["path"] == "/api/sleep")
+    });
+    assert_eq!((&found["status"], &found["failed"]), (&504.into(), &"php".into()), "{found}");
+}
+
+#[test]
+fn whoever_develops_sees_the_stages_in_the_answer_and_nobody_else_does() {
+    let stack = Stack::one_process(binary(), &functions(), "node.development = true\n");
+    let answer = stack.get("/api/sleep?ms=50");
+    let timing = answer.header("server-timing");
+    let php = timing.split(", ").find_map(|stage| stage.strip_prefix("php;dur="));
+    let php: f64 = php.unwrap_or_else(|| panic!("{timing}")).parse().unwrap();
+    assert!((50.0..20_000.0).contains(&php), "{timing}");
+    assert!(timing.contains("gateway;dur="), "{timing}");
+    drop(stack);
+    let stack = Stack::one_process(binary(), &functions(), "");
+    assert_eq!(stack.get("/api/sleep?ms=5").header("server-timing"), "");
+}
