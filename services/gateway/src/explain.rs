@@ -89,7 +89,8 @@ pub fn explain(routes: &RouteTable, health: bool, method: &str, host: &str, targ
             let function = match (matched.function, matched.route.pinned()) {
                 (Some(name), _) => Some(path::decode(name).into_owned()),
                 (None, pinned) => pinned.map(ToString::to_string),
-            };
+            }
+            .filter(|function| !function.is_empty());
             let path_info = normal.get(matched.path_info..).filter(|info| !info.is_empty());
             explained.why = format!("the route {} is the most specific one that matches", matched.route.label);
             explained.route = Some(RouteExplained {

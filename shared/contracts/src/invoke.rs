@@ -99,7 +99,7 @@ impl Contract for Invoke {
     type Reply = Reply;
 
     const ID: u16 = 1;
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const NAME: &'static str = "invoke";
 
     fn encode_head(&self, out: &mut BytesMut) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
-use troupe_contracts::invoke::{Invoke, InvokeFlags, Reply};
+use troupe_contracts::invoke::{Invoke, InvokeFlags, Reply, Times};
 use troupe_mesh::body::{self, Body, STREAM_BUFFER};
 use troupe_mesh::contract::Envelope;
 use troupe_mesh::deadline::Deadline;
@@ -214,13 +214,13 @@ async fn reply(mut connection: Connection, thread: usize, answer: Head, inside: 
         // The reader is here still.
         let _ = writer.push(gathered.take());
         actix_rt::spawn(stream::pump(connection, thread, decoder, writer, keep_alive, inside));
-        return Ok(Reply { head, load, body: Body::Stream(reader) });
+        return Ok(Reply { head, load, times: Times::default(), body: Body::Stream(reader) });
     }
     drop(inside);
     if keep_alive {
         connection.served(thread);
     }
-    Ok(Reply { head, load, body: Body::full(gathered.take()) })
+    Ok(Reply { head, load, times: Times::default(), body: Body::full(gathered.take()) })
 }
 
 /// Pieces put together; nearly always there is one, which stays as it came.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::tcp::WriteHalf;
 use tokio::sync::oneshot;
-use troupe_contracts::invoke::{Invoke, Reply};
+use troupe_contracts::invoke::{Invoke, Reply, Times};
 use troupe_mesh::body::{self, Body, BodyWriter};
 use troupe_mesh::contract::Envelope;
 use troupe_mesh::failure::{Failure, Outcome, Stage};
@@ -225,7 +225,8 @@ impl Exchange<'_> {
             Framing::Empty => Body::Empty,
             _ => Body::Stream(reader),
         };
-        if self.answer.send(Ok(Reply { head, load: self.server.load(), body })).is_err() {
+        let reply = Reply { head, load: self.server.load(), times: Times::default(), body };
+        if self.answer.send(Ok(reply)).is_err() {
             return None;
         }
         let mut decoder = BodyDecoder::new(framing);

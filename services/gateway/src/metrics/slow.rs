@@ -86,12 +86,14 @@ impl Stages {
     pub(crate) fn list(&self, took: Duration) -> [StageTime; 8] {
         let Times { balancer_us, queue_us, worker_us, pool_us, pool_wait_us, run_us } = self.times;
         let stage = |stage, us| StageTime { stage, us };
+        // An HTTP server says nothing of its time: all of it is its own.
+        let worker = if pool_us == 0 { "upstream" } else { "worker-link" };
         [
             stage("gateway", micros(took).saturating_sub(self.call_us)),
             stage("link", self.call_us.saturating_sub(balancer_us)),
             stage("balancer", balancer_us.saturating_sub(queue_us).saturating_sub(worker_us)),
             stage("queue", queue_us),
-            stage("worker-link", worker_us.saturating_sub(pool_us)),
+            stage(worker, worker_us.saturating_sub(pool_us)),
             stage("php-queue", pool_wait_us),
             stage("php-pipe", pool_us.saturating_sub(pool_wait_us).saturating_sub(run_us)),
             stage("php", run_us),

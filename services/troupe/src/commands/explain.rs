@@ -100,10 +100,15 @@ fn shown(explained: &Value) -> String {
         );
         if !text(limits, "php_timeout").is_empty() {
             let processes = limits.get("processes").unwrap_or(&Value::Null);
-            let queue = limits.get("queue").unwrap_or(&Value::Null);
             let (min, max) = (number(processes, "min"), number(processes, "max"));
-            let (wait, most) = (text(queue, "wait"), number(queue, "max"));
             line("", &format!("{} in PHP, {min} to {max} processes", text(limits, "php_timeout")));
+        }
+        if !text(limits, "first_byte").is_empty() {
+            let (first_byte, most) = (text(limits, "first_byte"), number(limits, "max_connections"));
+            line("", &format!("{first_byte} for the server, {most} connections to each"));
+        }
+        if let Some(queue) = limits.get("queue") {
+            let (wait, most) = (text(queue, "wait"), number(queue, "max"));
             line("", &format!("when all are busy: {most} calls may wait, {wait} each"));
         }
     }

@@ -172,7 +172,8 @@ fn nobody_there_is_69_with_a_hint_and_no_resolver_error() {
 #[test]
 fn explain_tells_route_limits_and_worker_and_sends_nothing() {
     let config = "[[route]]\npath = \"/shop/{rest*}\"\nfunction = \"echo\"\nmethods = [\"GET\"]\n\
-        [[route]]\npath = \"/api/{function*}\"\nfunctions = \"default\"\n";
+        [[route]]\npath = \"/api/{function*}\"\nfunctions = \"default\"\n\
+        [[route]]\npath = \"/up/{rest*}\"\nupstream = \"app\"\n[upstream.app]\nservers = [\"127.0.0.1:1\"]\n";
     let mut stack = Stack::one_process(binary(), &functions(), config);
     let admin = stack.instance("all").admin;
     let before = json(admin, &["status"])["gateway"]["requests"].clone();
@@ -184,6 +185,11 @@ fn explain_tells_route_limits_and_worker_and_sends_nothing() {
         (&"default/local".into(), &"10s".into())
     );
     assert_eq!(json(admin, &["explain", "POST", "/shop/a"])["status"], 405);
+    let upstream = json(admin, &["explain", "GET", "/up/x"]);
+    assert_eq!((&upstream["route"]["pool"], &upstream["route"]["function"]), (&"upstream:app".into(), &Value::Null));
+    assert!(upstream["limits"]["max_connections"].as_u64().is_some_and(|most| most > 0), "{upstream}");
+    let refused = ask(admin, &["restart", "upstream:app/127.0.0.1:1"]);
+    assert!(refused.status.code() == Some(1) && said(&refused).contains("did not start"), "{}", said(&refused));
     let text = done(admin, &["explain", "GET", "/api/hello"]);
     for part in
         ["/api/{function*}", "function   hello", "default/local: it is the only worker", "30s to the first byte"]

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use troupe_balancer::{PoolSnapshot, Snapshot, State, WorkerSnapshot};
+use troupe_contracts::invoke::UPSTREAM;
 use troupe_gateway::explain::Explanation;
 use troupe_node::admin::{Api, Refusal};
 
@@ -50,6 +51,13 @@ pub(super) fn whole(explained: &Explanation, config: &Config, snapshot: Option<&
         limits.insert("php_timeout".to_owned(), pool.timeout.to_string().into());
         limits.insert("processes".to_owned(), json!({ "min": pool.processes.min, "max": pool.processes.max }));
         limits.insert("queue".to_owned(), json!({ "max": pool.queue.max, "wait": pool.queue.wait.to_string() }));
+    }
+    if let (Some(group), Some(limits)) =
+        (route.pool.strip_prefix(UPSTREAM).and_then(|name| config.upstream.get(name)), limits.as_object_mut())
+    {
+        limits.insert("first_byte".to_owned(), group.timeouts.first_byte.to_string().into());
+        limits.insert("max_connections".to_owned(), group.max_connections.into());
+        limits.insert("queue".to_owned(), json!({ "max": group.queue.max, "wait": group.queue.wait.to_string() }));
     }
     whole.insert("limits".to_owned(), limits);
     let pick = match snapshot {

@@ -20,6 +20,11 @@ async fn restart(face: Face, ask: Ask) -> Answer {
         Ok(balancer) => find(&balancer.snapshot(), ask.need("worker")?)?,
         Err(refusal) => here(&face, Some(ask.need("worker")?))?.pop().ok_or(refusal)?,
     };
+    if !face.config.php.contains_key(&target.pool) {
+        let why =
+            format!("{} is not PHP of this configuration: what Troupe did not start, it cannot restart", target.name);
+        return Err(Refusal::new(409, why));
+    }
     let done = order(&face, target, Action::Restart).await?;
     match done.get("done").and_then(Value::as_bool) {
         Some(true) => Ok(done),
