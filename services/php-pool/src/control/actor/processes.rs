@@ -264,12 +264,20 @@ impl PoolActor {
 
     /// Publishes how many processes there are.
     pub(super) fn count(&self) {
-        let up = self.processes.values().filter(|record| record.up && record.serves()).count();
+        // Looked at once: the data path may give one up between two looks.
+        let (mut up, mut starting) = (0_usize, 0_usize);
+        for record in self.processes.values().filter(|record| record.serves()) {
+            if record.up {
+                up += 1;
+            } else {
+                starting += 1;
+            }
+        }
         let idle = self.pool.lanes.idle().min(up);
         self.pool.processes.store(up as u32, Ordering::Relaxed);
         self.pool.metrics.idle.set(idle as f64);
         self.pool.metrics.busy.set((up - idle) as f64);
-        self.pool.metrics.starting.set((self.alive() - up) as f64);
+        self.pool.metrics.starting.set(starting as f64);
     }
 }
 
