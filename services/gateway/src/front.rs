@@ -177,10 +177,12 @@ impl Front {
         let id = id_text(&request.id);
         let (outcome, stage) = (failure.outcome.as_str(), failure.stage.as_str());
         let detail = failure.detail.as_deref().unwrap_or_default();
+        let trace_id = request.trace.map(|trace| trace.id_text());
         match failure.outcome {
             Outcome::Refused | Outcome::Cancelled | Outcome::Overloaded => {
                 tracing::debug!(
                     request_id = id,
+                    trace_id,
                     outcome,
                     stage,
                     reason = &*failure.reason,
@@ -188,7 +190,15 @@ impl Front {
                     "a call was not served"
                 );
             }
-            _ => tracing::warn!(request_id = id, outcome, stage, reason = &*failure.reason, detail, "a call failed"),
+            _ => tracing::warn!(
+                request_id = id,
+                trace_id,
+                outcome,
+                stage,
+                reason = &*failure.reason,
+                detail,
+                "a call failed"
+            ),
         }
         problem::of_failure(failure, request.head.path(), id, request.prefers_html, self.shared.development)
     }

@@ -284,6 +284,7 @@ pub(crate) fn error(turn: &Turn, header: &FrameHeader, request: &Request) -> Fai
         pool = %turn.local.pool.name,
         function = %request.call.function,
         request = request_id(&request.call),
+        trace_id = request.trace.map(|trace| trace.id_text()),
         process,
         error = %detail,
         "a function failed"

@@ -67,6 +67,11 @@ impl TraceContext {
         Self { span_id, ..*self }
     }
 
+    /// The trace's id as logs and tools write it: 32 hex digits.
+    pub fn id_text(&self) -> String {
+        format!("{:032x}", u128::from_be_bytes(self.trace_id))
+    }
+
     /// Whether the trace is being recorded.
     pub fn sampled(&self) -> bool {
         self.flags & 1 == 1
@@ -130,6 +135,7 @@ mod tests {
         let context = TraceContext::parse_traceparent(SAMPLE.as_bytes()).expect("valid");
         assert!(context.sampled());
         assert_eq!(context.to_string(), SAMPLE);
+        assert_eq!(context.id_text(), "4bf92f3577b34da6a3ce929d0e0e4736");
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl SlowRequest {
             route: seen.route.to_owned(),
             status: seen.status,
             request_id: field("x-request-id").to_owned(),
-            trace_id: trace.map(|trace| trace.trace_id.iter().map(|byte| format!("{byte:02x}")).collect()),
+            trace_id: trace.map(|trace| trace.id_text()),
             failed: seen.stages.failed,
             stages: seen.stages.list(seen.took).into_iter().filter(|stage| stage.us > 0).collect(),
             ended: seen.ended,
