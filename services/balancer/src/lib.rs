@@ -51,6 +51,7 @@ mod meters;
 #[cfg(test)]
 mod simulation;
 
+pub use meters::describe;
 pub use ranking::{PoolSnapshot, Snapshot, WorkerSnapshot};
 pub use slot::State;
 pub use wiring::Balancer;

@@ -1,11 +1,53 @@
 //! Metrics: handles made once per pool, so that a call only adds to them.
 
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use troupe_mesh::failure::Outcome;
 
 /// Every way in which a call can end, in the order of [`PoolMeters::calls`].
 const OUTCOMES: [&str; 9] =
     ["ok", "unreachable", "overloaded", "deadline", "cancelled", "incompatible", "refused", "broken", "internal"];
+
+/// Describes what the balancer counts.
+pub fn describe() {
+    crate::upstream::describe();
+    describe_counter!(
+        "troupe_balancer_calls_total",
+        "Calls that came to an end, by `pool` and `outcome`: `ok`, or how they failed."
+    );
+    describe_gauge!("troupe_balancer_queue_depth", "Calls that wait for a worker, by `pool`.");
+    describe_histogram!(
+        "troupe_balancer_queue_wait_seconds",
+        Unit::Seconds,
+        "How long calls waited for a worker, by `pool`; those that found one at once are not in it."
+    );
+    describe_counter!("troupe_balancer_queue_timeouts_total", "Calls that waited in vain, by `pool`.");
+    describe_counter!(
+        "troupe_balancer_retries_total",
+        "Calls tried again, by `pool` and `reason`: `not_started`, `idempotent` or `requeued`."
+    );
+    describe_counter!(
+        "troupe_balancer_retries_refused_total",
+        "Calls not tried again because the budget of retries was spent, by `pool`."
+    );
+    describe_counter!("troupe_balancer_ejections_total", "Times that a worker was taken out, by `pool`.");
+    describe_gauge!(
+        "troupe_balancer_all_out",
+        "1 while every worker of a `pool` is out, and the least bad one is used."
+    );
+    describe_gauge!("troupe_balancer_workers_ready", "Workers that take calls, by `pool`.");
+    describe_gauge!(
+        "troupe_balancer_worker_score",
+        "1 / cost of a `worker` of a `pool`, cost in seconds: higher is better."
+    );
+    describe_gauge!("troupe_balancer_worker_in_flight", "Calls that this balancer has with a `worker` of a `pool`.");
+    describe_gauge!(
+        "troupe_balancer_worker_latency_seconds",
+        Unit::Seconds,
+        "The peak-sensitive average of a `worker`'s latency, failures counted as slow, by `pool`."
+    );
+}
 
 /// The metrics of one pool.
 pub(crate) struct PoolMeters {

@@ -26,6 +26,8 @@ mod report;
 mod server;
 mod stream;
 
+pub(crate) use meters::describe;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::rc::Rc;

@@ -67,10 +67,6 @@ impl AccessLog {
         let (queue, batches) = sync_channel(QUEUE);
         let to = to.unwrap_or_else(|| Box::new(io::stderr()));
         std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_all(&batches, json, to))?;
-        metrics::describe_counter!(
-            "troupe_gateway_access_log_dropped_total",
-            "Lines of the access log dropped because the writer could not keep up."
-        );
         Ok(Self { queue })
     }
 

@@ -6,12 +6,16 @@ use bytes::Bytes;
 use troupe_mesh::body::Body;
 use troupe_wire::head::ResponseHead;
 
+use crate::metrics::Cause;
+
 /// A response before it is written.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) head: AnswerHead,
     pub(crate) body: Body,
+    /// Why the request failed, where it did.
+    pub(crate) cause: Option<Cause>,
     /// The connection closes behind it.
     pub(crate) close: bool,
 }
@@ -32,6 +36,7 @@ impl Answer {
             status,
             head: AnswerHead::Own { content_type: Some(content_type), allow: None, retry_after: None },
             body: Body::full(body.into()),
+            cause: None,
             close: false,
         }
     }
@@ -42,6 +47,7 @@ impl Answer {
             status: 204,
             head: AnswerHead::Own { content_type: None, allow: Some(allow), retry_after: None },
             body: Body::Empty,
+            cause: None,
             close: false,
         }
     }
@@ -57,6 +63,11 @@ impl Answer {
         if let AnswerHead::Own { retry_after, .. } = &mut self.head {
             *retry_after = seconds;
         }
+        self
+    }
+
+    pub(crate) fn because(mut self, cause: Cause) -> Self {
+        self.cause = Some(cause);
         self
     }
 

@@ -17,6 +17,7 @@ use troupe_mesh::port::{CallFuture, Port};
 
 use crate::answer::{Answer, AnswerHead};
 use crate::landing;
+use crate::metrics::Cause;
 use crate::path;
 use crate::problem::{self, Problem};
 use crate::request::{Method, Reception, Refused, Request};
@@ -166,6 +167,7 @@ impl Front {
                 status: reply.head.status(),
                 head: AnswerHead::Reply(reply.head),
                 body: reply.body,
+                cause: Some(Cause::Application),
                 close: false,
             },
             Err(failure) => self.fail(request, &failure),

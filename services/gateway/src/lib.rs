@@ -14,7 +14,7 @@ pub mod gateway;
 pub mod router;
 
 pub use gateway::{Drained, Gateway, Insight, Options, Running};
-pub use metrics::{ByClass, GatewayFigures, SlowRequest, StageTime};
+pub use metrics::{ByClass, GatewayFigures, SlowRequest, StageTime, describe};
 pub use server::PortFactory;
 
 mod access_log;

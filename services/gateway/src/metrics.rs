@@ -4,6 +4,7 @@
 mod route;
 mod slow;
 mod totals;
+mod volume;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytestring::ByteString;
-use metrics::{Counter, Gauge, counter, gauge};
+use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 
 use troupe_wire::head::RequestHead;
 
@@ -22,6 +23,7 @@ use crate::request::{Incoming, Method};
 use crate::server::Reject;
 use route::RouteCounts;
 use totals::Totals;
+use volume::Volume;
 
 pub use slow::{SlowRequest, StageTime};
 pub use totals::{ByClass, GatewayFigures};
@@ -29,11 +31,13 @@ pub use totals::{ByClass, GatewayFigures};
 pub(crate) use slow::Stages;
 use slow::{Seen, Slowest};
 
-/// Routes with a label of their own; those beyond share `other`. A scrape stays small with any number of routes.
+pub(crate) use volume::Cause;
+
+/// Routes with a label of their own; those beyond share `_other`. A scrape stays small with any number of routes.
 const MAX_ROUTE_LABELS: usize = 200;
 /// The label of what no route answers.
 const NO_ROUTE: &str = "none";
-const OTHER_ROUTES: &str = "other";
+const OTHER_ROUTES: &str = "_other";
 
 /// The process's metrics of a gateway.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +58,7 @@ pub(crate) struct ThreadMetrics {
     rejected: RefCell<[u64; Reject::ALL.len()]>,
     routes: RefCell<Routes>,
     slow: RefCell<slow::Spool>,
+    volume: RefCell<Volume>,
     log: Option<RefCell<Spool>>,
     handles: Handles,
 }
@@ -84,12 +89,12 @@ pub(crate) struct Ticket {
     stages: Stages,
     slot: usize,
     entry: Option<Box<Entry>>,
+    cause: Option<Cause>,
     ended: bool,
 }
 
 impl Metrics {
     pub(crate) fn new(log: Option<AccessLog>) -> Self {
-        describe();
         Self { connections: Arc::default(), totals: Arc::default(), slowest: Arc::default(), log }
     }
 
@@ -105,6 +110,7 @@ impl Metrics {
             rejected: RefCell::new([0; Reject::ALL.len()]),
             routes: RefCell::new(Routes { slots, by_label: HashMap::new(), serial: 0, by_number: Vec::new() }),
             slow: RefCell::default(),
+            volume: RefCell::new(Volume::new()),
             log: self.log.as_ref().map(|log| RefCell::new(log.spool())),
             handles: Handles {
                 connections: gauge!("troupe_gateway_connections"),
@@ -139,22 +145,35 @@ impl Metrics {
     }
 }
 
-fn describe() {
-    metrics::describe_counter!(
+/// Describes what a gateway counts.
+pub fn describe() {
+    describe_counter!(
         "troupe_gateway_requests_total",
-        "Requests answered, by route, method and class of status."
+        "Requests answered, by `route` (its pattern; `_other` beyond 200, `none` where none matched), `method` (`_other`: an unusual one) and `status` (`2xx`, …, `aborted`: the client left or the answer broke off)."
     );
-    metrics::describe_histogram!(
+    describe_histogram!(
         "troupe_gateway_request_duration_seconds",
-        metrics::Unit::Seconds,
-        "From the complete head to the last byte handed to the connection, by route."
+        Unit::Seconds,
+        "From the complete head to the last byte handed to the connection, by `route`."
     );
-    metrics::describe_gauge!("troupe_gateway_connections", "Client connections that are open.");
-    metrics::describe_counter!("troupe_gateway_connections_opened_total", "Client connections accepted.");
-    metrics::describe_gauge!("troupe_gateway_requests_in_flight", "Requests that are being answered.");
-    metrics::describe_counter!(
+    describe_gauge!("troupe_gateway_connections", "Client connections that are open.");
+    describe_counter!("troupe_gateway_connections_opened_total", "Client connections accepted.");
+    describe_gauge!("troupe_gateway_requests_in_flight", "Requests that are being answered.");
+    describe_counter!(
         "troupe_gateway_heads_rejected_total",
-        "Connections closed because of what they sent, by reason."
+        "Connections closed because of what they sent, by `reason`."
+    );
+    describe_counter!(
+        "troupe_gateway_errors_total",
+        "Requests that failed with a 5xx or a 429, by `cause`: `application` answered so itself, `deadline` is a timeout, `overloaded` a full queue, `unreachable` a service that is away, `broken` a worker that died."
+    );
+    describe_counter!("troupe_gateway_received_bytes_total", Unit::Bytes, "Bytes of request bodies.");
+    describe_counter!("troupe_gateway_sent_bytes_total", Unit::Bytes, "Bytes of response bodies.");
+    describe_histogram!("troupe_gateway_request_size_bytes", Unit::Bytes, "Sizes of request bodies.");
+    describe_histogram!("troupe_gateway_response_size_bytes", Unit::Bytes, "Sizes of response bodies.");
+    describe_counter!(
+        "troupe_gateway_access_log_dropped_total",
+        "Lines of the access log dropped because the writer could not keep up."
     );
 }
 
@@ -186,7 +205,7 @@ impl ThreadMetrics {
         self.begun.set(self.begun.get() + 1);
         let entry = self.log.is_some().then(|| Box::new(Entry::new(incoming)));
         let stages = Stages::default();
-        Ticket { metrics: Rc::clone(self), received, method, head, stages, slot: 0, entry, ended: false }
+        Ticket { metrics: Rc::clone(self), received, method, head, stages, slot: 0, entry, cause: None, ended: false }
     }
 
     /// Adds what was counted since the last time to the process's metrics, and hands the log what is spooled.
@@ -212,6 +231,7 @@ impl ThreadMetrics {
             slot.flush(&self.metrics.totals);
         }
         self.metrics.slowest.take(&mut self.slow.borrow_mut(), Instant::now());
+        self.volume.borrow_mut().flush();
         if let Some(log) = &self.log {
             log.borrow_mut().flush();
         }
@@ -271,12 +291,17 @@ impl Ticket {
         self.stages.list(now.saturating_duration_since(self.received))
     }
 
-    /// The answer is complete, or broke off.
-    pub(crate) fn end(mut self, status: u16, sent: u64, complete: bool, now: Instant) {
-        self.record(status, sent, complete, now);
+    /// Why the request failed.
+    pub(crate) fn set_cause(&mut self, cause: Option<Cause>) {
+        self.cause = cause;
     }
 
-    fn record(&mut self, status: u16, sent: u64, complete: bool, now: Instant) {
+    /// The answer is complete, or broke off. `received` and `sent` are bytes of bodies.
+    pub(crate) fn end(mut self, status: u16, (received, sent): (u64, u64), complete: bool, now: Instant) {
+        self.record(status, (received, sent), complete, now);
+    }
+
+    fn record(&mut self, status: u16, (received, sent): (u64, u64), complete: bool, now: Instant) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
@@ -292,6 +317,9 @@ impl Ticket {
         if let Some(counts) = self.metrics.routes.borrow_mut().slots.get_mut(self.slot) {
             counts.add(self.method, status, complete, took);
         }
+        // What the client is told to do otherwise is its error, but for "not so fast".
+        let cause = self.cause.filter(|_| status >= 500 || status == 429);
+        self.metrics.volume.borrow_mut().add(received, sent, cause);
         if let (Some(mut entry), Some(log)) = (self.entry.take(), &self.metrics.log) {
             entry.finish(status, sent, complete, took);
             log.borrow_mut().push(*entry);
@@ -303,7 +331,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         // Nobody ended it: the client left.
         if !self.ended {
-            self.record(crate::problem::CLIENT_CLOSED, 0, false, Instant::now());
+            self.record(crate::problem::CLIENT_CLOSED, (0, 0), false, Instant::now());
         }
     }
 }

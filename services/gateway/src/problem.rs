@@ -7,6 +7,7 @@ use serde_json::json;
 use troupe_mesh::failure::{Failure, Outcome, Stage};
 
 use crate::answer::Answer;
+use crate::metrics::Cause;
 
 /// What `Retry-After` says when a failure names no time: long enough for a restart, short enough for a person.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -73,7 +74,7 @@ pub(crate) fn of_failure(failure: &Failure, instance: &str, request_id: &str, ht
         debug: failure.detail.as_deref().filter(|_| development),
     };
     let retry = matches!(status, 429 | 503).then(|| seconds(failure.retry_after.unwrap_or(RETRY_AFTER)));
-    problem.answer(html).with_retry_after(retry)
+    problem.answer(html).with_retry_after(retry).because(Cause::Outcome(failure.outcome))
 }
 
 /// Whole seconds, rounded up: coming back early helps nobody.

@@ -250,7 +250,7 @@ impl Method {
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
             Self::Options => "OPTIONS",
-            Self::Other => "other",
+            Self::Other => "_other",
         }
     }
 

@@ -11,6 +11,7 @@ pub mod error;
 pub mod pools;
 
 pub use control::{RenewError, Renewal, Renewed};
+pub use metrics::describe;
 pub use pools::{Options, PhpPool, PhpPools, PoolStatus};
 
 mod acquire;

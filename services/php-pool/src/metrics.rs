@@ -1,8 +1,32 @@
 //! A pool's metrics. Handles are made once, at start: an unused one costs nothing, a look-up per call would.
 
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 
 use crate::process::Fate;
+
+/// Describes what php-pool counts.
+pub fn describe() {
+    describe_counter!(
+        "troupe_php_calls_total",
+        "Calls that came to an end, by `pool` and `outcome`: `answered`, `error`, `expired` (before they started), `timeout`, `broken` (the process died), `overloaded`, `refused` or `cancelled`."
+    );
+    describe_counter!("troupe_php_prefetched_total", "Calls that sat down behind a running one, by `pool`.");
+    describe_histogram!(
+        "troupe_php_queue_seconds",
+        Unit::Seconds,
+        "How long calls waited for a PHP process, by `pool`; those that found one at once are not in it."
+    );
+    describe_gauge!("troupe_php_processes", "PHP processes, by `pool` and `state`: `idle`, `busy` or `starting`.");
+    describe_gauge!("troupe_php_streams", "PHP processes that streams hold, by `pool`.");
+    describe_gauge!("troupe_php_spooled_bytes", Unit::Bytes, "Bytes of uploads that are on disk, by `pool`.");
+    describe_counter!("troupe_php_zygote_restarts_total", "Times that the code was booted again, by `pool`.");
+    describe_counter!(
+        "troupe_php_restarts_total",
+        "PHP processes that ended, by `pool` and `reason`: `died`, `timeout`, `memory`, `protocol`, `recycled`, `stream-gone`, `cancelled`, `idle` or `stopped`."
+    );
+}
 
 /// The metrics of one pool.
 pub(crate) struct PoolMetrics {

@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod config;
 mod failure;
+mod meanings;
 mod output;
 mod redis;
 mod services;

@@ -11,6 +11,8 @@ pub(crate) enum Service {
     Balancer,
     /// The PHP processes.
     PhpPool,
+    /// What all instances count, in sum.
+    Metrics,
 }
 
 /// A set of services that run in one process.
@@ -19,10 +21,11 @@ pub(crate) struct Services {
     gateway: bool,
     balancer: bool,
     php_pool: bool,
+    metrics: bool,
 }
 
 impl Service {
-    pub(crate) const ALL: [Self; 3] = [Self::Gateway, Self::Balancer, Self::PhpPool];
+    pub(crate) const ALL: [Self; 4] = [Self::Gateway, Self::Balancer, Self::PhpPool, Self::Metrics];
 
     /// The name, as the command line and the configuration write it.
     pub(crate) const fn name(self) -> &'static str {
@@ -30,6 +33,7 @@ impl Service {
             Self::Gateway => "gateway",
             Self::Balancer => "balancer",
             Self::PhpPool => "php-pool",
+            Self::Metrics => "metrics",
         }
     }
 
@@ -39,6 +43,7 @@ impl Service {
             Self::Gateway => 9090,
             Self::Balancer => 9091,
             Self::PhpPool => 9092,
+            Self::Metrics => 9094,
         }
     }
 
@@ -48,13 +53,14 @@ impl Service {
             Self::Gateway => None,
             Self::Balancer => Some(7401),
             Self::PhpPool => Some(7402),
+            Self::Metrics => Some(7404),
         }
     }
 }
 
 impl Services {
     /// All of them: what runs when none is named.
-    pub(crate) const ALL: Self = Self { gateway: true, balancer: true, php_pool: true };
+    pub(crate) const ALL: Self = Self { gateway: true, balancer: true, php_pool: true, metrics: true };
 
     /// The ones that are named; all, when none is.
     pub(crate) fn named(names: &[Service]) -> Self {
@@ -65,6 +71,7 @@ impl Services {
             gateway: names.contains(&Service::Gateway),
             balancer: names.contains(&Service::Balancer),
             php_pool: names.contains(&Service::PhpPool),
+            metrics: names.contains(&Service::Metrics),
         }
     }
 
@@ -74,10 +81,11 @@ impl Services {
             Service::Gateway => self.gateway,
             Service::Balancer => self.balancer,
             Service::PhpPool => self.php_pool,
+            Service::Metrics => self.metrics,
         }
     }
 
-    /// The services in the order a request passes them.
+    /// The services in the order a request passes them, and then those beside its path.
     pub(crate) fn iter(self) -> impl Iterator<Item = Service> {
         Service::ALL.into_iter().filter(move |&service| self.contains(service))
     }

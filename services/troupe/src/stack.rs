@@ -8,6 +8,7 @@ mod apart;
 pub(crate) mod face;
 mod failures;
 mod here;
+mod reporting;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +23,9 @@ use troupe_mesh::discovery::{Discovery, Membership};
 use troupe_mesh::link::Services as LinkServices;
 use troupe_mesh::listener::MeshListener;
 use troupe_mesh::port::Port;
+use troupe_metrics::MetricsService;
 use troupe_node::admin::{Api, Readiness};
+use troupe_node::metrics::Metrics;
 use troupe_node::shutdown::Shutdown;
 use troupe_node::threads::{self, DataThreads, Pinning, Registration, Watchdog};
 use troupe_php_pool::PhpPools;
@@ -32,6 +35,7 @@ use crate::failure::{Code, CommandError};
 use crate::services::{Service, Services};
 use apart::Apart;
 use face::Orders;
+use reporting::Reporting;
 
 /// How often a drain looks whether the last call is done.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -46,12 +50,24 @@ pub(crate) struct Stack {
     gateway: Option<Running>,
     balancer: Option<Arc<Balancer>>,
     php: Option<Arc<PhpPools>>,
+    metrics: Option<MetricsService>,
+    reporting: Option<Reporting>,
     served: Vec<Served>,
     watched: Vec<Registration>,
     /// Where peers are; a source that is dropped tells of no change.
     sources: Vec<Box<dyn Discovery>>,
     /// Where this process is registered, if it is.
     membership: Option<Rc<Membership>>,
+}
+
+/// What the services of a process share.
+pub(crate) struct Node {
+    /// Whether traffic should be sent here.
+    pub(crate) readiness: Readiness,
+    /// Whether the threads answer.
+    pub(crate) watchdog: Watchdog,
+    /// What they count.
+    pub(crate) metrics: Metrics,
 }
 
 /// A service that is called over links, with the threads it runs on.
@@ -62,14 +78,15 @@ struct Served {
 }
 
 impl Stack {
-    /// Starts `services`, callees before their callers.
+    /// Starts `services`, callees before their callers; `metrics` is the metrics service, which runs already.
     pub(crate) async fn start(
         config: &Config,
         services: Services,
-        readiness: &Readiness,
-        watchdog: &Watchdog,
+        node: &Node,
+        metrics: Option<MetricsService>,
         api: &Api,
     ) -> Result<Self, CommandError> {
+        let Node { readiness, watchdog, .. } = node;
         let count = threads::count(config.node.threads);
         let pinning = Pinning::from(&config.node.pin);
         let mut apart = Apart::new(config, services, count)?;
@@ -77,6 +94,8 @@ impl Stack {
             gateway: None,
             balancer: None,
             php: None,
+            metrics: None,
+            reporting: None,
             served: Vec::new(),
             watched: Vec::new(),
             sources: Vec::new(),
@@ -121,6 +140,17 @@ impl Stack {
             };
             stack.gateway = Some(start_gateway(config, (count, &pinning), ports, watchdog.clone())?);
         }
+        if let Some(metrics) = &metrics
+            && services.is_apart()
+        {
+            let faces = metrics.faces();
+            let serve = move |_| apart::metrics_services(faces());
+            stack.serve(Service::Metrics, config, &apart, (1, &Pinning::Off), serve).await?;
+        }
+        stack.watched.extend(metrics.iter().flat_map(|metrics| metrics.watch(watchdog)));
+        stack.reporting =
+            reporting::start(config, services, &mut apart, node, (metrics.as_ref(), stack.balancer.as_ref())).await?;
+        stack.metrics = metrics;
         for served in &stack.served {
             stack.watched.extend(served.threads.watch(watchdog));
         }
@@ -172,7 +202,7 @@ impl Stack {
 
     /// Has `shutdown` end the services, callers before their callees, so that nothing in flight loses its way.
     pub(crate) fn drain_with(self, shutdown: &mut Shutdown) {
-        let Self { gateway, balancer, php, served, watched, sources, membership } = self;
+        let Self { gateway, balancer, php, metrics, reporting, served, watched, sources, membership } = self;
         // Callers without a link are told here, those with one by the links.
         if let Some(membership) = membership.clone() {
             shutdown.on_begin(move || membership.drain());
@@ -222,6 +252,15 @@ impl Stack {
                 true
             });
         }
+        shutdown.last("metrics", move |_| async move {
+            if let Some(reporting) = reporting {
+                reporting.leave().await;
+            }
+            if let Some(metrics) = metrics {
+                metrics.stop(THREADS_END).await;
+            }
+            true
+        });
         shutdown.last("threads", move |_| async move {
             drop((watched, sources, membership));
             for threads in all_threads {

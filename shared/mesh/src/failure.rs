@@ -59,6 +59,8 @@ pub enum Stage {
     Php,
     /// An upstream HTTP server.
     Upstream,
+    /// The metrics service.
+    Metrics,
 }
 
 impl Stage {
@@ -72,6 +74,7 @@ impl Stage {
             Stage::PhpPool => "php-pool",
             Stage::Php => "php",
             Stage::Upstream => "upstream",
+            Stage::Metrics => "metrics",
         }
     }
 }

@@ -19,4 +19,7 @@ pub mod port;
 pub mod supervise;
 pub mod wiring;
 
+mod describe;
 mod rate_limit;
+
+pub use describe::describe;

@@ -1,27 +1,25 @@
-//! The process's metrics: one Prometheus recorder, kept small by upkeep, with the process's own figures beside it.
+//! The process's metrics: one registry behind the `metrics` facade, read by `/metrics` and by whoever reports them
+//! elsewhere, with the process's own figures beside it.
 //!
 //! Latencies are histograms with fixed buckets in seconds, so that replicas can be summed; the exporter's default,
-//! summaries, cannot. The exporter's own listener is not used: it answers on every path and on every address.
+//! summaries, cannot. The exporter's recorder is not used either: it keeps each sample until somebody folds it into its
+//! bucket, and shows what it knows as text only. Its formatting writes the text.
 
+mod buckets;
+mod describe;
 mod process;
+mod registry;
+mod text;
 
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use metrics::SetRecorderError;
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use parking_lot::Mutex;
 
-pub use process::ProcessFigures;
-
-/// Bucket bounds of every histogram, in seconds: from a cache hit to the default timeout of a function.
-pub const BUCKETS: [f64; 16] =
-    [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
-/// The recorder keeps raw samples until upkeep folds them into the buckets.
-const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+pub use buckets::{Buckets, SECONDS, SIZES};
+pub use describe::{Description, Kind, describe, described};
+pub use process::{PROCESS_FAMILIES, ProcessFigures};
+pub use registry::{MAX_SERIES, Reading, Registry, Series};
+pub use text::Text;
 
 /// Which build this is, for `troupe_build_info`.
 #[derive(Debug, Clone, Copy)]
@@ -34,23 +32,13 @@ pub struct BuildInfo {
 
 /// Why there are no metrics.
 #[derive(Debug, thiserror::Error)]
-pub enum MetricsError {
-    /// The process has a recorder already.
-    #[error("cannot install the metrics recorder: {0}")]
-    Installed(#[from] SetRecorderError<PrometheusRecorder>),
-    /// The recorder refuses its settings.
-    #[error("cannot set up the metrics recorder: {0}")]
-    Build(#[from] BuildError),
-    /// The kernel refuses the upkeep's thread.
-    #[error("cannot start the metrics upkeep: {0}")]
-    Thread(#[from] std::io::Error),
-}
+#[error("cannot install the metrics recorder: {0}")]
+pub struct MetricsError(#[from] SetRecorderError<Arc<Registry>>);
 
-/// The process's metrics. Clones share them; upkeep ends with the last one.
+/// The process's metrics. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    handle: PrometheusHandle,
-    _upkeep: Option<Arc<Upkeep>>,
+    registry: Arc<Registry>,
 }
 
 impl Metrics {
@@ -59,93 +47,50 @@ impl Metrics {
     ///
     /// # Errors
     ///
-    /// When the process has a recorder already, or its upkeep's thread cannot be started.
+    /// When the process has a recorder already.
     pub fn install(build: BuildInfo) -> Result<Self, MetricsError> {
-        let recorder = recorder()?;
-        let handle = recorder.handle();
-        metrics::set_global_recorder(recorder)?;
+        let registry = Arc::new(Registry::default());
+        metrics::set_global_recorder(Arc::clone(&registry))?;
+        describe();
         metrics::gauge!(
             "troupe_build_info",
             "version" => build.version,
             "commit" => build.commit
         )
         .set(1.0);
-        Ok(Self { _upkeep: Some(Arc::new(Upkeep::start(handle.clone())?)), handle })
+        Ok(Self { registry })
     }
 
     /// Metrics of a recorder that nothing records to: for tests, where there is one process and many stacks.
     pub fn detached() -> Self {
-        Self { handle: PrometheusBuilder::new().build_recorder().handle(), _upkeep: None }
+        Self { registry: Arc::default() }
+    }
+
+    /// What has been registered, for whoever reads it series by series.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// All metrics in Prometheus text, the process's figures read now. Takes milliseconds: not for a data thread.
     pub fn render(&self) -> String {
-        let mut text = self.handle.render();
+        let mut text = Text::new(self.registry.descriptions());
+        let mut series = self.registry.series_from(0);
+        series.sort_by(|one, other| one.key().cmp(other.key()));
+        for one in &series {
+            text.series(one.key(), &one.read());
+        }
         if let Some(figures) = ProcessFigures::read() {
-            figures.write_prometheus(&mut text);
-        }
-        text
-    }
-}
-
-fn recorder() -> Result<PrometheusRecorder, BuildError> {
-    Ok(PrometheusBuilder::new()
-        .set_buckets(&BUCKETS)?
-        // Adds `_total` and a described unit where a name lacks them; ours have both.
-        .with_recommended_naming(true)
-        .build_recorder())
-}
-
-#[derive(Debug)]
-struct Upkeep {
-    signal: Mutex<Option<SyncSender<()>>>,
-    join: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl Upkeep {
-    fn start(handle: PrometheusHandle) -> std::io::Result<Self> {
-        let (signal, stopped) = sync_channel::<()>(1);
-        let join = std::thread::Builder::new().name("metrics-upkeep".to_owned()).spawn(move || {
-            while stopped.recv_timeout(UPKEEP_EVERY) == Err(RecvTimeoutError::Timeout) {
-                handle.run_upkeep();
+            for (name, value) in figures.families() {
+                text.value(&metrics::Key::from_name(name), value);
             }
-        })?;
-        Ok(Self { signal: Mutex::new(Some(signal)), join: Mutex::new(Some(join)) })
-    }
-}
-
-impl Drop for Upkeep {
-    fn drop(&mut self) {
-        self.signal.lock().take();
-        if let Some(join) = self.join.lock().take() {
-            let _ = join.join();
         }
+        text.finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use metrics::Unit;
-
     use super::*;
-
-    #[test]
-    fn names_stay_as_they_are_and_latencies_are_histograms() {
-        let recorder = recorder().expect("valid");
-        let handle = recorder.handle();
-        metrics::with_local_recorder(&recorder, || {
-            metrics::describe_counter!("troupe_gateway_requests_total", Unit::Count, "requests");
-            metrics::describe_histogram!("troupe_gateway_request_seconds", Unit::Seconds, "time");
-            metrics::counter!("troupe_gateway_requests_total").increment(3);
-            metrics::gauge!("troupe_balancer_inflight").set(2.0);
-            metrics::histogram!("troupe_gateway_request_seconds").record(0.0002);
-        });
-        let text = handle.render();
-        assert!(text.contains("\ntroupe_gateway_requests_total 3\n"), "{text}");
-        assert!(text.contains("\ntroupe_balancer_inflight 2\n"), "{text}");
-        assert!(text.contains("troupe_gateway_request_seconds_bucket{le=\"0.00025\"} 1\n"), "{text}");
-        assert!(!text.contains("_total_total") && !text.contains("_seconds_seconds"), "{text}");
-    }
 
     #[test]
     fn the_installed_recorder_renders_the_build_and_the_process() {
@@ -155,6 +100,7 @@ mod tests {
         assert!(text.contains(r#"troupe_build_info{version="1.2.3",commit="abc"} 1"#), "{text}");
         assert!(text.contains("\ntroupe_node_resident_bytes "), "{text}");
         assert!(text.contains("# TYPE troupe_node_cpu_seconds_total counter"), "{text}");
+        assert!(text.contains("# HELP troupe_node_cpu_seconds_total "), "{text}");
         assert!(Metrics::install(BuildInfo { version: "2", commit: "b" }).is_err());
     }
 }

@@ -1,8 +1,41 @@
 //! Metrics of a group of upstream servers, made once.
 
-use metrics::{Counter, Gauge, counter, gauge};
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
 use super::lie::Lie;
+
+/// Describes what is counted of upstream servers.
+pub(crate) fn describe() {
+    describe_gauge!(
+        "troupe_balancer_upstream_connections",
+        "Connections to the servers of a `pool`, idle ones included."
+    );
+    describe_gauge!(
+        "troupe_balancer_upstream_idle_connections",
+        "Connections to the servers of a `pool` that wait for a request."
+    );
+    describe_counter!(
+        "troupe_balancer_upstream_connects_total",
+        "Attempts at a connection to a server, by `pool` and `outcome`: `ok` or `failed`."
+    );
+    describe_counter!(
+        "troupe_balancer_upstream_stale_total",
+        "Kept connections that had ended when their next request came, by `pool`."
+    );
+    describe_counter!("troupe_balancer_upstream_interim_total", "Interim replies, which are dropped, by `pool`.");
+    describe_counter!(
+        "troupe_balancer_upstream_timeouts_total",
+        "Requests that a server did not answer in time, by `pool`."
+    );
+    describe_counter!(
+        "troupe_balancer_upstream_cut_total",
+        "Replies that broke off, or were cut off, behind their head, by `pool`."
+    );
+    describe_counter!(
+        "troupe_balancer_upstream_malformed_total",
+        "Replies refused for what they said, by `pool` and `reason`."
+    );
+}
 
 /// The metrics of one group.
 pub(super) struct Meters {

@@ -31,6 +31,8 @@ pub(super) struct Conn {
     due: Cell<Option<Instant>>,
     overdue: Cell<bool>,
     fault: Cell<Option<Reject>>,
+    /// Bytes of the body of the request being answered.
+    received: Cell<u64>,
     /// The gate waits for room in the queue.
     stalled: Cell<bool>,
     /// The answer being written is the last one.
@@ -53,6 +55,7 @@ impl Conn {
             due: Cell::new(None),
             overdue: Cell::new(false),
             fault: Cell::new(None),
+            received: Cell::new(0),
             stalled: Cell::new(false),
             closing: Cell::new(false),
             reset: Cell::new(false),
@@ -70,6 +73,16 @@ impl Conn {
                 self.behind.borrow_mut().push_back(incoming);
             }
         }
+    }
+
+    /// Counts bytes of a request's body.
+    pub(super) fn received(&self, bytes: usize) {
+        self.received.set(self.received.get().saturating_add(bytes as u64));
+    }
+
+    /// The bytes of the body of the request whose answer is over.
+    pub(super) fn take_received(&self) -> u64 {
+        self.received.take()
     }
 
     /// Takes the request that is to be answered next.

@@ -49,6 +49,7 @@ impl Source {
             Poll::Ready(Some(Ok(piece))) => match self.left.checked_sub(piece.len() as u64) {
                 Some(left) => {
                     self.left = left;
+                    self.conn.received(piece.len());
                     self.conn.wait_until(Instant::now() + self.idle);
                     Poll::Ready(Some(Ok(piece)))
                 }

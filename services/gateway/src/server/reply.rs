@@ -241,7 +241,7 @@ impl Drop for Ending {
         let now = Instant::now();
         self.conn.finish(now);
         if let Some(ticket) = self.ticket.take() {
-            ticket.end(self.status, self.sent, self.complete, now);
+            ticket.end(self.status, (self.conn.take_received(), self.sent), self.complete, now);
         }
     }
 }

@@ -214,6 +214,9 @@ impl Handling {
     fn respond(&mut self, answer: Answer, pump: Option<Box<Pump>>) -> Option<Response<ReplyBody>> {
         self.step = Step::Lost;
         let (conn, incoming) = (self.conn.take()?, self.incoming.take()?);
+        if let Some(ticket) = &mut self.ticket {
+            ticket.set_cause(answer.cause);
+        }
         let (id, head_only, http_10) = match *incoming {
             Incoming::Request(request) => {
                 (request.id, request.method == Method::Head, request.head.version() == Version::Http10)

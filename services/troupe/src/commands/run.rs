@@ -1,5 +1,7 @@
 //! `troupe run`.
 
+use actix_web::web::ServiceConfig;
+use troupe_metrics::MetricsService;
 use troupe_node::admin::{AdminOptions, AdminServer, AdminState, Api, Identity, Readiness};
 use troupe_node::config::Loaded;
 use troupe_node::limits;
@@ -10,9 +12,10 @@ use troupe_node::threads::{Watchdog, WatchdogOptions};
 
 use crate::config::{Config, admin_address};
 use crate::failure::{Code, CommandError};
+use crate::meanings;
 use crate::output;
 use crate::services::{Service, Services};
-use crate::stack::Stack;
+use crate::stack::{Node, Stack};
 
 /// The commit the binary was built from, where the build says so.
 const COMMIT: &str = match option_env!("TROUPE_COMMIT") {
@@ -38,6 +41,7 @@ pub(crate) fn run(loaded: Loaded<Config>, services: Services) -> Result<(), Comm
 async fn serve(loaded: Loaded<Config>, services: Services, name: &str) -> Result<(), CommandError> {
     let metrics = Metrics::install(BuildInfo { version: env!("CARGO_PKG_VERSION"), commit: COMMIT })
         .map_err(|error| CommandError::failed(error.to_string()))?;
+    meanings::describe();
     let watchdog = Watchdog::start(WatchdogOptions::default())
         .map_err(|error| CommandError::failed(format!("cannot start the watchdog: {error}")))?;
     let readiness = Readiness::new();
@@ -45,8 +49,26 @@ async fn serve(loaded: Loaded<Config>, services: Services, name: &str) -> Result
     options.listen = admin_address(&loaded, services);
     let LogOptions { service, instance, .. } = LogOptions::new(&loaded.config.log, name);
     let api = Api::new(Identity { service, instance, version: env!("CARGO_PKG_VERSION"), commit: COMMIT });
-    let state = AdminState { readiness: readiness.clone(), watchdog: watchdog.clone(), metrics, api: api.clone() };
-    let admin = AdminServer::start(&options, state, |_| {}).map_err(|error| {
+    let state = AdminState {
+        readiness: readiness.clone(),
+        watchdog: watchdog.clone(),
+        metrics: metrics.clone(),
+        api: api.clone(),
+    };
+    let started = match services.contains(Service::Metrics) {
+        true => {
+            let service = MetricsService::start(&metrics).await;
+            Some(service.map_err(|error| CommandError::failed(error.to_string()))?)
+        }
+        false => None,
+    };
+    let pages = started.as_ref().map(MetricsService::pages);
+    let pages = move |app: &mut ServiceConfig| {
+        if let Some(pages) = &pages {
+            pages(app);
+        }
+    };
+    let admin = AdminServer::start(&options, state, pages).map_err(|error| {
         let code = if error.port_busy() { Code::TryAgain } else { Code::Failed };
         CommandError::new(code, error.to_string())
     })?;
@@ -55,8 +77,9 @@ async fn serve(loaded: Loaded<Config>, services: Services, name: &str) -> Result
     let trigger = shutdown.trigger();
     trigger.on_signals().map_err(|error| CommandError::failed(format!("cannot wait for signals: {error}")))?;
 
+    let node = Node { readiness: readiness.clone(), watchdog, metrics };
     let stack = tokio::select! {
-        stack = Stack::start(&loaded.config, services, &readiness, &watchdog, &api) => stack?,
+        stack = Stack::start(&loaded.config, services, &node, started, &api) => stack?,
         () = trigger.fired() => return Err(CommandError::failed("stopped before the start was complete")),
     };
     readiness.started();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -13,6 +14,7 @@ use troupe_balancer::upstream::Upstreams;
 use troupe_contracts::invoke::Invoke;
 use troupe_contracts::operate::Operate;
 use troupe_contracts::report::Report;
+use troupe_contracts::snapshot::Snapshot;
 use troupe_mesh::config::{self, MeshConfig, Peers};
 use troupe_mesh::contract::Contract;
 use troupe_mesh::discovery::{Address, Advertise, Discovery, Endpoints, Membership, Registration, Take, discover};
@@ -185,6 +187,27 @@ impl Apart {
         self.orders.clone()
     }
 
+    /// Makes, on the reporter's thread, the links to the metrics services elsewhere; `None` where there are none.
+    pub(super) fn metrics_links(
+        &mut self,
+        config: &Config,
+        services: Services,
+    ) -> Result<Option<impl Fn() -> Pool + Clone + Send + 'static + use<>>, CommandError> {
+        if config.mesh.peers.metrics.is_empty() {
+            return Ok(None);
+        }
+        let endpoints = self.endpoints(config, Service::Metrics)?;
+        // One link is enough for what is told once a second.
+        let identity = Identity { threads: u16::MAX, ..self.identity(services.only().unwrap_or(Service::Gateway)) };
+        let (setup, wait) = (self.caller_as(identity), config.mesh.connect_wait);
+        Ok(Some(move || Pool::start(setup(), Service::Metrics.name(), wait, endpoints.clone())))
+    }
+
+    /// This start of this process, and its name.
+    pub(super) fn instance(&self) -> (Uid, &str) {
+        (self.uid, &self.name)
+    }
+
     /// What has to stay as long as the services do.
     pub(super) fn into_sources(self) -> (Vec<Box<dyn Discovery>>, Option<Membership>) {
         (self.sources, self.membership)
@@ -199,13 +222,18 @@ impl Apart {
         }
     }
 
-    fn caller(&self, service: Service) -> impl Fn() -> LinkSetup + Clone + Send + Sync + 'static {
-        let (identity, keys) = (self.identity(service), self.keys.clone());
+    fn caller(&self, service: Service) -> impl Fn() -> LinkSetup + Clone + Send + Sync + 'static + use<> {
+        self.caller_as(self.identity(service))
+    }
+
+    fn caller_as(&self, identity: Identity) -> impl Fn() -> LinkSetup + Clone + Send + Sync + 'static + use<> {
+        let keys = self.keys.clone();
         move || {
             let calls = [
                 ContractVersion { id: Invoke::ID, version: Invoke::VERSION },
                 ContractVersion { id: Report::ID, version: Report::VERSION },
                 ContractVersion { id: Operate::ID, version: Operate::VERSION },
+                ContractVersion { id: Snapshot::ID, version: Snapshot::VERSION },
             ];
             LinkSetup::caller(identity.clone(), keys.clone(), calls)
         }
@@ -239,6 +267,7 @@ fn listed_at(peers: &Peers, service: Service) -> &[String] {
     match service {
         Service::PhpPool => &peers.php_pool,
         Service::Balancer => &peers.balancer,
+        Service::Metrics => &peers.metrics,
         Service::Gateway => &[],
     }
 }
@@ -253,6 +282,11 @@ pub(super) fn php_services(pools: &PhpPools, index: usize) -> Served {
     let php = pools.on_thread(index);
     let served = Served::new().with(Port::<Invoke>::inline(php.clone())).with(Port::<Report>::inline(php.clone()));
     served.with(Port::<Operate>::inline(php))
+}
+
+/// What a thread of the metrics service serves to everyone.
+pub(super) fn metrics_services(service: Rc<dyn troupe_mesh::port::Service<Snapshot>>) -> Served {
+    Served::new().with(Port::inline(service))
 }
 
 /// The uids behind the ids that the balancer knows instances by.

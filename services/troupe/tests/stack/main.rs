@@ -10,6 +10,7 @@ mod support;
 
 mod answers;
 mod commands;
+mod dashboard;
 mod drains;
 mod fairness;
 mod faults;
@@ -18,6 +19,7 @@ mod kills;
 mod leaks;
 mod membership;
 mod mesh;
+mod metrics;
 mod signals;
 mod threads;
 mod timings;

@@ -26,11 +26,11 @@ pub struct NodeConfig {
     pub drain_timeout: Duration,
 }
 
-/// The listener for operators: /livez, /readyz, /metrics, and what the commands ask.
+/// The listener for operators: /livez, /readyz, /metrics, what the commands ask, and where the metrics service is, /metrics/cluster and /dashboard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdminConfig {
-    /// Its address. With --service and no address set: port 9090 for gateway, 9091 for balancer, 9092 for php-pool.
+    /// Its address. With --service and no address set: port 9090 for gateway, 9091 for balancer, 9092 for php-pool, 9094 for metrics.
     #[schemars(schema_with = "text::socket_address")]
     pub listen: SocketAddr,
     /// A file with the token that requests must bear, but for /livez and /readyz; empty: none, which is for loopback only.

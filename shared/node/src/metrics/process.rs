@@ -1,13 +1,14 @@
 //! What the kernel says about this process.
 
-use std::fmt::Write;
 use std::fs;
 
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-/// A reading of this process's use of memory, descriptors, threads and time.
-#[derive(Debug, Clone, Copy, PartialEq)]
+use super::describe::Kind;
+
+/// A reading of this process's use of memory, descriptors, threads, time and disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ProcessFigures {
     /// Resident memory, in bytes.
     pub resident_bytes: u64,
@@ -19,33 +20,88 @@ pub struct ProcessFigures {
     pub max_descriptors: u64,
     /// Processor time used since the start, by all threads, in seconds.
     pub cpu_seconds: f64,
+    /// Bytes that were read from disks since the start; 0 where the kernel does not say.
+    pub disk_read_bytes: u64,
+    /// Bytes that were written to disks since the start; 0 where the kernel does not say.
+    pub disk_written_bytes: u64,
 }
+
+/// One of the process's families.
+#[derive(Debug, Clone, Copy)]
+pub struct ProcessFamily {
+    /// Its name.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// What it tells.
+    pub meaning: &'static str,
+}
+
+/// The families of the process's figures, sorted by name, in the order of [`ProcessFigures::families`].
+pub const PROCESS_FAMILIES: [ProcessFamily; 7] = [
+    ProcessFamily {
+        name: "troupe_node_cpu_seconds_total",
+        kind: Kind::Counter,
+        meaning: "Processor time that the process has used, by all its threads; PHP processes have their own.",
+    },
+    ProcessFamily {
+        name: "troupe_node_disk_read_bytes_total",
+        kind: Kind::Counter,
+        meaning: "Bytes that the process has read from disks.",
+    },
+    ProcessFamily {
+        name: "troupe_node_disk_written_bytes_total",
+        kind: Kind::Counter,
+        meaning: "Bytes that the process has written to disks.",
+    },
+    ProcessFamily {
+        name: "troupe_node_max_descriptors",
+        kind: Kind::Gauge,
+        meaning: "Descriptors that the process may have open.",
+    },
+    ProcessFamily {
+        name: "troupe_node_open_descriptors",
+        kind: Kind::Gauge,
+        meaning: "Descriptors that the process has open.",
+    },
+    ProcessFamily {
+        name: "troupe_node_resident_bytes",
+        kind: Kind::Gauge,
+        meaning: "Memory of the process that is in RAM, what it shares with others included.",
+    },
+    ProcessFamily { name: "troupe_node_threads", kind: Kind::Gauge, meaning: "Threads of the process." },
+];
 
 impl ProcessFigures {
     /// Reads them now; `None` where `/proc` is not mounted.
     pub fn read() -> Option<Self> {
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
+        // Kernels without I/O accounting have no such file.
+        let disk = fs::read_to_string("/proc/self/io").unwrap_or_default();
         Some(Self {
             resident_bytes: field(&status, "VmRSS:")?.saturating_mul(1024),
             threads: field(&status, "Threads:")?,
             descriptors: open_descriptors()?,
             max_descriptors: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
             cpu_seconds: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9,
+            disk_read_bytes: field(&disk, "read_bytes:").unwrap_or(0),
+            disk_written_bytes: field(&disk, "write_bytes:").unwrap_or(0),
         })
     }
 
-    /// Appends them in Prometheus text.
-    pub fn write_prometheus(&self, text: &mut String) {
-        let mut put = |name: &str, kind: &str, value: f64| {
-            // Writing to a String does not fail.
-            let _ = write!(text, "# TYPE {name} {kind}\n{name} {value}\n\n");
-        };
-        put("troupe_node_resident_bytes", "gauge", self.resident_bytes as f64);
-        put("troupe_node_threads", "gauge", self.threads as f64);
-        put("troupe_node_open_descriptors", "gauge", self.descriptors as f64);
-        put("troupe_node_max_descriptors", "gauge", self.max_descriptors as f64);
-        put("troupe_node_cpu_seconds_total", "counter", self.cpu_seconds);
+    /// Each figure under its family's name.
+    pub fn families(&self) -> [(&'static str, f64); 7] {
+        let values = [
+            self.cpu_seconds,
+            self.disk_read_bytes as f64,
+            self.disk_written_bytes as f64,
+            self.max_descriptors as f64,
+            self.descriptors as f64,
+            self.resident_bytes as f64,
+            self.threads as f64,
+        ];
+        std::array::from_fn(|place| (PROCESS_FAMILIES[place].name, values[place]))
     }
 }
 

@@ -68,6 +68,7 @@ struct Watched {
     /// Whether the stall under way has been logged.
     reported: AtomicBool,
     gauge: Gauge,
+    lag: Gauge,
     stalls: Counter,
 }
 
@@ -99,6 +100,7 @@ pub struct Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.watched.gauge.set(0.0);
+        self.watched.lag.set(0.0);
         if let Some(shared) = self.shared.upgrade() {
             shared.threads.lock().retain(|watched| !Arc::ptr_eq(watched, &self.watched));
         }
@@ -138,6 +140,7 @@ impl Watchdog {
             ended: AtomicBool::new(false),
             reported: AtomicBool::new(false),
             gauge: metrics::gauge!("troupe_node_stall_seconds", "thread" => thread.clone()),
+            lag: metrics::gauge!("troupe_node_loop_lag_seconds", "thread" => thread.clone()),
             stalls: metrics::counter!("troupe_node_stalls_total", "thread" => thread),
         });
         watched.gauge.set(0.0);
@@ -227,6 +230,7 @@ impl Watched {
         let sent = self.arbiter.spawn(async move {
             let asked = answering.asked.swap(0, Ordering::AcqRel);
             let took = epoch.elapsed().saturating_sub(Duration::from_micros(asked));
+            answering.lag.set(took.as_secs_f64());
             if took >= expect_within {
                 tracing::info!(
                     thread = answering.name,

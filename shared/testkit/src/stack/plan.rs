@@ -7,7 +7,7 @@ use super::Stack;
 use crate::ports;
 
 /// The services in the order in which they are started: callees before their callers.
-const SERVICES: [&str; 3] = ["php-pool", "balancer", "gateway"];
+const SERVICES: [&str; 4] = ["metrics", "php-pool", "balancer", "gateway"];
 
 /// How many instances of each service there are, how they are linked, and what is special about one of them.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +60,13 @@ impl Plan {
         self
     }
 
+    /// A metrics service beside the others, which all of them know.
+    #[must_use]
+    pub fn with_metrics(mut self) -> Self {
+        self.counts.insert("metrics", 1);
+        self
+    }
+
     /// Links over Unix sockets instead of TCP.
     #[must_use]
     pub fn over_unix(mut self) -> Self {
@@ -90,6 +97,7 @@ impl Plan {
         stack.shared.clone_from(&self.redis);
         let balancers = self.mesh_addresses(&stack, "balancer");
         let php_pools = self.mesh_addresses(&stack, "php-pool");
+        let metrics = self.mesh_addresses(&stack, "metrics");
         for service in SERVICES {
             for index in 0..self.count(service) {
                 let mut settings = Vec::new();
@@ -97,8 +105,12 @@ impl Plan {
                     settings.push(format!("mesh.peers.balancer={balancers:?}"));
                     settings.push(format!("mesh.peers.php-pool={php_pools:?}"));
                 }
+                if self.redis.is_empty() || self.peers || metrics.is_empty() {
+                    settings.push(format!("mesh.peers.metrics={metrics:?}"));
+                }
                 match service {
                     "balancer" => settings.push(format!("mesh.listen={:?}", balancers[index])),
+                    "metrics" => settings.push(format!("mesh.listen={:?}", metrics[index])),
                     "php-pool" => settings.push(format!("mesh.listen={:?}", php_pools[index])),
                     _ => {
                         let address = stack.gateway_address(index);
@@ -121,7 +133,7 @@ impl Plan {
     }
 
     fn count(&self, service: &str) -> usize {
-        self.counts.get(service).copied().unwrap_or(1)
+        self.counts.get(service).copied().unwrap_or(usize::from(service != "metrics"))
     }
 
     fn mesh_addresses(&self, stack: &Stack, service: &str) -> Vec<String> {

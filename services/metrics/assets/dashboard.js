@@ -1,0 +1,237 @@
+// Renews the dashboard by one stream of events, and draws its charts. Without it the page is complete and reloads itself.
+"use strict";
+(() => {
+  const SHOWN = 300;
+  const RETRY = 2000;
+  // After so long without a second the connection is dead, whatever the browser thinks.
+  const SILENCE = 10000;
+  const DASHES = [[], [7, 3], [2, 3], [10, 3, 2, 3], [4, 4], [1, 5]];
+
+  const byId = (id) => document.getElementById(id);
+  const status = byId("status");
+  const pause = byId("pause");
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+
+  let stream = null;
+  let again = 0;
+  let heard = 0;
+  let paused = false;
+  let drawn = 0;
+  let times = [];
+  let columns = {};
+
+  // === numbers, as the server writes them ===
+
+  const short = (value, digits) => value.toFixed(digits);
+  const count = (value) => {
+    const size = Math.abs(value);
+    if (size < 10 && value % 1 !== 0) return short(value, 1);
+    if (size < 1e4) return short(value, 0);
+    return size < 1e6 ? short(value / 1e3, 1) + "k" : short(value / 1e6, 1) + "M";
+  };
+  const bytes = (value) => {
+    if (value < 1024) return short(value, 0) + " B";
+    const units = ["KiB", "MiB", "GiB", "TiB"];
+    let at = 0;
+    value /= 1024;
+    while (value >= 1024 && at < 3) { value /= 1024; at++; }
+    return short(value, value < 10 ? 1 : 0) + " " + units[at];
+  };
+  const seconds = (value) => {
+    if (value < 0.0009995) return short(value * 1e6, 0) + " µs";
+    if (value < 0.009995) return short(value * 1e3, 2) + " ms";
+    return value < 0.9995 ? short(value * 1e3, 0) + " ms" : short(value, 2) + " s";
+  };
+  const FORMATS = {
+    count, rate: count, seconds, bytes,
+    byterate: (value) => bytes(value) + "/s",
+    cores: (value) => short(value, 2),
+  };
+  const text = (unit, value) => value == null ? "–" : FORMATS[unit](value);
+  const newest = (id) => columns[id]?.[columns[id].length - 1] ?? null;
+
+  // === charts ===
+
+  class Chart {
+    constructor(figure) {
+      this.figure = figure;
+      this.unit = figure.dataset.unit;
+      this.title = figure.querySelector("figcaption").textContent;
+      this.lines = figure.dataset.lines.split("|").map((line) => {
+        const at = line.indexOf(":");
+        return { column: line.slice(0, at), name: line.slice(at + 1) };
+      });
+      this.plot = figure.querySelector(".plot");
+      this.newest = new Map([...figure.querySelectorAll("[data-newest]")].map((b) => [b.dataset.newest, b]));
+      this.chart = null;
+    }
+
+    make() {
+      const style = getComputedStyle(this.figure);
+      const color = (name) => style.getPropertyValue(name).trim();
+      const axis = {
+        stroke: color("--faint"),
+        font: "11px system-ui, sans-serif",
+        grid: { stroke: color("--grid"), width: 1 },
+        ticks: { show: false },
+      };
+      this.chart?.destroy();
+      this.plot.replaceChildren();
+      this.chart = new uPlot({
+        width: this.plot.clientWidth,
+        height: this.plot.clientHeight,
+        legend: { show: false },
+        cursor: { y: false, points: { size: 6 }, sync: { key: "troupe" } },
+        padding: [8, 18, 0, 0],
+        scales: { y: { range: (_, __, high) => [0, high > 0 ? high * 1.1 : 1] } },
+        axes: [
+          { ...axis, space: 70, size: 26, values: (_, at) => at.map((s) => new Date(s * 1000).toTimeString().slice(0, 8)) },
+          {
+            ...axis, size: 62, space: 26,
+            // Bytes are counted in twos.
+            ...(this.unit.startsWith("byte") && { incrs: Array.from({ length: 44 }, (_, power) => 2 ** power) }),
+            values: (_, all) => all.map((value) => text(this.unit, value)),
+          },
+        ],
+        series: [{}, ...this.lines.map((line, number) => ({
+          label: line.name,
+          stroke: color(`--line-${number}`),
+          width: 1.75,
+          dash: DASHES[number],
+          ...(this.lines.length === 1 && { fill: color("--fill") }),
+          points: { show: false },
+        }))],
+        hooks: { setCursor: [(chart) => this.tell(chart.cursor.idx)] },
+      }, this.data(), this.plot);
+    }
+
+    data() {
+      const none = new Array(times.length).fill(null);
+      return [times, ...this.lines.map((line) => columns[line.column] ?? none)];
+    }
+
+    // Shows the numbers under the cursor, or the newest.
+    tell(at) {
+      for (const line of this.lines) {
+        const value = at == null ? newest(line.column) : columns[line.column]?.[at] ?? null;
+        const place = this.newest.get(line.column);
+        if (place) place.textContent = text(this.unit, value);
+      }
+    }
+
+    draw() {
+      if ("optional" in this.figure.dataset) {
+        const used = this.lines.some((line) => columns[line.column]?.some((value) => value > 0));
+        if (this.figure.hidden === used) this.figure.hidden = !used;
+      }
+      if (this.figure.hidden) return;
+      if (this.chart) this.chart.setData(this.data()); else this.make();
+      this.tell(this.chart.cursor.idx);
+      const now = this.lines.map((line) => `${line.name} ${text(this.unit, newest(line.column))}`);
+      this.plot.setAttribute("aria-label", `${this.title}. Now: ${now.join(", ")}.`);
+    }
+
+    resize() {
+      this.chart?.setSize({ width: this.plot.clientWidth, height: this.plot.clientHeight });
+    }
+  }
+
+  const charts = [...document.querySelectorAll("figure.chart")].map((figure) => new Chart(figure));
+
+  // === the page ===
+
+  // A part that has not changed is left alone, so that what is focused, selected or read aloud stays so.
+  const parts = {};
+  const renew = (html) => {
+    for (const [id, markup] of Object.entries(html)) {
+      if (parts[id] === markup) continue;
+      parts[id] = markup;
+      const place = byId(id);
+      const scrolled = [...place.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
+      const focused = [...place.querySelectorAll(".scroll")].indexOf(document.activeElement);
+      place.innerHTML = markup;
+      place.querySelectorAll(".scroll").forEach((box, number) => {
+        box.scrollLeft = scrolled[number] ?? 0;
+        if (number === focused) box.focus({ preventScroll: true });
+      });
+    }
+  };
+
+  const say = (state, words) => {
+    if (status.dataset.state === state) return;
+    status.dataset.state = state;
+    byId("status-text").textContent = words;
+  };
+
+  const draw = (html) => {
+    if (document.hidden || paused) return;
+    if (calm.matches && Date.now() - drawn < 5000) return;
+    drawn = Date.now();
+    renew(html);
+    for (const chart of charts) chart.draw();
+  };
+
+  // === the stream ===
+
+  const everything = (event) => {
+    const told = JSON.parse(event.data);
+    times = told.at.map((at) => at / 1000);
+    columns = told.columns;
+    drawn = 0;
+    arrived(told);
+  };
+
+  const second = (event) => {
+    const told = JSON.parse(event.data);
+    times.push(told.at / 1000);
+    for (const [id, value] of Object.entries(told.columns)) (columns[id] ??= []).push(value);
+    if (times.length > SHOWN) {
+      times.shift();
+      for (const column of Object.values(columns)) column.shift();
+    }
+    arrived(told);
+  };
+
+  const arrived = (told) => {
+    heard = Date.now();
+    say(paused ? "paused" : "live", paused ? "paused" : "live");
+    draw(told.parts);
+  };
+
+  const close = () => {
+    clearTimeout(again);
+    stream?.close();
+    stream = null;
+  };
+
+  const open = () => {
+    close();
+    heard = Date.now();
+    stream = new EventSource("/dashboard/events");
+    stream.addEventListener("snapshot", everything);
+    stream.addEventListener("second", second);
+    stream.onerror = () => {
+      say("away", "no connection, trying again");
+      // After an answer that is no stream the browser gives up; we do not.
+      close();
+      again = setTimeout(open, RETRY);
+    };
+  };
+
+  pause.hidden = false;
+  pause.addEventListener("click", () => {
+    paused = !paused;
+    pause.setAttribute("aria-pressed", String(paused));
+    pause.textContent = paused ? "Go on" : "Pause";
+    if (paused) { close(); say("paused", "paused"); } else open();
+  });
+  // A tab that nobody sees holds no connection: browsers have six for a server.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) close(); else if (!paused) open();
+  });
+  dark.addEventListener("change", () => charts.forEach((chart) => { if (chart.chart) { chart.make(); chart.draw(); } }));
+  new ResizeObserver(() => charts.forEach((chart) => chart.resize())).observe(byId("charts"));
+  setInterval(() => { if (stream && Date.now() - heard > SILENCE) { say("away", "no connection, trying again"); open(); } }, 1000);
+  open();
+})();

@@ -1,0 +1,267 @@
+//! The core, told by hand and by the reporter's own teller.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+use proptest::prelude::*;
+use troupe_contracts::snapshot::{Source, Worker};
+use troupe_node::metrics::Metrics;
+
+use super::problems::Level;
+use super::*;
+use crate::reporter::{About, Tables, Teller};
+
+/// An instance with a registry of its own.
+struct Told {
+    metrics: Metrics,
+    teller: Teller,
+    about: About,
+}
+
+impl Told {
+    fn new(uid: u8, name: &str, uptime_ms: u64) -> Self {
+        let services = vec![name.to_owned()];
+        let instance = format!("{name}@{uid}");
+        let source = Source { uid: [uid; 16], instance, services, uptime_ms, ..Source::default() };
+        Self { metrics: Metrics::detached(), teller: Teller::default(), about: About { source, ..About::default() } }
+    }
+
+    fn count(&self, requests: u64) {
+        metrics::with_local_recorder(self.metrics.registry(), || {
+            counter!("troupe_gateway_requests_total", "status" => "2xx").increment(requests);
+        });
+    }
+
+    fn takes(&self, seconds: f64) {
+        metrics::with_local_recorder(self.metrics.registry(), || {
+            histogram!("troupe_gateway_request_duration_seconds", "route" => "/").record(seconds);
+        });
+    }
+
+    fn connections(&self, open: f64) {
+        metrics::with_local_recorder(self.metrics.registry(), || gauge!("troupe_gateway_connections").set(open));
+    }
+
+    /// Tells a reading, and everything anew when asked to.
+    fn tell(&mut self, cluster: &mut Cluster, now: Instant) {
+        self.about.source.uptime_ms += 1_000;
+        for _ in 0..2 {
+            let parts = self.teller.read(&self.metrics, &self.about);
+            if !parts.into_iter().any(|part| cluster.take(part, now).anew) {
+                return;
+            }
+            self.teller.begin_anew();
+        }
+        panic!("told anew and asked again");
+    }
+}
+
+fn value(text: &str, series: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+}
+
+fn rendered(cluster: &Cluster, now: Instant) -> String {
+    cluster.render(BTreeMap::new(), now)
+}
+
+fn newest(cluster: &Cluster, id: &str) -> f32 {
+    cluster.history().newest().unwrap().values[columns::place(id).unwrap()]
+}
+
+const TOTAL: &str = "troupe_gateway_requests_total{status=\"2xx\"}";
+
+#[test]
+fn counters_of_all_instances_are_summed_and_survive_their_restarts() {
+    let (mut cluster, now) = (Cluster::new(), Instant::now());
+    let (mut one, mut other) = (Told::new(1, "gateway", 60_000), Told::new(2, "gateway", 60_000));
+    one.count(100);
+    other.count(7);
+    one.tell(&mut cluster, now);
+    other.tell(&mut cluster, now);
+    assert_eq!(value(&rendered(&cluster, now), TOTAL), Some(107.0));
+    cluster.tick(now, 0);
+    assert_eq!(newest(&cluster, "requests"), 0.0, "what was counted before it was known is no rate");
+
+    one.count(50);
+    one.tell(&mut cluster, now);
+    cluster.tick(now, 1_000);
+    assert_eq!(newest(&cluster, "requests"), 50.0);
+    assert_eq!(newest(&cluster, "requests.2xx"), 50.0);
+
+    // The first is replaced: another uid, which starts from zero.
+    let mut reborn = Told::new(3, "gateway", 0);
+    reborn.count(5);
+    reborn.tell(&mut cluster, now);
+    assert_eq!(value(&rendered(&cluster, now), TOTAL), Some(162.0));
+    cluster.tick(now, 2_000);
+    assert_eq!(newest(&cluster, "requests"), 55.0, "a young instance has just counted all it tells");
+}
+
+#[test]
+fn an_instance_that_falls_silent_is_lost_and_then_forgotten_but_what_it_counted_stays() {
+    let (mut cluster, start) = (Cluster::new(), Instant::now());
+    let (mut one, mut other) = (Told::new(1, "gateway", 60_000), Told::new(2, "php-pool", 60_000));
+    one.count(100);
+    one.connections(5.0);
+    other.connections(3.0);
+    one.tell(&mut cluster, start);
+    other.tell(&mut cluster, start);
+    assert_eq!(value(&rendered(&cluster, start), "troupe_gateway_connections"), Some(8.0));
+
+    let later = start + LOST_AFTER;
+    other.tell(&mut cluster, later);
+    cluster.tick(later, 0);
+    assert_eq!(cluster.counts(later), (1, 1));
+    let text = rendered(&cluster, later);
+    assert_eq!(value(&text, TOTAL), Some(100.0));
+    assert_eq!(value(&text, "troupe_gateway_connections"), Some(3.0), "a lost instance has no gauges");
+    assert_eq!(value(&text, "troupe_metrics_instance_up{service=\"gateway\",instance=\"gateway@1\"}"), Some(0.0));
+    assert_eq!(value(&text, "troupe_metrics_instance_up{service=\"php-pool\",instance=\"php-pool@2\"}"), Some(1.0));
+    let view = cluster.view(later);
+    assert!(view.problems.iter().any(|problem| problem.level == Level::Error && problem.text.contains("gateway@1")));
+
+    // Back under the same uid: nothing is counted twice.
+    one.count(1);
+    one.tell(&mut cluster, later);
+    assert_eq!(value(&rendered(&cluster, later), TOTAL), Some(101.0));
+    assert!(cluster.view(later).problems.is_empty());
+
+    let end = later + FORGOTTEN_AFTER;
+    cluster.tick(end, 0);
+    assert_eq!(cluster.counts(end), (0, 0));
+    assert_eq!(value(&rendered(&cluster, end), TOTAL), Some(101.0));
+}
+
+#[test]
+fn an_instance_that_says_goodbye_is_not_lost() {
+    let (mut cluster, now) = (Cluster::new(), Instant::now());
+    let mut one = Told::new(1, "gateway", 60_000);
+    one.tell(&mut cluster, now);
+    one.about.leaving = true;
+    one.tell(&mut cluster, now);
+    assert_eq!(cluster.counts(now + LOST_AFTER), (0, 0));
+}
+
+#[test]
+fn a_collector_that_was_started_later_is_told_everything() {
+    let now = Instant::now();
+    let mut one = Told::new(1, "gateway", 60_000);
+    one.count(100);
+    one.tell(&mut Cluster::new(), now);
+    one.tell(&mut Cluster::new(), now);
+    let mut third = Cluster::new();
+    one.tell(&mut third, now);
+    assert_eq!(value(&rendered(&third, now), TOTAL), Some(100.0));
+}
+
+#[test]
+fn quantiles_are_of_the_last_seconds_of_all() {
+    let (mut cluster, now) = (Cluster::new(), Instant::now());
+    let (mut one, mut other) = (Told::new(1, "gateway", 60_000), Told::new(2, "gateway", 60_000));
+    one.tell(&mut cluster, now);
+    other.tell(&mut cluster, now);
+    cluster.tick(now, 0);
+    assert!(newest(&cluster, "latency.p50").is_nan());
+    for _ in 0..90 {
+        one.takes(0.004);
+    }
+    for _ in 0..10 {
+        other.takes(0.9);
+    }
+    one.tell(&mut cluster, now);
+    other.tell(&mut cluster, now);
+    cluster.tick(now, 1_000);
+    let (p50, p99) = (newest(&cluster, "latency.p50"), newest(&cluster, "latency.p99"));
+    assert!(p50 > 0.0025 && p50 <= 0.005, "{p50}");
+    assert!(p99 > 0.5 && p99 <= 1.0, "{p99}");
+    let text = rendered(&cluster, now);
+    let bucket = "troupe_gateway_request_duration_seconds_bucket{route=\"/\",le=\"0.005\"}";
+    assert_eq!(value(&text, bucket), Some(90.0));
+    assert_eq!(value(&text, "troupe_gateway_request_duration_seconds_count{route=\"/\"}"), Some(100.0));
+}
+
+#[test]
+fn workers_stand_in_order_of_score_with_those_that_take_calls_first() {
+    let (mut cluster, now) = (Cluster::new(), Instant::now());
+    let mut balancer = Told::new(1, "balancer", 60_000);
+    let worker = |name: &str, state: &str, score| Worker {
+        pool: "default".into(),
+        worker: name.into(),
+        state: state.into(),
+        reason: "it was silent".into(),
+        score,
+        ..Worker::default()
+    };
+    let workers = vec![worker("a", "ready", 3.0), worker("b", "ejected", 90.0), worker("c", "ready", f32::NAN)];
+    balancer.about.tables = Tables { pools: vec![], workers };
+    balancer.tell(&mut cluster, now);
+    let view = cluster.view(now);
+    let order: Vec<&str> = view.workers.iter().map(|worker| &*worker.worker).collect();
+    assert_eq!(order, ["a", "c", "b"]);
+    assert!(view.problems.iter().any(|problem| problem.text.contains("it was silent")), "{:?}", view.problems);
+}
+
+#[test]
+fn the_history_is_bounded() {
+    let (mut cluster, now) = (Cluster::new(), Instant::now());
+    for second in 0..2_000 {
+        cluster.tick(now, second * 1_000);
+    }
+    assert_eq!(cluster.history().last(usize::MAX).count(), history::SECONDS);
+    assert_eq!(cluster.history().last(1).next().map(|frame| frame.at_ms), Some(1_999_000));
+}
+
+#[test]
+fn a_flood_of_instances_and_series_is_bounded() {
+    let (mut cluster, now) = (Cluster::new(), Instant::now());
+    for number in 0..MAX_INSTANCES as u32 + 20 {
+        let mut uid = [0; 16];
+        uid[..4].copy_from_slice(&number.to_le_bytes());
+        let source = Source { uid, ..Source::default() };
+        let snapshot = Snapshot { source, fresh: true, last: true, ..Snapshot::default() };
+        cluster.take(snapshot, now);
+    }
+    assert_eq!((cluster.counts(now).0, cluster.refused().0), (MAX_INSTANCES, 20));
+    let mut one = Told::new(255, "gateway", 1);
+    one.tell(&mut cluster, now + LOST_AFTER);
+    assert_eq!(cluster.counts(now + LOST_AFTER).0, 1, "a lost one has made room");
+}
+
+proptest! {
+    /// Whatever peers make up, nothing panics and nothing grows.
+    #[test]
+    fn nonsense_is_survived(
+        ids in proptest::collection::vec((any::<u32>(), any::<u64>()), 0..20),
+        names in proptest::collection::vec((0u32..40, "[a-z\\n\"]{0,8}", proptest::collection::vec(any::<f64>(), 0..5)), 0..20),
+        counts in proptest::collection::vec(any::<u64>(), 0..9),
+        epochs in proptest::collection::vec((any::<bool>(), 0u32..3), 1..6),
+    ) {
+        use troupe_contracts::snapshot::{HistogramValue, Named, SeriesKind};
+        let (mut cluster, now) = (Cluster::new(), Instant::now());
+        for (fresh, epoch) in epochs {
+            let named = names.iter().map(|(id, name, bounds)| Named {
+                id: *id,
+                kind: if bounds.is_empty() { SeriesKind::Counter } else { SeriesKind::Histogram },
+                name: name.clone(),
+                labels: vec![(name.clone(), name.clone())],
+                bounds: bounds.clone(),
+            });
+            let histograms = names.iter().map(|(id, ..)| HistogramValue { id: *id, sum: f64::NAN, counts: counts.clone() });
+            let small = ids.iter().map(|(id, count)| (id % 40, *count));
+            let snapshot = Snapshot {
+                fresh, epoch, last: fresh,
+                named: named.collect(),
+                counters: ids.iter().copied().chain(small).collect(),
+                gauges: ids.iter().map(|(id, value)| (id % 40, *value as f64)).collect(),
+                histograms: histograms.collect(),
+                ..Snapshot::default()
+            };
+            cluster.take(snapshot, now);
+            cluster.tick(now + Duration::from_secs(1), 0);
+        }
+        prop_assert!(cluster.series() <= 20);
+        let view = cluster.view(now);
+        prop_assert!(view.workers.is_empty());
+        let _ = rendered(&cluster, now);
+    }
+}

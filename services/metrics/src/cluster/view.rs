@@ -1,0 +1,199 @@
+//! What people see of the moment: instances, pools, workers, links, problems.
+
+use std::time::Instant;
+
+use troupe_contracts::snapshot::Worker;
+
+use super::history::History;
+use super::instance::Instance;
+use super::merged::Merged;
+use super::problems::{self, Problem};
+
+/// Workers that are listed, best score first, over all balancers: more is no table any more.
+const MAX_WORKERS: usize = 200;
+/// Instances that are listed.
+const MAX_INSTANCES: usize = 100;
+/// Links that are listed.
+const MAX_LINKS: usize = 200;
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) instances: Vec<InstanceRow>,
+    pub(crate) pools: Vec<PoolRow>,
+    pub(crate) workers: Vec<WorkerRow>,
+    /// How many there are, listed or not.
+    pub(crate) workers_total: usize,
+    pub(crate) links: Vec<LinkRow>,
+}
+
+/// An instance.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct InstanceRow {
+    pub(crate) instance: String,
+    pub(crate) services: Vec<String>,
+    pub(crate) version: String,
+    /// `up` or `lost`.
+    pub(crate) state: &'static str,
+    /// Seconds since it was last heard of.
+    pub(crate) silent: u64,
+    /// Seconds since its start.
+    pub(crate) uptime: u64,
+    /// Cores in use.
+    pub(crate) cpu: f32,
+    pub(crate) resident: u64,
+    pub(crate) descriptors: u64,
+    pub(crate) max_descriptors: u64,
+    pub(crate) threads: u64,
+}
+
+/// A pool as one balancer sees it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PoolRow {
+    pub(crate) pool: String,
+    pub(crate) waiting: u32,
+    pub(crate) queue_max: u32,
+    pub(crate) all_out: bool,
+    pub(crate) workers: usize,
+}
+
+/// A worker as one balancer sees it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WorkerRow {
+    pub(crate) balancer: String,
+    pub(crate) pool: String,
+    pub(crate) worker: String,
+    pub(crate) state: String,
+    pub(crate) reason: String,
+    pub(crate) score: f32,
+    /// Seconds.
+    pub(crate) latency: f32,
+    pub(crate) in_flight: u32,
+    pub(crate) foreign: u32,
+    pub(crate) cap: u32,
+    pub(crate) gain: f32,
+    pub(crate) error_rate: f32,
+    pub(crate) failures: u32,
+    pub(crate) slots: u32,
+    pub(crate) busy: u32,
+    pub(crate) processes: u32,
+    /// Share of the fullest process's hard limit.
+    pub(crate) memory: f32,
+    pub(crate) restarts: u32,
+}
+
+/// The links of an instance to one service.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LinkRow {
+    pub(crate) instance: String,
+    pub(crate) peer: String,
+    pub(crate) links: f64,
+    pub(crate) in_flight: f64,
+}
+
+pub(super) fn of<'a>(
+    instances: impl Iterator<Item = &'a Instance> + Clone,
+    merged: &Merged,
+    history: &History,
+    now: Instant,
+) -> View {
+    let live = instances.clone().filter(|instance| !instance.lost(now));
+    let mut view = View::default();
+    for instance in live.clone() {
+        let balancer = &instance.source().instance;
+        for pool in &instance.pools {
+            let workers = instance.workers.iter().filter(|worker| worker.pool == pool.pool).count();
+            view.pools.push(PoolRow {
+                pool: pool.pool.clone(),
+                waiting: pool.waiting,
+                queue_max: pool.queue_max,
+                all_out: pool.all_out,
+                workers,
+            });
+        }
+        view.workers.extend(instance.workers.iter().map(|worker| worker_row(balancer, worker)));
+        view.links.extend(links(instance, merged));
+    }
+    view.workers_total = view.workers.len();
+    // Those that take calls first, then by score: the order in which they are picked.
+    view.workers.sort_by(|one, other| {
+        (other.state == "ready").cmp(&(one.state == "ready")).then(other.score.total_cmp(&one.score))
+    });
+    view.links.truncate(MAX_LINKS);
+    view.instances = instances.clone().map(|instance| instance_row(instance, now)).collect();
+    view.instances.sort_by(|one, other| (&one.services, &one.instance).cmp(&(&other.services, &other.instance)));
+    view.problems = problems::find(instances, &view, history, now);
+    view.workers.truncate(MAX_WORKERS);
+    view.instances.truncate(MAX_INSTANCES);
+    view
+}
+
+fn instance_row(instance: &Instance, now: Instant) -> InstanceRow {
+    let (source, process) = (instance.source(), instance.process());
+    InstanceRow {
+        instance: source.instance.clone(),
+        services: source.services.clone(),
+        version: source.version.clone(),
+        state: if instance.lost(now) { "lost" } else { "up" },
+        silent: instance.silence(now).as_secs(),
+        uptime: source.uptime_ms / 1_000,
+        cpu: instance.cpu(now),
+        resident: process.resident_bytes,
+        descriptors: process.descriptors,
+        max_descriptors: process.max_descriptors,
+        threads: process.threads,
+    }
+}
+
+fn worker_row(balancer: &str, worker: &Worker) -> WorkerRow {
+    let load = &worker.load;
+    WorkerRow {
+        balancer: balancer.to_owned(),
+        pool: worker.pool.clone(),
+        worker: worker.worker.clone(),
+        state: worker.state.clone(),
+        reason: worker.reason.clone(),
+        score: finite(worker.score),
+        latency: finite(worker.latency_us) / 1e6,
+        in_flight: worker.in_flight,
+        foreign: worker.foreign,
+        cap: worker.cap,
+        gain: finite(worker.gain),
+        error_rate: finite(worker.error_rate),
+        failures: worker.failures,
+        slots: load.slots,
+        busy: load.busy,
+        processes: load.processes,
+        memory: f32::from(load.memory_permille) / 1_000.0,
+        restarts: load.restarts,
+    }
+}
+
+/// A peer may send what is no number.
+fn finite(value: f32) -> f32 {
+    if value.is_finite() { value } else { 0.0 }
+}
+
+fn links(instance: &Instance, merged: &Merged) -> Vec<LinkRow> {
+    let mut rows: Vec<LinkRow> = Vec::new();
+    for (number, value) in instance.gauges() {
+        let Some(key) = merged.get(number).map(super::merged::Series::key) else { continue };
+        let calls = match key.name() {
+            "troupe_mesh_links" => false,
+            "troupe_mesh_calls_in_flight" => true,
+            _ => continue,
+        };
+        let Some(peer) = key.labels().find(|label| label.key() == "peer").map(|label| label.value()) else { continue };
+        let place = rows.iter().position(|row| row.peer == peer).unwrap_or_else(|| {
+            let instance = instance.source().instance.clone();
+            rows.push(LinkRow { instance, peer: peer.to_owned(), links: 0.0, in_flight: 0.0 });
+            rows.len() - 1
+        });
+        if let Some(row) = rows.get_mut(place) {
+            *(if calls { &mut row.in_flight } else { &mut row.links }) = value;
+        }
+    }
+    rows.sort_by(|one, other| one.peer.cmp(&other.peer));
+    rows
+}

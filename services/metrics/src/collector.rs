@@ -1,0 +1,204 @@
+//! The actor around the core: takes snapshots, closes each second, answers those who look.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use actix::{Actor, AsyncContext, Context, Handler, Message};
+use bytes::Bytes;
+use metrics::{Counter, Gauge, counter, gauge};
+use tokio::sync::watch;
+use troupe_contracts::snapshot::{Snapshot, Taken};
+use troupe_node::metrics::Metrics;
+
+use crate::cluster::Cluster;
+use crate::pages::{events, html};
+
+/// A second of history.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What each second publishes to the dashboards that are open.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Published {
+    /// Number of the second.
+    pub(crate) tick: u64,
+    /// The event that tells it; empty while nobody looks.
+    pub(crate) event: Bytes,
+}
+
+/// What collector and pages share.
+#[derive(Debug, Default)]
+pub(crate) struct Viewers(AtomicUsize);
+
+impl Viewers {
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts one in, unless there are `most` already.
+    pub(crate) fn enter(&self, most: usize) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < most).then_some(count + 1)).is_ok()
+    }
+
+    pub(crate) fn leave(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The actor. The core outlives it, so that a restart does not forget the history.
+pub(crate) struct Collector {
+    cluster: Rc<RefCell<Cluster>>,
+    metrics: Metrics,
+    published: Rc<watch::Sender<Published>>,
+    viewers: Arc<Viewers>,
+    meters: Rc<Meters>,
+}
+
+pub(crate) struct Meters {
+    received: Counter,
+    no_instance: Counter,
+    no_series: Counter,
+    up: Gauge,
+    lost: Gauge,
+    series: Gauge,
+    viewers: Gauge,
+    merge: Gauge,
+}
+
+/// A part of an instance's reading.
+#[derive(Message)]
+#[rtype(result = "Taken")]
+pub(crate) struct Take(pub(crate) Snapshot);
+
+/// Asks for the merged view in Prometheus text.
+#[derive(Message)]
+#[rtype(result = "String")]
+pub(crate) struct Render;
+
+/// Asks for the moment and the seconds before it.
+#[derive(Message)]
+#[rtype(result = "Sight")]
+pub(crate) struct Look(pub(crate) Looks);
+
+/// What is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Looks {
+    /// The page.
+    Page,
+    /// The stream of events.
+    Stream,
+}
+
+/// What a dashboard begins with.
+#[derive(Debug)]
+pub(crate) struct Sight {
+    /// Number of the newest second.
+    pub(crate) tick: u64,
+    /// The event that tells it all.
+    pub(crate) event: Bytes,
+    /// The page that shows it without a script.
+    pub(crate) page: String,
+}
+
+impl Collector {
+    pub(crate) fn new(
+        cluster: Rc<RefCell<Cluster>>,
+        metrics: Metrics,
+        published: Rc<watch::Sender<Published>>,
+        viewers: Arc<Viewers>,
+        meters: Rc<Meters>,
+    ) -> Self {
+        Self { cluster, metrics, published, viewers, meters }
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        let mut cluster = self.cluster.borrow_mut();
+        cluster.tick(now, since_1970());
+        let event = match self.viewers.count() {
+            0 => Bytes::new(),
+            _ => {
+                let frames: Vec<_> = cluster.history().last(html::LATELY).cloned().collect();
+                events::delta(cluster.ticks(), &cluster.view(now), &frames)
+            }
+        };
+        self.meters.update(&cluster, &self.viewers, now);
+        self.published.send_replace(Published { tick: cluster.ticks(), event });
+    }
+}
+
+impl Meters {
+    pub(crate) fn new() -> Self {
+        let refused = |what| counter!("troupe_metrics_refused_total", "what" => what);
+        let instances = |state| gauge!("troupe_metrics_instances", "state" => state);
+        Self {
+            received: counter!("troupe_metrics_snapshots_received_total"),
+            no_instance: refused("instance"),
+            no_series: refused("series"),
+            up: instances("up"),
+            lost: instances("lost"),
+            series: gauge!("troupe_metrics_series"),
+            viewers: gauge!("troupe_metrics_viewers"),
+            merge: gauge!("troupe_metrics_merge_seconds"),
+        }
+    }
+
+    fn update(&self, cluster: &Cluster, viewers: &Viewers, since: Instant) {
+        let ((up, lost), (instances, series)) = (cluster.counts(since), cluster.refused());
+        self.up.set(up as f64);
+        self.lost.set(lost as f64);
+        self.no_instance.absolute(instances);
+        self.no_series.absolute(series);
+        self.series.set(cluster.series() as f64);
+        self.viewers.set(viewers.count() as f64);
+        self.merge.set(since.elapsed().as_secs_f64());
+    }
+}
+
+impl Actor for Collector {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.run_interval(EVERY, |collector, _| collector.tick());
+    }
+}
+
+impl Handler<Take> for Collector {
+    type Result = actix::MessageResult<Take>;
+
+    fn handle(&mut self, Take(snapshot): Take, _: &mut Self::Context) -> Self::Result {
+        self.meters.received.increment(1);
+        actix::MessageResult(self.cluster.borrow_mut().take(snapshot, Instant::now()))
+    }
+}
+
+impl Handler<Render> for Collector {
+    type Result = String;
+
+    fn handle(&mut self, _: Render, _: &mut Self::Context) -> String {
+        self.cluster.borrow().render(self.metrics.registry().descriptions(), Instant::now())
+    }
+}
+
+impl Handler<Look> for Collector {
+    type Result = actix::MessageResult<Look>;
+
+    fn handle(&mut self, Look(at): Look, _: &mut Self::Context) -> Self::Result {
+        let (cluster, now) = (self.cluster.borrow(), Instant::now());
+        let view = cluster.view(now);
+        let frames: Vec<_> = cluster.history().last(events::SHOWN).cloned().collect();
+        let (mut event, mut page) = (Bytes::new(), String::new());
+        match at {
+            Looks::Page => page = html::page(&view, &frames),
+            Looks::Stream => event = events::snapshot(cluster.ticks(), &view, &frames),
+        }
+        actix::MessageResult(Sight { tick: cluster.ticks(), event, page })
+    }
+}
+
+fn since_1970() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

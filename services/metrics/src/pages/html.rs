@@ -1,0 +1,191 @@
+//! The dashboard as HTML. What is here is all there is to see: a script only renews it, and draws the charts livelier.
+//!
+//! The parts that change are made here for the page and for the stream of events alike, so that there is one of each.
+
+mod charts;
+mod format;
+mod tables;
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::cluster::{COLUMNS, Frame, Level, Problem, View};
+use charts::CHARTS;
+use format::{Unit, escape, percent};
+
+/// Seconds after which a page without a script loads itself anew.
+const RELOAD: u32 = 5;
+
+/// The parts of the page that change with each second.
+#[derive(Debug, Serialize)]
+pub(crate) struct Parts {
+    problems: String,
+    tiles: String,
+    workers: String,
+    services: String,
+}
+
+impl Parts {
+    /// The parts as they are now; `frames` are the seconds up to now.
+    pub(crate) fn new(view: &View, frames: &[Frame]) -> Self {
+        Self {
+            problems: problems(&view.problems),
+            tiles: tiles(view, frames),
+            workers: tables::workers(view),
+            services: tables::services(view),
+        }
+    }
+}
+
+/// The whole page.
+pub(crate) fn page(view: &View, frames: &[Frame]) -> String {
+    let Parts { problems, tiles, workers, services } = Parts::new(view, frames);
+    let charts: String = CHARTS.iter().map(|chart| charts::figure(chart, frames)).collect();
+    format!(
+        r##"<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>Troupe</title>
+<link rel="icon" href="/dashboard/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="/dashboard/uplot.css">
+<link rel="stylesheet" href="/dashboard/dashboard.css">
+<noscript><meta http-equiv="refresh" content="{RELOAD}"></noscript>
+</head>
+<body>
+<a class="skip" href="#workers-title">Skip to the workers</a>
+<header>
+<h1><svg viewBox="0 0 24 24" aria-hidden="true"><path d="M3 4h8v7a4 4 0 0 1-8 0zM13 9h8v7a4 4 0 0 1-8 0z"/></svg>Troupe</h1>
+<p id="status" role="status"><span class="dot" aria-hidden="true"></span><span id="status-text">as of this page's load</span></p>
+<button type="button" id="pause" hidden aria-pressed="false">Pause</button>
+</header>
+<main>
+<section aria-labelledby="problems-title">
+<h2 id="problems-title" class="visually-hidden">Problems</h2>
+<div id="problems" aria-live="polite">{problems}</div>
+</section>
+<section aria-labelledby="tiles-title">
+<h2 id="tiles-title" class="visually-hidden">Now</h2>
+<dl id="tiles">{tiles}</dl>
+</section>
+<section aria-labelledby="charts-title">
+<h2 id="charts-title">The last five minutes</h2>
+<div id="charts">
+{charts}</div>
+</section>
+<section aria-labelledby="workers-title">
+<h2 id="workers-title" tabindex="-1">Workers, best score first</h2>
+<div id="workers">{workers}</div>
+</section>
+<section aria-labelledby="services-title">
+<h2 id="services-title">Services and links</h2>
+<div id="services">{services}</div>
+</section>
+</main>
+<footer>
+<p>The same for Prometheus: <a href="/metrics/cluster">/metrics/cluster</a>. Charts by <a href="/dashboard/uplot-license.txt">uPlot</a>.</p>
+</footer>
+<script src="/dashboard/uplot.js" defer></script>
+<script src="/dashboard/dashboard.js" defer></script>
+</body>
+</html>
+"##
+    )
+}
+
+fn problems(problems: &[Problem]) -> String {
+    if problems.is_empty() {
+        return "<p class=\"fine\"><span class=\"mark\" aria-hidden=\"true\">✓</span> No problems.</p>".to_owned();
+    }
+    let mut html = String::from("<ul class=\"problems\">");
+    for problem in problems {
+        let (class, mark, word) = match problem.level {
+            Level::Error => ("error", "✕", "Error"),
+            Level::Warning => ("warning", "!", "Warning"),
+        };
+        let text = escape(&problem.text);
+        let _ = write!(
+            html,
+            "<li class=\"{class}\"><span class=\"mark\" aria-hidden=\"true\">{mark}</span><span><b>{word}:</b> {text}</span></li>"
+        );
+    }
+    html.push_str("</ul>");
+    html
+}
+
+/// Seconds over which the figures of the moment are taken: fewer flicker.
+pub(crate) const LATELY: usize = 5;
+
+fn tiles(view: &View, frames: &[Frame]) -> String {
+    let lately = |id: &str| {
+        let Some(place) = COLUMNS.iter().position(|column| column.id == id) else { return f32::NAN };
+        let values = frames.iter().rev().take(LATELY).filter_map(|frame| frame.values.get(place)).copied();
+        let (sum, count) =
+            values.filter(|value| value.is_finite()).fold((0f32, 0u8), |(sum, count), v| (sum + v, count + 1));
+        if count == 0 { f32::NAN } else { sum / f32::from(count) }
+    };
+    let (requests, failed) = (lately("requests"), lately("requests.5xx"));
+    let share = if requests > 0.0 { percent(failed / requests) } else { "–".to_owned() };
+    let (busy, idle) = (lately("php.busy"), lately("php.idle"));
+    let up = view.instances.iter().filter(|instance| instance.state == "up").count();
+    let mut html = String::new();
+    let mut tile = |name: &str, value: String, more: String| {
+        let _ = write!(html, "<div class=\"tile\"><dt>{name}</dt><dd>{value}<small>{more}</small></dd></div>");
+    };
+    tile(
+        "Requests per second",
+        Unit::Rate.format(requests),
+        format!("{} in flight", Unit::Count.format(lately("in_flight"))),
+    );
+    tile(
+        "Latency, p95",
+        Unit::Seconds.format(lately("latency.p95")),
+        format!(
+            "p50 {}, p99 {}",
+            Unit::Seconds.format(lately("latency.p50")),
+            Unit::Seconds.format(lately("latency.p99"))
+        ),
+    );
+    tile("Failed, 5xx", share, format!("{} per second", Unit::Rate.format(failed)));
+    cache_tile(&lately, &mut tile);
+    tile(
+        "Connections",
+        Unit::Count.format(lately("connections")),
+        format!("{} opened per second", Unit::Rate.format(lately("connections.opened"))),
+    );
+    tile(
+        "PHP processes busy",
+        format!("{} of {}", Unit::Count.format(busy.round()), Unit::Count.format((busy + idle).round())),
+        format!("{} calls wait", Unit::Count.format(lately("waiting"))),
+    );
+    tile(
+        "Processor",
+        format!("{} cores", Unit::Cores.format(lately("cpu"))),
+        format!("{} resident", Unit::Bytes.format(lately("resident"))),
+    );
+    tile(
+        "Instances",
+        up.to_string(),
+        match view.workers_total {
+            1 => "1 worker".to_owned(),
+            workers => format!("{workers} workers"),
+        },
+    );
+    html
+}
+
+/// The share of requests that the cache answered, once there were any.
+fn cache_tile(lately: &impl Fn(&str) -> f32, tile: &mut impl FnMut(&str, String, String)) {
+    let saved: f32 =
+        ["cache.hit", "cache.stale", "cache.revalidated", "cache.collapsed"].iter().map(|id| lately(id)).sum();
+    let all = saved + lately("cache.miss") + lately("cache.pass");
+    let bytes = lately("cache.bytes");
+    if all > 0.0 || bytes > 0.0 {
+        let share = if all > 0.0 { percent(saved / all) } else { "–".to_owned() };
+        let (bytes, evicted) = (Unit::Bytes.format(bytes), Unit::Rate.format(lately("cache.evicted")));
+        tile("Cache hits", share, format!("{bytes} stored, {evicted} evicted per second"));
+    }
+}

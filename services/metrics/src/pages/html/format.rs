@@ -1,0 +1,137 @@
+//! Numbers and text as people read them.
+
+/// Escapes what would be markup.
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// What kind of number it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// So many.
+    Count,
+    /// So many a second.
+    Rate,
+    /// Seconds.
+    Seconds,
+    /// Bytes.
+    Bytes,
+    /// Bytes a second.
+    ByteRate,
+    /// Cores.
+    Cores,
+}
+
+impl Unit {
+    /// The name for the dashboard's script.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Rate => "rate",
+            Self::Seconds => "seconds",
+            Self::Bytes => "bytes",
+            Self::ByteRate => "byterate",
+            Self::Cores => "cores",
+        }
+    }
+
+    /// The number with its unit; a dash for none.
+    pub(super) fn format(self, value: f32) -> String {
+        if !value.is_finite() {
+            return "–".to_owned();
+        }
+        match self {
+            Self::Count | Self::Rate => count(value),
+            Self::Seconds => seconds(value),
+            Self::Bytes => bytes(value),
+            Self::ByteRate => format!("{}/s", bytes(value)),
+            Self::Cores => format!("{value:.2}"),
+        }
+    }
+}
+
+fn count(value: f32) -> String {
+    match value.abs() {
+        less if less < 10.0 && value.fract() != 0.0 => format!("{value:.1}"),
+        less if less < 10_000.0 => format!("{value:.0}"),
+        less if less < 1e6 => format!("{:.1}k", value / 1e3),
+        _ => format!("{:.1}M", value / 1e6),
+    }
+}
+
+pub(super) fn seconds(value: f32) -> String {
+    match value {
+        less if less < 0.000_999_5 => format!("{:.0} µs", value * 1e6),
+        less if less < 0.009_995 => format!("{:.2} ms", value * 1e3),
+        less if less < 0.999_5 => format!("{:.0} ms", value * 1e3),
+        _ => format!("{value:.2} s"),
+    }
+}
+
+pub(super) fn bytes(value: f32) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if value < 1024.0 {
+        return format!("{value:.0} B");
+    }
+    let mut value = value / 1024.0;
+    let mut unit = UNITS[0];
+    for next in &UNITS[1..] {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if value < 10.0 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
+}
+
+/// A share.
+pub(super) fn percent(share: f32) -> String {
+    match share * 100.0 {
+        nothing if nothing <= 0.0 => "0 %".to_owned(),
+        little if little < 10.0 => format!("{little:.1} %"),
+        more => format!("{more:.0} %"),
+    }
+}
+
+/// A time span in its two largest units.
+pub(super) fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(Unit::Rate.format(12_345.0), "12.3k");
+        assert_eq!(Unit::Rate.format(0.25), "0.2");
+        assert_eq!(Unit::Rate.format(0.0), "0");
+        assert_eq!(Unit::Seconds.format(f32::NAN), "–");
+        assert_eq!(
+            (seconds(0.000_42), seconds(0.004_2), seconds(0.042)),
+            ("420 µs".into(), "4.20 ms".into(), "42 ms".into())
+        );
+        assert_eq!((bytes(100.0), bytes(2_048.0), bytes(50e6)), ("100 B".into(), "2.0 KiB".into(), "48 MiB".into()));
+        assert_eq!((percent(0.0), percent(0.012), percent(0.5)), ("0 %".into(), "1.2 %".into(), "50 %".into()));
+        assert_eq!((span(59), span(3_700), span(90_000)), ("59 s".into(), "1 h 1 min".into(), "1 d 1 h".into()));
+        assert_eq!(escape("<a href='x'>&\""), "&lt;a href=&#39;x&#39;&gt;&amp;&quot;");
+    }
+}

@@ -1,0 +1,185 @@
+//! The tables of workers, services and links.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::format::{bytes, escape, percent, seconds, span};
+use crate::cluster::{InstanceRow, View, WorkerRow};
+
+/// The services in the order in which a request passes them, then those beside its path.
+const SERVICES: [&str; 5] = ["gateway", "balancer", "php-pool", "cache", "metrics"];
+/// Those beside it.
+const BESIDE: [&str; 2] = ["cache", "metrics"];
+
+pub(super) fn workers(view: &View) -> String {
+    let Some(first) = view.workers.first() else {
+        return "<p>No balancer has told of a worker yet.</p>".to_owned();
+    };
+    let mut html = String::from(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"workers-title\"><table><thead><tr>\
+         <th scope=\"col\">Worker</th><th scope=\"col\">Pool</th><th scope=\"col\">State</th>\
+         <th scope=\"col\" class=\"n\"><abbr title=\"1 / cost; cost = latency × (calls + 1) / gain\">Score</abbr></th>\
+         <th scope=\"col\" class=\"n\"><abbr title=\"peak-sensitive average, failures counted as slow\">Latency</abbr></th>\
+         <th scope=\"col\" class=\"n\"><abbr title=\"this balancer's calls + other balancers' / most at once\">Calls</abbr></th>\
+         <th scope=\"col\" class=\"n\"><abbr title=\"weight × slow start\">Gain</abbr></th>\
+         <th scope=\"col\" class=\"n\">Errors</th>\
+         <th scope=\"col\" class=\"n\"><abbr title=\"busy / running / most\">Processes</abbr></th>\
+         <th scope=\"col\" class=\"n\"><abbr title=\"fullest process, of its hard limit\">Memory</abbr></th>\
+         <th scope=\"col\" class=\"n\">Restarts</th></tr></thead><tbody>",
+    );
+    let one_balancer = view.workers.iter().all(|worker| worker.balancer == first.balancer);
+    for worker in &view.workers {
+        row(&mut html, worker, one_balancer);
+    }
+    html.push_str("</tbody></table></div>");
+    if view.workers_total > view.workers.len() {
+        let _ = write!(html, "<p>The best {} of {}.</p>", view.workers.len(), view.workers_total);
+    }
+    html
+}
+
+fn row(html: &mut String, worker: &WorkerRow, one_balancer: bool) {
+    let state = match worker.state.as_str() {
+        "ready" => "<span class=\"state ready\"><span aria-hidden=\"true\">●</span> ready</span>".to_owned(),
+        "draining" => "<span class=\"state draining\"><span aria-hidden=\"true\">◐</span> draining</span>".to_owned(),
+        other => format!(
+            "<span class=\"state out\"><span aria-hidden=\"true\">○</span> {}</span> <small>{}</small>",
+            escape(other),
+            escape(&worker.reason)
+        ),
+    };
+    let seen_by = match one_balancer {
+        true => String::new(),
+        false => format!(" <small>seen by {}</small>", escape(&worker.balancer)),
+    };
+    let in_a_row = match worker.failures {
+        0 => String::new(),
+        failures => format!(" <small>{failures} failures in a row</small>"),
+    };
+    let share = if worker.slots == 0 { 0.0 } else { worker.busy as f32 / worker.slots as f32 };
+    let _ = write!(
+        html,
+        "<tr><th scope=\"row\">{}{seen_by}</th><td>{}</td><td>{state}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+         <td class=\"n\">{} + {} / {}</td><td class=\"n\">{:.2}</td><td class=\"n\">{}{in_a_row}</td>\
+         <td class=\"n\">{} / {} / {}<meter min=\"0\" max=\"1\" value=\"{share:.2}\">{}</meter></td>\
+         <td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+        escape(&worker.worker),
+        escape(&worker.pool),
+        score(worker.score),
+        if worker.latency > 0.0 { seconds(worker.latency) } else { "–".to_owned() },
+        worker.in_flight,
+        worker.foreign,
+        worker.cap,
+        worker.gain,
+        percent(worker.error_rate),
+        worker.busy,
+        worker.processes,
+        worker.slots,
+        percent(share),
+        percent(worker.memory),
+        worker.restarts,
+    );
+}
+
+fn score(score: f32) -> String {
+    if score < 100.0 { format!("{score:.1}") } else { format!("{score:.0}") }
+}
+
+pub(super) fn services(view: &View) -> String {
+    let mut html = map(view);
+    html.push_str(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"services-title\"><table><thead><tr>\
+         <th scope=\"col\">Instance</th><th scope=\"col\">Services</th><th scope=\"col\">State</th>\
+         <th scope=\"col\" class=\"n\">Up for</th><th scope=\"col\" class=\"n\">Cores</th>\
+         <th scope=\"col\" class=\"n\">Memory</th><th scope=\"col\" class=\"n\">Descriptors</th>\
+         <th scope=\"col\" class=\"n\">Threads</th><th scope=\"col\">Links</th><th scope=\"col\">Version</th></tr></thead><tbody>",
+    );
+    for instance in &view.instances {
+        instance_row(&mut html, instance, view);
+    }
+    html.push_str("</tbody></table></div>");
+    html
+}
+
+fn instance_row(html: &mut String, instance: &InstanceRow, view: &View) {
+    let state = match instance.state {
+        "up" => "<span class=\"state ready\"><span aria-hidden=\"true\">●</span> up</span>".to_owned(),
+        _ => format!(
+            "<span class=\"state out\"><span aria-hidden=\"true\">○</span> lost</span> <small>{} ago</small>",
+            span(instance.silent)
+        ),
+    };
+    let links: Vec<String> = view
+        .links
+        .iter()
+        .filter(|link| link.instance == instance.instance && link.links > 0.0)
+        .map(|link| format!("{} × {} <small>{} calls</small>", link.links, escape(&link.peer), link.in_flight.max(0.0)))
+        .collect();
+    let links = if links.is_empty() { "–".to_owned() } else { links.join("<br>") };
+    let _ = write!(
+        html,
+        "<tr><th scope=\"row\">{}</th><td>{}</td><td>{state}</td><td class=\"n\">{}</td><td class=\"n\">{:.2}</td>\
+         <td class=\"n\">{}</td><td class=\"n\">{} / {}</td><td class=\"n\">{}</td><td>{links}</td><td>{}</td></tr>",
+        escape(&instance.instance),
+        escape(&instance.services.join(", ")),
+        span(instance.uptime),
+        instance.cpu,
+        bytes(instance.resident as f32),
+        instance.descriptors,
+        instance.max_descriptors,
+        instance.threads,
+        escape(&instance.version),
+    );
+}
+
+/// The services in a row, with how many instances each has.
+fn map(view: &View) -> String {
+    let mut up: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for instance in &view.instances {
+        for service in &instance.services {
+            let (all, lost) = up.entry(service).or_default();
+            *all += 1;
+            *lost += usize::from(instance.state != "up");
+        }
+    }
+    let mut html = String::from("<ol class=\"map\">");
+    let known: Vec<&str> = SERVICES.into_iter().filter(|service| up.contains_key(service)).collect();
+    for (place, service) in known.iter().enumerate() {
+        let (all, lost) = up.get(service).copied().unwrap_or_default();
+        let next = known.get(place + 1).is_some_and(|next| !BESIDE.contains(next));
+        let beside = if BESIDE.contains(service) { " beside" } else { "" };
+        let (class, text) = match lost {
+            0 => ("", if all == 1 { "1 instance".to_owned() } else { format!("{all} instances") }),
+            lost => (" out", format!("{lost} of {all} lost")),
+        };
+        let _ = write!(
+            html,
+            "<li class=\"{}{beside}{class}\"><b>{service}</b><small>{text}</small></li>",
+            if next { "next" } else { "" }
+        );
+    }
+    html.push_str("</ol>");
+    html
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_peers_call_themselves_is_no_markup() {
+        let worker = WorkerRow {
+            worker: "<script>alert(1)</script>".into(),
+            state: "<b>".into(),
+            reason: "\"><img>".into(),
+            ..WorkerRow::default()
+        };
+        let instance = InstanceRow { instance: "<i>".into(), services: vec!["<u>".into()], ..InstanceRow::default() };
+        let view = View { workers: vec![worker], instances: vec![instance], workers_total: 1, ..View::default() };
+        let html = workers(&view) + &services(&view);
+        for tag in ["<script", "<b>\"", "<img", "<i>", "<u>"] {
+            assert!(!html.contains(tag), "{tag} in {html}");
+        }
+        assert!(html.contains("&lt;script&gt;"));
+    }
+}

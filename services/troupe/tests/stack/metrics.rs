@@ -1,0 +1,223 @@
+//! What is counted, where it comes together, and that nobody waits for it.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use troupe_testkit::load::{self, Load};
+use troupe_testkit::stack::{Instance, Plan, Stack};
+use troupe_testkit::wait;
+
+use crate::support::{binary, functions};
+
+/// Ten times what it takes: snapshots go out each second.
+const SOON: Duration = Duration::from_secs(20);
+/// An instance is lost after 10 s.
+const LOST: Duration = Duration::from_secs(60);
+
+/// The value of the series that begins with `series`, all such together.
+fn sum(text: &str, series: &str) -> f64 {
+    let values = text.lines().filter(|line| line.starts_with(series));
+    values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+fn cluster(instance: &Instance) -> String {
+    let answer = instance.admin("/metrics/cluster").expect("the admin listener answers");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(answer.header("content-type").starts_with("text/plain; version=0.0.4"));
+    answer.text()
+}
+
+fn requests(text: &str) -> f64 {
+    sum(text, "troupe_gateway_requests_total{")
+}
+
+#[test]
+fn one_process_shows_its_own_sum() {
+    let mut stack = Stack::one_process(binary(), &functions(), "");
+    for _ in 0..20 {
+        assert_eq!(stack.get("/api/hello").status, 200);
+    }
+    let instance = stack.instance("all");
+    wait::until("the calls to be told", SOON, || (requests(&cluster(instance)) >= 20.0).then_some(()));
+    let text = cluster(instance);
+    assert!(sum(&text, "troupe_balancer_calls_total{outcome=\"ok\",pool=\"default\"}") >= 20.0, "{text}");
+    assert!(sum(&text, "troupe_php_calls_total{outcome=\"answered\"") >= 20.0, "{text}");
+    assert!(sum(&text, "troupe_gateway_request_duration_seconds_count{") >= 20.0, "{text}");
+    assert_eq!(sum(&text, "troupe_metrics_instance_up{service=\"gateway,balancer,php-pool,metrics\""), 1.0, "{text}");
+    assert!(text.contains("# HELP troupe_gateway_requests_total "), "{text}");
+}
+
+#[test]
+fn instances_are_summed_lost_and_found_again() {
+    let mut stack = Plan::apart().with_metrics().start(binary(), &functions(), "");
+    for _ in 0..30 {
+        assert_eq!(stack.get("/api/hello").status, 200);
+    }
+    let up = |text: &str| sum(text, "troupe_metrics_instance_up{");
+    wait::until("all four to be heard of", SOON, || {
+        let text = cluster(stack.instance("metrics"));
+        (up(&text) == 4.0 && requests(&text) >= 30.0).then_some(())
+    });
+    let before = requests(&cluster(stack.instance("metrics")));
+    assert!(sum(&cluster(stack.instance("metrics")), "troupe_balancer_worker_score{") > 0.0);
+
+    stack.instance("gateway").kill();
+    wait::until("the gateway to be lost", LOST, || {
+        (sum(&cluster(stack.instance("metrics")), "troupe_metrics_instance_up{service=\"gateway\"") == 0.0)
+            .then_some(())
+    });
+    let text = cluster(stack.instance("metrics"));
+    assert_eq!((up(&text), requests(&text)), (3.0, before), "what it counted stays");
+    assert_eq!(sum(&text, "troupe_gateway_connections"), sum(&text, "troupe_gateway_connections_opened_total"));
+
+    stack.restart("gateway");
+    stack.await_serving(SOON);
+    for _ in 0..10 {
+        assert_eq!(stack.get("/api/hello").status, 200);
+    }
+    wait::until("its successor's calls to be added", SOON, || {
+        (requests(&cluster(stack.instance("metrics"))) >= before + 10.0).then_some(())
+    });
+
+    // One that stops in order says so, and is not lost.
+    let lost = sum(&cluster(stack.instance("metrics")), "troupe_metrics_instances{state=\"lost\"}");
+    stack.instance("gateway").signal(Signal::TERM);
+    assert_eq!(stack.instance("gateway").wait().code(), Some(0));
+    wait::until("it to be gone", SOON, || (up(&cluster(stack.instance("metrics"))) == 3.0).then_some(()));
+    assert!(sum(&cluster(stack.instance("metrics")), "troupe_metrics_instances{state=\"lost\"}") <= lost);
+}
+
+#[test]
+fn nobody_notices_a_metrics_service_that_is_frozen_or_gone() {
+    let mut stack = Plan::apart().with_metrics().start(binary(), &functions(), "");
+    wait::until("all to be heard of", SOON, || {
+        (sum(&cluster(stack.instance("metrics")), "troupe_metrics_instance_up{") == 4.0).then_some(())
+    });
+    let load = Load::start(&load::Plan {
+        addresses: stack.addresses.clone(),
+        clients: 4,
+        method: "GET",
+        target: "/api/hello",
+        pause: Duration::from_millis(5),
+    });
+    let failed = |stack: &mut Stack| {
+        let scrape = |service: &str, stack: &mut Stack| stack.instance(service).admin("/metrics").unwrap().text();
+        let ready =
+            ["gateway", "balancer", "php-pool"].map(|service| stack.instance(service).admin("/readyz").unwrap().status);
+        assert_eq!(ready, [200; 3]);
+        sum(&scrape("gateway", stack), "troupe_metrics_snapshots_lost_total")
+    };
+    load.run(400);
+    let from = Instant::now();
+    // Frozen: its sockets are open, and nothing is read from them.
+    stack.instance("metrics").signal(Signal::STOP);
+    wait::until("a snapshot to be given up", LOST, || (failed(&mut stack) >= 1.0).then_some(()));
+    load.run(200);
+    stack.instance("metrics").signal(Signal::CONT);
+    let counted = |stack: &mut Stack| requests(&stack.instance("gateway").admin("/metrics").unwrap().text());
+    let known = |stack: &mut Stack, least: f64| {
+        wait::until("it to hear of all of them again", LOST, || {
+            let text = cluster(stack.instance("metrics"));
+            let up = sum(&text, "troupe_metrics_instance_up{");
+            (requests(&text) >= least && up == 4.0).then_some(())
+        });
+    };
+    let least = counted(&mut stack);
+    known(&mut stack, least);
+    // Gone, and back.
+    stack.instance("metrics").kill();
+    load.run(200);
+    stack.restart("metrics");
+    let least = counted(&mut stack);
+    known(&mut stack, least);
+    let (records, _) = load.stop();
+    let failures: Vec<_> = records.iter().filter(|record| record.begun >= from && record.status != 200).collect();
+    assert!(failures.is_empty(), "{failures:?}");
+}
+
+/// The series of a scrape, without their values.
+fn series(text: &str) -> BTreeSet<String> {
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    lines.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
+}
+
+#[test]
+fn random_hosts_paths_and_methods_leave_the_series_as_they_are() {
+    let mut stack = Stack::one_process(binary(), &functions(), "");
+    let mut connection = stack.connect();
+    let mut ask = |number: u32| {
+        let head = format!(
+            "M{number} /p{number}/x?{number} HTTP/1.1\r\nHost: h{number}.test\r\nX-R{number}: y\r\n\r\n\
+             GET /api/f{number} HTTP/1.1\r\nHost: h{number}.test\r\n\r\n"
+        );
+        connection.send(head.as_bytes()).unwrap();
+        for _ in 0..2 {
+            let status = connection.response(false).unwrap().status;
+            assert!((400..500).contains(&status), "{status}");
+        }
+    };
+    for number in 0..50 {
+        ask(number);
+    }
+    let told = |stack: &mut Stack, requests: f64| {
+        wait::until("the requests to be told", SOON, || {
+            let text = cluster(stack.instance("all"));
+            (self::requests(&text) >= requests).then(|| series(&text))
+        })
+    };
+    let before = told(&mut stack, 100.0);
+    for number in 50..10_050 {
+        ask(number);
+    }
+    let after = told(&mut stack, 20_100.0);
+    let new: Vec<&String> = after.difference(&before).collect();
+    assert!(new.is_empty(), "{new:?}");
+    let text = cluster(stack.instance("all"));
+    assert!(text.contains("method=\"_other\""), "{text}");
+}
+
+/// The families of a scrape.
+fn families(text: &str) -> BTreeSet<String> {
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    types.filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect()
+}
+
+#[test]
+fn the_page_about_metrics_names_what_is_scraped() {
+    let page = include_str!("../../../../docs/metrics.md");
+    let named = |family: &str| page.contains(&format!("| `{family}` |"));
+    let mut stack = Plan::apart().with_metrics().start(binary(), &functions(), "");
+    for target in ["/api/hello", "/api/nowhere", "/api/exits", "/api/throws", "/api/killed"] {
+        let _ = stack.get(target);
+    }
+    wait::until("all to be heard of", SOON, || {
+        (sum(&cluster(stack.instance("metrics")), "troupe_metrics_instance_up{") == 4.0).then_some(())
+    });
+    let mut seen = families(&cluster(stack.instance("metrics")));
+    for service in ["gateway", "balancer", "php-pool", "metrics"] {
+        let text = stack.instance(service).admin("/metrics").unwrap().text();
+        for family in families(&text) {
+            assert!(text.contains(&format!("# HELP {family} ")), "{family} has no meaning");
+            seen.insert(family);
+        }
+    }
+    let unnamed: Vec<_> = seen.iter().filter(|family| !named(family)).collect();
+    assert!(unnamed.is_empty(), "{unnamed:?}");
+    assert!(seen.len() > 50, "{seen:?}");
+    promtool(&cluster(stack.instance("metrics")));
+    promtool(&stack.instance("gateway").admin("/metrics").unwrap().text());
+}
+
+/// `promtool check metrics`, on machines that have it.
+fn promtool(text: &str) {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    let mut check = Command::new("promtool");
+    check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ok(mut child) = check.spawn() else { return };
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.trim().is_empty(), "{said}");
+}

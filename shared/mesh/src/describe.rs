@@ -1,0 +1,61 @@
+//! What the names of this crate mean.
+
+use metrics::{Unit, describe_counter, describe_gauge};
+
+/// Describes what links, discovery and supervised actors count.
+pub fn describe() {
+    links();
+    actors();
+    describe_gauge!(
+        "troupe_discovery_stale_seconds",
+        Unit::Seconds,
+        "For how long the names of a `service`'s peers could not be looked up; what was found last is used on."
+    );
+}
+
+fn links() {
+    describe_gauge!("troupe_mesh_links", "Links that are up, by the `peer`'s service.");
+    describe_gauge!("troupe_mesh_calls_in_flight", "Calls under way on links, by the `peer`'s service.");
+    describe_counter!("troupe_mesh_frames_sent_total", "Frames written to links, by the `peer`'s service.");
+    describe_counter!("troupe_mesh_frames_received_total", "Frames read from links, by the `peer`'s service.");
+    describe_counter!(
+        "troupe_mesh_writes_total",
+        "Writes to links, by the `peer`'s service; frames per write say how well they are batched."
+    );
+    describe_counter!("troupe_mesh_sent_bytes_total", "Bytes written to links, by the `peer`'s service.");
+    describe_counter!("troupe_mesh_received_bytes_total", "Bytes read from links, by the `peer`'s service.");
+    describe_counter!(
+        "troupe_mesh_calls_expired_total",
+        "Calls dropped on links because their deadline had passed, by the `peer`'s service."
+    );
+    describe_counter!(
+        "troupe_mesh_calls_cancelled_total",
+        "Calls on links whose caller left, by the `peer`'s service."
+    );
+    describe_counter!("troupe_mesh_links_ended_total", "Links that ended, by the `peer`'s service and `reason`.");
+    describe_counter!("troupe_mesh_failed_dials_total", "Attempts at a link that failed, by the `peer`'s service.");
+    describe_counter!("troupe_mesh_refused_links_total", "Links refused because there are too many.");
+    describe_counter!("troupe_mesh_handler_panics_total", "Calls off links whose answering panicked, by `contract`.");
+}
+
+fn actors() {
+    describe_gauge!("troupe_actor_inbox_depth", "Messages that wait for actors, by kind of `actor`.");
+    describe_counter!("troupe_actor_inbox_full_total", "Messages that found an inbox full, by kind of `actor`.");
+    describe_counter!(
+        "troupe_actor_stalls_total",
+        "Times that an actor took no message for long although some waited, by kind of `actor`."
+    );
+    describe_counter!(
+        "troupe_actor_failed_messages_total",
+        "Messages during which an actor panicked, by kind of `actor`."
+    );
+    describe_counter!(
+        "troupe_actor_poison_messages_total",
+        "Messages refused because they had made an actor panic twice, by kind of `actor`."
+    );
+    describe_counter!("troupe_actor_escalations_total", "Actors given up after too many restarts, by kind of `actor`.");
+    describe_counter!(
+        "troupe_actor_restarts_total",
+        "Actors made anew, by kind of `actor` and `reason`: `panic`, `stop` or `stuck`."
+    );
+}
