@@ -34,6 +34,8 @@ const OUTPUT_GRACE: Duration = Duration::from_millis(100);
 pub(crate) enum Note {
     /// A call found no process.
     Grow,
+    /// A process is about to have taken all its calls.
+    Retiring { id: u32 },
     /// The data path has done with a process.
     Gone { id: u32, fate: Fate },
     /// A zygote said something.

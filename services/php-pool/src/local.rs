@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use troupe_wire::head::ResponseHeadBuilder;
 
 use crate::config::Isolation;
+use crate::control::Note;
 use crate::pool::Pool;
 use crate::process::{Fate, Process};
 use crate::protocol::{LAST, PACKET};
@@ -178,6 +179,9 @@ impl Local {
     /// Takes one of the process's calls; the flag says when it is the last.
     fn spend(&self, process: &mut Process) -> u8 {
         process.calls_left = process.calls_left.saturating_sub(1);
+        if process.calls_left == self.pool.limits.retires_at() {
+            self.pool.tell(Note::Retiring { id: process.info.id });
+        }
         if process.calls_left == 0 || self.pool.limits.isolation != Isolation::Shared { LAST } else { 0 }
     }
 

@@ -23,6 +23,10 @@ use crate::turn::SEATS;
 /// processes answered more requests a second than 2 did, and than 8 or 16 did.
 const FAST_PER_CORE: usize = 2;
 
+/// Calls that a process has left when its successor is started, at most: what a fast function takes while one is forked on a
+/// busy machine.
+const RETIRES_AT: u32 = 256;
+
 /// One pool, for the data path.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -57,6 +61,13 @@ pub(crate) struct Limits {
     pub(crate) max_requests: u32,
     pub(crate) isolation: Isolation,
     pub(crate) development: bool,
+}
+
+impl Limits {
+    /// How many calls a process has left when its successor is started.
+    pub(crate) fn retires_at(&self) -> u32 {
+        (self.max_requests / 16).min(RETIRES_AT)
+    }
 }
 
 /// Whether a pool can serve.

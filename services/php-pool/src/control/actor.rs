@@ -71,6 +71,8 @@ struct Record {
     info: Arc<ProcessInfo>,
     generation: u64,
     up: bool,
+    /// It will soon have taken all its calls, and does not count as one that is there.
+    retiring: bool,
     /// Since when it is to be gone.
     ending: Option<Instant>,
     watch: Watch,
@@ -392,6 +394,7 @@ impl Handler<Note> for PoolActor {
     fn handle(&mut self, note: Note, context: &mut Self::Context) {
         match note {
             Note::Grow => self.grow(context),
+            Note::Retiring { id } => self.retiring(context, id),
             Note::Gone { id, fate } => self.gone(context, id, fate),
             Note::Event { generation, event } if generation == self.generation => self.event(context, event),
             Note::ZygoteExited { generation, status, tail } if generation == self.generation => {

@@ -217,3 +217,34 @@ fn php_stands_back_behind_the_front() {
         }
     });
 }
+
+/// While it is busy, the next process is there before the last call of the one before it.
+#[test]
+fn a_process_that_is_nearly_spent_has_its_successor() {
+    let slow = "function () { usleep(50_000); return (string) getmypid(); }";
+    on_runtime(async move {
+        let stage = Stage::start(&[("slow", slow)], |config| {
+            config.processes.min = 1;
+            config.processes.max = 1;
+            config.max_requests = 32;
+        })
+        .await;
+        let pool = stage.handle();
+        let first = get_text(&pool, "slow").await;
+        let most = std::cell::Cell::new(0);
+        let until_another_answers = async { while get_text(&pool, "slow").await == first {} };
+        let look = async {
+            loop {
+                most.set(most.get().max(stage.load().processes));
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::select! {
+            () = until_another_answers => {}
+            () = look => {}
+        }
+        assert_eq!(most.get(), 2, "the old and the new one");
+        assert_eq!(stage.load().restarts, 0);
+        stage.pools.stop().await;
+    });
+}

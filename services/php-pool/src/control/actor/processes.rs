@@ -36,8 +36,19 @@ impl PoolActor {
         }
     }
 
+    /// A process will soon have taken all its calls. Under load its successor is started now: forking, and the first touch of
+    /// memory that is shared no more, take longer than what is left to it.
+    pub(super) fn retiring(&mut self, context: &mut Context<Self>, id: u32) {
+        let Some(record) = self.processes.get_mut(&id) else { return };
+        if self.pool.lanes.idle() == 0 && !record.retiring && record.ending.is_none() {
+            record.retiring = true;
+            self.start_process(context);
+        }
+    }
+
+    /// The processes that stay, for now.
     pub(super) fn alive(&self) -> usize {
-        self.processes.values().filter(|record| record.serves()).count()
+        self.processes.values().filter(|record| record.serves() && !record.retiring).count()
     }
 
     /// Starts a process, unless there are enough or it is too early; says whether it did.
@@ -93,7 +104,8 @@ impl PoolActor {
             });
         }
         let watch = nest.watch(&self.pool.name, &info, self.boot_timeout, actor)?;
-        self.processes.insert(id, Record { info, generation: self.generation, up: false, ending: None, watch });
+        self.processes
+            .insert(id, Record { info, generation: self.generation, up: false, retiring: false, ending: None, watch });
         self.count();
         Ok(true)
     }
