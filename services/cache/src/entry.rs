@@ -1,0 +1,320 @@
+//! A stored response: its head as it is sent, its body, and the terms on which it is used.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use troupe_wire::head::{RequestHead, ResponseHead, ResponseHeadBuilder};
+
+use crate::fields::{Head, is_nominated, is_unstored};
+use crate::freshness::Times;
+use crate::policy::Policy;
+use crate::storing::{Refusal, Terms, judge};
+use crate::targeted;
+use crate::time::{Moment, http_date};
+use crate::validators::EntityTag;
+
+/// What an entry takes in memory beside its head, body, selection and groups.
+const OVERHEAD: usize = size_of::<Entry>() + 2 * size_of::<usize>();
+
+/// A stored response. It is immutable but for one mark, so that all threads share it without a lock.
+#[derive(Debug)]
+pub struct Entry {
+    head: ResponseHead,
+    body: Bytes,
+    terms: Terms,
+    /// The field that speaks to this cache alone, which is not sent on but holds when a 304 does not repeat it.
+    own_control: Option<Bytes>,
+    /// Since when it counts as stale whatever its age, in milliseconds since 1970; 0: it does not.
+    stale_since: AtomicU64,
+}
+
+impl Entry {
+    /// Stores `head` and `body` on `terms`. The body is kept as it is: it should own its memory alone.
+    pub fn new(terms: Terms, head: &ResponseHead, body: Bytes) -> Self {
+        let own_control = joined(head, targeted::OWN);
+        let head = stored_head(head, &terms);
+        Self { head, body, terms, own_control, stale_since: AtomicU64::new(0) }
+    }
+
+    /// The head without the fields that are not stored (§3.1), with a `Date`.
+    pub fn head(&self) -> &ResponseHead {
+        &self.head
+    }
+
+    /// The body, whole.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The terms on which it is used.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The status.
+    pub fn status(&self) -> u16 {
+        self.head.status()
+    }
+
+    /// Its age in milliseconds (§4.2.3, `current_age`).
+    pub fn age(&self, now: Moment) -> u64 {
+        self.terms.initial_age.saturating_add(now.since(self.terms.times.received))
+    }
+
+    /// Milliseconds for which it is still fresh; negative once it is stale.
+    pub fn fresh_for(&self, now: Moment) -> i64 {
+        let left = i64::try_from(self.terms.lifetime).unwrap_or(i64::MAX);
+        let left = left.saturating_sub(i64::try_from(self.age(now)).unwrap_or(i64::MAX));
+        match self.stale_since.load(Ordering::Relaxed) {
+            0 => left,
+            since => left.min(-i64::try_from(now.millis().saturating_sub(since)).unwrap_or(i64::MAX)).min(0),
+        }
+    }
+
+    /// Makes it stale from now on: what a soft purge does. It can still be validated, and used where stale may be.
+    pub fn make_stale(&self, now: Moment) {
+        let _ = self.stale_since.compare_exchange(0, now.millis().max(1), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Its entity tag.
+    pub fn tag(&self) -> Option<EntityTag<'_>> {
+        EntityTag::of(&self.head)
+    }
+
+    /// The `Last-Modified` field and the second it names.
+    pub fn last_modified(&self) -> Option<(&[u8], u64)> {
+        let value = self.head.field("last-modified")?;
+        http_date(value).map(|seconds| (value, seconds))
+    }
+
+    /// Whether a 304 answers for this entry (§4.3.4): its validators, where it has any, are this entry's.
+    pub fn is_meant_by(&self, unmodified: &ResponseHead) -> bool {
+        match (EntityTag::of(unmodified), self.tag()) {
+            (Some(theirs), Some(ours)) if theirs.weak => theirs.weak_eq(&ours),
+            (Some(theirs), Some(ours)) => theirs.strong_eq(&ours),
+            (Some(_), None) => false,
+            (None, _) => match (unmodified.field("last-modified").and_then(http_date), self.last_modified()) {
+                (Some(theirs), Some((_, ours))) => theirs == ours,
+                (Some(_), None) => false,
+                (None, _) => true,
+            },
+        }
+    }
+
+    /// The head as a 304 updates it (§3.2): its fields replace ours, save those that are not stored and `Content-Length`.
+    pub fn updated_head(&self, unmodified: &ResponseHead) -> ResponseHead {
+        let mut builder = ResponseHeadBuilder::default();
+        let replaces = |name: &str| !is_unstored(name) && !is_nominated(unmodified, name);
+        for (name, value) in self.head.fields().filter(|(name, _)| !(replaces(name) && unmodified.has(name))) {
+            let _ = builder.field(name.as_bytes(), value);
+        }
+        for (name, value) in unmodified.fields().filter(|(name, _)| replaces(name)) {
+            let _ = builder.field(name.as_bytes(), value);
+        }
+        // These say how old it is and how to keep it; what is stored is stripped of them again.
+        for name in ["age", targeted::OWN] {
+            for value in unmodified.values(name) {
+                let _ = builder.field(name.as_bytes(), value);
+            }
+        }
+        if let (Some(own), false) = (&self.own_control, unmodified.has(targeted::OWN)) {
+            let _ = builder.field(targeted::OWN.as_bytes(), own);
+        }
+        builder.finish(self.head.status())
+    }
+
+    /// The entry as a 304 to `request` refreshes it (§4.3.4).
+    ///
+    /// # Errors
+    /// When the response as updated may not be stored any more.
+    pub fn refreshed(
+        &self,
+        request: &RequestHead,
+        unmodified: &ResponseHead,
+        times: Times,
+        policy: &Policy,
+    ) -> Result<Self, Refusal> {
+        let head = self.updated_head(unmodified);
+        Ok(Self::new(judge(request, &head, times, policy)?, &head, self.body.clone()))
+    }
+
+    /// Bytes that it takes in memory.
+    pub fn weight(&self) -> usize {
+        let groups: usize = self.terms.groups.iter().map(|group| group.len() + 2 * size_of::<Box<str>>()).sum();
+        OVERHEAD
+            + self.head.as_bytes().len()
+            + self.body.len()
+            + self.terms.selection.weight()
+            + groups
+            + self.own_control.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// The fields that are stored (§3.1), with a `Date` where there is none (RFC 9110 §6.6.1).
+fn stored_head(head: &ResponseHead, terms: &Terms) -> ResponseHead {
+    let mut builder = ResponseHeadBuilder::default();
+    let withheld = |name: &str| terms.withheld.iter().any(|other| name.eq_ignore_ascii_case(other));
+    let mut dated = false;
+    for (name, value) in head.fields() {
+        if is_unstored(name) || withheld(name) || is_nominated(head, name) {
+            continue;
+        }
+        dated |= name.eq_ignore_ascii_case("date");
+        // It came in one head, so it fits another.
+        let _ = builder.field(name.as_bytes(), value);
+    }
+    if !dated {
+        let _ = builder.field(b"date", terms.times.received.http_date().as_bytes());
+    }
+    builder.finish(head.status())
+}
+
+fn joined(head: &ResponseHead, name: &str) -> Option<Bytes> {
+    let values: Vec<&[u8]> = head.values(name).collect();
+    (!values.is_empty()).then(|| values.join(&b", "[..]).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heads::{get, response};
+
+    const NOW: Moment = Moment::from_secs(784_111_777);
+
+    fn times(now: Moment) -> Times {
+        Times { requested: now, received: now }
+    }
+
+    fn entry(fields: &[(&str, &str)]) -> Entry {
+        let (request, head) = (get("/", &[]), response(200, fields));
+        let terms = judge(&request, &head, times(NOW), &Policy::new()).unwrap();
+        Entry::new(terms, &head, Bytes::from_static(b"body"))
+    }
+
+    fn names(head: &ResponseHead) -> Vec<String> {
+        head.fields().map(|(name, _)| name.to_ascii_lowercase()).collect()
+    }
+
+    /// §3.1: hop-by-hop fields, those that `Connection` names, and those that the response withholds are not stored.
+    #[test]
+    fn what_is_not_stored() {
+        let stored = entry(&[
+            ("Cache-Control", "max-age=9, private=\"x-user\", no-cache=\"Set-Cookie\""),
+            ("Connection", "x-hop, close"),
+            ("X-Hop", "1"),
+            ("Keep-Alive", "1"),
+            ("Transfer-Encoding", "chunked"),
+            ("Proxy-Authenticate", "x"),
+            ("Proxy-Authentication-Info", "x"),
+            ("Trailer", "x"),
+            ("Set-Cookie", "a=1"),
+            ("X-User", "me"),
+            ("Age", "3"),
+            ("X-Request-Id", "1"),
+            ("X-Kept", "1"),
+        ]);
+        assert_eq!(names(stored.head()), ["cache-control", "x-kept", "date"]);
+    }
+
+    /// RFC 9110 §6.6.1: a response without `Date` gets one when it is stored.
+    #[test]
+    fn a_date_is_added() {
+        assert_eq!(
+            entry(&[("Cache-Control", "max-age=9")]).head().field("date"),
+            Some(&b"Sun, 06 Nov 1994 08:49:37 GMT"[..])
+        );
+        let dated = entry(&[("Cache-Control", "max-age=9"), ("Date", "Sun, 06 Nov 1994 08:49:30 GMT")]);
+        assert_eq!(dated.head().values("date").count(), 1);
+    }
+
+    /// §4.2.3: resident time is added to the age on arrival.
+    #[test]
+    fn it_ages() {
+        let stored = entry(&[("Cache-Control", "max-age=10"), ("Age", "4")]);
+        assert_eq!((stored.age(NOW), stored.fresh_for(NOW)), (4000, 6000));
+        let later = NOW.after(std::time::Duration::from_secs(7));
+        assert_eq!((stored.age(later), stored.fresh_for(later)), (11_000, -1000));
+        // A clock that was set back does not make it older than it came, nor overflow.
+        assert_eq!(stored.age(Moment::from_millis(0)), 4000);
+        assert!(stored.fresh_for(Moment::from_millis(u64::MAX)) < 0);
+    }
+
+    /// §3.2 and §4.3.4: a 304 replaces the fields it names, but not the length, and freshness is computed anew.
+    #[test]
+    fn a_304_updates_the_head() {
+        let stored = entry(&[
+            ("Cache-Control", "max-age=1"),
+            ("ETag", "\"a\""),
+            ("X-Old", "1"),
+            ("X-Same", "1"),
+            ("Content-Type", "text/plain"),
+        ]);
+        let later = NOW.after(std::time::Duration::from_secs(100));
+        let unmodified = response(
+            304,
+            &[
+                ("ETag", "\"a\""),
+                ("cache-control", "max-age=50"),
+                ("X-Same", "2"),
+                ("X-Same", "3"),
+                ("X-New", "1"),
+                ("Content-Length", "0"),
+                ("Connection", "X-Old"),
+                ("X-Old", "9"),
+                ("Date", "Sun, 06 Nov 1994 08:51:17 GMT"),
+            ],
+        );
+        let fresh = stored.refreshed(&get("/", &[]), &unmodified, times(later), &Policy::new()).unwrap();
+        assert_eq!((fresh.status(), fresh.fresh_for(later)), (200, 50_000));
+        assert_eq!(fresh.head().values("x-same").collect::<Vec<_>>(), [b"2", b"3"]);
+        assert_eq!((fresh.head().field("x-old"), fresh.head().field("x-new")), (Some(&b"1"[..]), Some(&b"1"[..])));
+        assert_eq!(fresh.head().field("content-type"), Some(&b"text/plain"[..]));
+        assert!(!fresh.head().has("content-length"));
+        assert_eq!(fresh.body(), stored.body());
+    }
+
+    /// §4.3.4: what the 304 changes may take the response out of the store, or change what it varies on (§4.1).
+    #[test]
+    fn a_304_may_change_the_terms() {
+        let stored = entry(&[("Cache-Control", "max-age=1"), ("ETag", "\"a\"")]);
+        let refresh = |fields: &[(&str, &str)]| {
+            stored.refreshed(&get("/", &[("x-a", "1")]), &response(304, fields), times(NOW), &Policy::new())
+        };
+        assert_eq!(refresh(&[("Cache-Control", "no-store")]).unwrap_err(), Refusal::NoStore);
+        let varied = refresh(&[("Cache-Control", "max-age=9"), ("Vary", "x-a")]).unwrap();
+        assert!(
+            varied.terms().selection.fits(&get("/", &[("x-a", "1")])) && !varied.terms().selection.fits(&get("/", &[]))
+        );
+    }
+
+    /// A 304 that does not repeat `Troupe-Cache-Control`, which was never sent on, leaves it in force.
+    #[test]
+    fn own_control_outlives_a_304() {
+        let stored = entry(&[("Troupe-Cache-Control", "max-age=30"), ("ETag", "\"a\"")]);
+        assert!(!stored.head().has("troupe-cache-control"));
+        let fresh = stored.refreshed(&get("/", &[]), &response(304, &[]), times(NOW), &Policy::new()).unwrap();
+        assert_eq!(fresh.fresh_for(NOW), 30_000);
+        let changed = response(304, &[("Troupe-Cache-Control", "max-age=5")]);
+        assert_eq!(fresh.refreshed(&get("/", &[]), &changed, times(NOW), &Policy::new()).unwrap().fresh_for(NOW), 5000);
+    }
+
+    /// §4.3.4: which stored response a 304 is about.
+    #[test]
+    fn a_304_names_what_it_means() {
+        let tagged = entry(&[("Cache-Control", "max-age=1"), ("ETag", "\"a\"")]);
+        let dated = entry(&[("Cache-Control", "max-age=1"), ("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")]);
+        let means = |entry: &Entry, fields: &[(&str, &str)]| entry.is_meant_by(&response(304, fields));
+        assert!(means(&tagged, &[("ETag", "\"a\"")]) && means(&tagged, &[("ETag", "W/\"a\"")]) && means(&tagged, &[]));
+        assert!(!means(&tagged, &[("ETag", "\"b\"")]) && !means(&dated, &[("ETag", "\"a\"")]));
+        assert!(means(&dated, &[("Last-Modified", "Sunday, 06-Nov-94 08:49:37 GMT")]) && means(&dated, &[]));
+        assert!(!means(&dated, &[("Last-Modified", "Sun, 06 Nov 1994 08:49:38 GMT")]));
+    }
+
+    #[test]
+    fn it_can_be_made_stale() {
+        let stored = entry(&[("Cache-Control", "max-age=100")]);
+        stored.make_stale(NOW);
+        assert_eq!(stored.fresh_for(NOW), 0);
+        assert_eq!(stored.fresh_for(NOW.after(std::time::Duration::from_secs(3))), -3000);
+    }
+}

@@ -1,0 +1,154 @@
+//! All that is known of one URL: its variants, or that its responses cannot be cached.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use troupe_wire::head::RequestHead;
+
+use crate::entry::Entry;
+use crate::time::Moment;
+
+/// Most variants of one URL; the oldest goes when another comes.
+const MAX_VARIANTS: usize = 32;
+/// What an object takes beside its entries: itself, its place in the store's tables, and the allocator's rounding.
+const OVERHEAD: usize = 256;
+
+/// Numbers objects, so that one that replaces another is not taken for it.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// What is kept under one key. It is replaced whole, never changed.
+#[derive(Debug)]
+pub struct Object {
+    id: u64,
+    /// Newest first.
+    variants: Vec<Arc<Entry>>,
+    /// Until when requests for it do not wait for each other, because its responses are not stored.
+    uncacheable_until: Moment,
+    weight: usize,
+}
+
+impl Object {
+    /// An object with `entry` as its newest variant, beside those of `before` that it does not replace: those that would
+    /// not have answered `request`.
+    pub fn with(entry: Arc<Entry>, request: &RequestHead, before: Option<&Self>) -> Self {
+        let mut variants = vec![entry];
+        let others = before.into_iter().flat_map(|object| &object.variants);
+        variants.extend(others.filter(|other| !other.terms().selection.fits(request)).cloned());
+        variants.truncate(MAX_VARIANTS);
+        Self::of(variants, Moment::default())
+    }
+
+    /// An object whose responses are not stored for now, beside what is stored of it.
+    pub fn uncacheable(until: Moment, before: Option<&Self>) -> Self {
+        Self::of(before.map(|object| object.variants.clone()).unwrap_or_default(), until)
+    }
+
+    /// The object without `entry`; `None` when nothing is left.
+    pub fn without(&self, entry: &Arc<Entry>) -> Option<Self> {
+        let variants: Vec<_> = self.variants.iter().filter(|other| !Arc::ptr_eq(other, entry)).cloned().collect();
+        let something = !variants.is_empty() || self.uncacheable_until > Moment::default();
+        something.then(|| Self::of(variants, self.uncacheable_until))
+    }
+
+    fn of(variants: Vec<Arc<Entry>>, uncacheable_until: Moment) -> Self {
+        let entries: usize = variants.iter().map(|entry| entry.weight() + size_of::<Arc<Entry>>()).sum();
+        // An allocator rounds up by an eighth at most.
+        let weight = OVERHEAD + entries + entries / 8;
+        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), variants, uncacheable_until, weight }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The variant that answers `request`: the newest of those that fit (§4.1).
+    pub fn find(&self, request: &RequestHead) -> Option<&Arc<Entry>> {
+        self.variants.iter().find(|entry| entry.terms().selection.fits(request))
+    }
+
+    /// Its variants, newest first.
+    pub fn variants(&self) -> &[Arc<Entry>] {
+        &self.variants
+    }
+
+    /// Whether requests for it are not to wait for each other.
+    pub fn is_uncacheable(&self, now: Moment) -> bool {
+        now < self.uncacheable_until
+    }
+
+    /// What tells the variant that `request` asks for from others, as far as is known what the object varies on.
+    pub fn variant_of(&self, request: &RequestHead) -> Vec<u8> {
+        let newest = self.variants.first().map(|entry| &entry.terms().selection);
+        newest
+            .filter(|selection| !selection.is_empty())
+            .map(|selection| selection.variant_of(request))
+            .unwrap_or_default()
+    }
+
+    /// Bytes that it takes in memory.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::freshness::Times;
+    use crate::heads::{get, response};
+    use crate::policy::Policy;
+    use crate::storing::judge;
+
+    fn entry(language: &str, body: &'static str) -> (RequestHead, Arc<Entry>) {
+        let request = get("/", &[("Accept-Language", language)]);
+        let head = response(200, &[("Cache-Control", "max-age=60"), ("Vary", "Accept-Language")]);
+        let times = Times { requested: Moment::from_secs(1), received: Moment::from_secs(1) };
+        let terms = judge(&request, &head, times, &Policy::new()).unwrap();
+        (request, Arc::new(Entry::new(terms, &head, Bytes::from_static(body.as_bytes()))))
+    }
+
+    /// §4.1: variants stand beside each other, and a new one replaces only what it answers for.
+    #[test]
+    fn variants_are_kept_and_replaced() {
+        let (german, one) = entry("de", "eins");
+        let (english, two) = entry("en", "one");
+        let object = Object::with(one, &german, None);
+        let object = Object::with(two, &english, Some(&object));
+        let object = Object::with(entry("de", "neu").1, &german, Some(&object));
+        assert_eq!(object.variants().len(), 2);
+        assert_eq!(
+            (&**object.find(&german).unwrap().body(), &**object.find(&english).unwrap().body()),
+            (&b"neu"[..], &b"one"[..])
+        );
+        assert!(object.find(&get("/", &[])).is_none());
+        assert_ne!(object.variant_of(&german), object.variant_of(&english));
+        assert!(object.weight() > 2 * one_weight());
+    }
+
+    fn one_weight() -> usize {
+        entry("de", "").1.weight()
+    }
+
+    #[test]
+    fn variants_are_bounded() {
+        let mut object = None;
+        for n in 0..100 {
+            let (request, entry) = entry(&format!("x{n}"), "");
+            object = Some(Object::with(entry, &request, object.as_ref()));
+        }
+        assert_eq!(object.unwrap().variants().len(), MAX_VARIANTS);
+    }
+
+    #[test]
+    fn what_cannot_be_cached_is_remembered_for_a_while() {
+        let object = Object::uncacheable(Moment::from_secs(5), None);
+        assert!(object.is_uncacheable(Moment::from_secs(4)) && !object.is_uncacheable(Moment::from_secs(5)));
+        let (request, entry) = entry("de", "");
+        assert!(!Object::with(Arc::clone(&entry), &request, Some(&object)).is_uncacheable(Moment::from_secs(4)));
+        let only = Object::with(Arc::clone(&entry), &request, None);
+        assert!(only.without(&entry).is_none());
+    }
+}

@@ -1,0 +1,172 @@
+use bytes::Bytes;
+
+use super::*;
+use crate::freshness::Times;
+use crate::heads::{request, response};
+use crate::key::HostBuffer;
+use crate::policy::Policy;
+use crate::storing::judge;
+
+const NOW: Moment = Moment::from_secs(784_111_777);
+
+struct Stored {
+    request: RequestHead,
+    key: Arc<Key>,
+    entry: Arc<Entry>,
+}
+
+fn stored(host: &str, target: &str, groups: &str, size: usize) -> Stored {
+    let request = request("GET", host, target, &[]);
+    let head = response(200, &[("Cache-Control", "max-age=60"), ("Surrogate-Key", groups)]);
+    let times = Times { requested: NOW, received: NOW };
+    let terms = judge(&request, &head, times, &Policy::new()).unwrap();
+    let entry = Arc::new(Entry::new(terms, &head, Bytes::from(vec![b'x'; size])));
+    let key = Arc::new(Sought::of(&request, &mut HostBuffer::default()).unwrap().to_key());
+    Stored { request, key, entry }
+}
+
+fn put(store: &Store, host: &str, target: &str, groups: &str) -> Stored {
+    let one = stored(host, target, groups, 10);
+    assert!(store.put(&one.key, &one.request, Arc::clone(&one.entry), store.stamp()));
+    one
+}
+
+fn there(store: &Store, one: &Stored) -> bool {
+    let mut buffer = HostBuffer::default();
+    let sought = Sought::of(&one.request, &mut buffer).unwrap();
+    store.get(&sought).is_some_and(|object| object.find(&one.request).is_some())
+}
+
+#[test]
+fn what_is_stored_is_found_under_its_whole_key() {
+    let store = Store::new(8 << 20, 1 << 20);
+    let one = put(&store, "a", "/x?y", "");
+    assert!(there(&store, &one));
+    assert!(!there(&store, &stored("b", "/x?y", "", 1)) && !there(&store, &stored("a", "/x", "", 1)));
+}
+
+#[test]
+fn the_store_is_bounded_in_bytes_and_drops_its_index_with_its_objects() {
+    let store = Store::new(1 << 20, 1 << 19);
+    for n in 0..2000 {
+        let one = stored("a", &format!("/{n}"), &format!("g{n}"), 4000);
+        store.put(&one.key, &one.request, one.entry, store.stamp());
+        assert!(store.bytes() <= 1 << 20, "{}", store.bytes());
+    }
+    assert!(store.evicted() > 1000 && store.len() > 100, "{} {}", store.evicted(), store.len());
+    assert_eq!(store.index.len(), store.len());
+}
+
+#[test]
+fn objects_beyond_the_limit_are_not_stored() {
+    let store = Store::new(8 << 20, 1000);
+    let one = stored("a", "/", "", 1001);
+    assert!(!store.put(&one.key, &one.request, Arc::clone(&one.entry), store.stamp()));
+    assert!(store.is_empty());
+    assert!(Store::new(1 << 20, 100 << 20).max_object() <= 1 << 19, "never more than a shard takes");
+}
+
+#[test]
+fn purges_find_urls_prefixes_hosts_groups_and_all() {
+    let all = |store: &Store| {
+        [("a", "/x/1", "g h"), ("a", "/x/2", "g"), ("a", "/y", ""), ("b", "/x/1", "g")]
+            .map(|(host, target, groups)| put(store, host, target, groups))
+    };
+    let key = |host: &str, target: &str| stored(host, target, "", 0).key.as_ref().clone();
+    for (selector, kept) in [
+        (Selector::Url(key("a", "/x/1")), [false, true, true, true]),
+        (Selector::Prefix(key("a", "/x/")), [false, false, true, true]),
+        (Selector::Host("a".into()), [false, false, false, true]),
+        (Selector::Group("g".into(), None), [false, false, true, false]),
+        (Selector::Group("g".into(), Some(key("b", "/"))), [true, true, true, false]),
+        (Selector::Group("none".into(), None), [true, true, true, true]),
+        (Selector::All, [false, false, false, false]),
+    ] {
+        let store = Store::new(8 << 20, 1 << 20);
+        let stored = all(&store);
+        let gone = kept.iter().filter(|kept| !**kept).count();
+        assert_eq!(store.purge(&selector, false, NOW), Purged { urls: gone, responses: gone }, "{selector:?}");
+        assert_eq!(stored.each_ref().map(|one| there(&store, one)), kept, "{selector:?}");
+        assert_eq!(store.len(), 4 - gone);
+    }
+}
+
+#[test]
+fn a_soft_purge_makes_stale() {
+    let store = Store::new(8 << 20, 1 << 20);
+    let one = put(&store, "a", "/", "");
+    assert_eq!(store.purge(&Selector::All, true, NOW).responses, 1);
+    assert!(there(&store, &one) && one.entry.fresh_for(NOW) <= 0);
+}
+
+#[test]
+fn what_was_fetched_before_a_purge_is_not_stored_after_it() {
+    let store = Store::new(8 << 20, 1 << 20);
+    let one = stored("a", "/x", "g", 10);
+    for (selector, expected) in [
+        (Selector::Url(one.key.as_ref().clone()), false),
+        (Selector::Group("g".into(), None), false),
+        (Selector::Host("b".into()), true),
+        (Selector::All, false),
+    ] {
+        let began = store.stamp();
+        store.purge(&selector, false, NOW);
+        assert_eq!(store.put(&one.key, &one.request, Arc::clone(&one.entry), began), expected, "{selector:?}");
+        assert_eq!(there(&store, &one), expected);
+        assert!(store.put(&one.key, &one.request, Arc::clone(&one.entry), store.stamp()), "a later fetch");
+    }
+    // A fetch that slept through more purges than are remembered is not trusted.
+    let began = store.stamp();
+    for _ in 0..2000 {
+        store.purge(&Selector::Host("nobody".into()), false, NOW);
+    }
+    assert!(!store.put(&one.key, &one.request, Arc::clone(&one.entry), began));
+}
+
+#[test]
+fn urls_that_are_not_stored_are_remembered() {
+    let store = Store::new(8 << 20, 1 << 20);
+    let one = stored("a", "/x", "", 10);
+    store.put_uncacheable(&one.key, NOW.after(std::time::Duration::from_secs(9)));
+    let mut buffer = HostBuffer::default();
+    let sought = Sought::of(&one.request, &mut buffer).unwrap();
+    assert!(store.get(&sought).is_some_and(|object| object.is_uncacheable(NOW) && object.find(&one.request).is_none()));
+    store.put(&one.key, &one.request, Arc::clone(&one.entry), store.stamp());
+    assert!(store.get(&sought).is_some_and(|object| !object.is_uncacheable(NOW)));
+}
+
+/// Writers, purges and evictions from many threads: what is found is always whole and of its own key.
+#[test]
+fn threads_share_it() {
+    let store = Store::new(1 << 20, 1 << 18);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let store = &store;
+            scope.spawn(move || {
+                for n in 0..2000 {
+                    let target = format!("/{}", (n * 7 + thread) % 50);
+                    let size = 100 + ((n * 7 + thread) % 50) * 200;
+                    let one = stored("a", &target, "g", size);
+                    let mut buffer = HostBuffer::default();
+                    let sought = Sought::of(&one.request, &mut buffer).unwrap();
+                    if let Some(found) = store.get(&sought).and_then(|object| object.find(&one.request).cloned()) {
+                        assert_eq!(found.body().len(), size);
+                    }
+                    match n % 10 {
+                        0 => {
+                            store.purge(&Selector::Group("g".into(), None), false, NOW);
+                        }
+                        1 => {
+                            store.purge(&Selector::Url(one.key.as_ref().clone()), false, NOW);
+                        }
+                        _ => {
+                            store.put(&one.key, &one.request, one.entry, store.stamp());
+                        }
+                    }
+                }
+            });
+        }
+    });
+    store.purge(&Selector::All, false, NOW);
+    assert_eq!((store.len(), store.index.len()), (0, 0));
+}

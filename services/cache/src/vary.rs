@@ -1,0 +1,183 @@
+//! `Vary` (RFC 9111 §4.1): which requests a stored response answers beside the one that it was made for.
+
+use bytes::Bytes;
+use troupe_wire::head::{RequestHead, ResponseHead};
+
+use crate::fields::{Head, members};
+
+/// Most fields that a response may vary on. A response that names more is not stored: hardly two requests would be
+/// answered by it.
+const MAX_FIELDS: usize = 16;
+
+/// The fields of a request that a stored response was made for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection(Box<[Selected]>);
+
+/// One field, by lower-case name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Selected {
+    name: Box<str>,
+    /// The value as it came, when there was just one line of it: what most requests are compared with.
+    raw: Option<Bytes>,
+    /// The value in its normal form; none when the request has no such field.
+    normal: Option<Box<[u8]>>,
+}
+
+impl Selection {
+    /// What `response` was selected by; `None` when it answers no other request (`*`).
+    pub fn of(request: &RequestHead, response: &ResponseHead) -> Option<Self> {
+        let mut selected: Vec<Selected> = Vec::new();
+        for member in response.values("vary").flat_map(members) {
+            if member == b"*" || !member.iter().all(|&byte| troupe_wire::head::is_token(byte)) {
+                return None;
+            }
+            let name = String::from_utf8_lossy(member).to_ascii_lowercase();
+            if selected.iter().any(|known| *known.name == *name) {
+                continue;
+            }
+            if selected.len() >= MAX_FIELDS {
+                return None;
+            }
+            let raw = only(request, &name).map(Bytes::copy_from_slice);
+            let normal = normal(request, &name);
+            selected.push(Selected { name: name.into(), raw, normal });
+        }
+        selected.sort_by(|one, other| one.name.cmp(&other.name));
+        Some(Self(selected.into()))
+    }
+
+    /// Whether a request is one that the response answers.
+    pub fn fits(&self, request: &RequestHead) -> bool {
+        self.0.iter().all(|field| {
+            let same = field.raw.is_some() && only(request, &field.name) == field.raw.as_deref();
+            same || normal(request, &field.name) == field.normal
+        })
+    }
+
+    /// Whether it answers every request of its URL.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What tells the variant that `request` asks for from others that vary on the same fields: part of a key.
+    pub fn variant_of(&self, request: &RequestHead) -> Vec<u8> {
+        let mut variant = Vec::new();
+        for field in &self.0 {
+            variant.extend_from_slice(field.name.as_bytes());
+            match normal(request, &field.name) {
+                Some(value) => {
+                    variant.push(b'=');
+                    variant.extend_from_slice(&value);
+                }
+                None => variant.push(b'!'),
+            }
+            variant.push(b'\n');
+        }
+        variant
+    }
+
+    /// Bytes that it takes in memory.
+    pub fn weight(&self) -> usize {
+        let one = |field: &Selected| {
+            size_of::<Selected>()
+                + field.name.len()
+                + field.raw.as_ref().map_or(0, Bytes::len)
+                + field.normal.as_ref().map_or(0, |value| value.len())
+        };
+        self.0.iter().map(one).sum()
+    }
+}
+
+/// The field's value, when just one line has it.
+fn only<'a>(request: &'a RequestHead, name: &'a str) -> Option<&'a [u8]> {
+    let mut values = request.values(name);
+    let value = values.next()?;
+    if values.next().is_some() { None } else { Some(value) }
+}
+
+/// A field's value with everything taken out that does not change its meaning: white space around commas and, for fields
+/// that negotiate, case and white space. The codings of `Accept-Encoding` have no order, so theirs is taken out too; the
+/// order of languages has a meaning to some servers and stays.
+fn normal(request: &RequestHead, name: &str) -> Option<Box<[u8]>> {
+    let negotiates = matches!(name, "accept" | "accept-charset" | "accept-encoding" | "accept-language");
+    let mut there = false;
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    for value in request.values(name) {
+        there = true;
+        for member in members(value) {
+            parts.push(match negotiates {
+                true => {
+                    member.iter().filter(|byte| !matches!(byte, b' ' | b'\t')).map(u8::to_ascii_lowercase).collect()
+                }
+                false => member.to_vec(),
+            });
+        }
+    }
+    if name == "accept-encoding" {
+        parts.sort();
+        parts.dedup();
+    }
+    there.then(|| parts.join(&b',').into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heads::{get, response};
+
+    fn fits(vary: &[(&str, &str)], stored: &[(&str, &str)], asked: &[(&str, &str)]) -> bool {
+        Selection::of(&get("/", stored), &response(200, vary)).is_some_and(|selection| selection.fits(&get("/", asked)))
+    }
+
+    /// §4.1: `*` anywhere, alone or among others, over several lines, fits nothing.
+    #[test]
+    fn a_star_never_fits() {
+        for vary in
+            [&[("Vary", "*")][..], &[("Vary", "accept, *")], &[("Vary", "accept"), ("Vary", "*")], &[("Vary", "a b")]]
+        {
+            assert!(!fits(vary, &[], &[]), "{vary:?}");
+        }
+    }
+
+    /// §4.1: all nominated fields match; names in any case, on several lines, with empty members.
+    #[test]
+    fn every_named_field_has_to_match() {
+        let vary = &[("Vary", "X-A,, "), ("vary", "x-b, X-A")];
+        assert!(fits(vary, &[("x-a", "1"), ("x-b", "2")], &[("X-B", "2"), ("X-A", "1")]));
+        assert!(!fits(vary, &[("x-a", "1"), ("x-b", "2")], &[("x-a", "1"), ("x-b", "3")]));
+        assert!(fits(&[], &[("x-a", "1")], &[("x-a", "2")]));
+        assert!(fits(&[("Vary", "")], &[("x-a", "1")], &[]));
+    }
+
+    /// §4.1: a field that is absent matches only where it is absent.
+    #[test]
+    fn absent_matches_absent() {
+        let vary = &[("Vary", "x-a")];
+        assert!(fits(vary, &[], &[]));
+        assert!(!fits(vary, &[], &[("x-a", "")]));
+        assert!(!fits(vary, &[("x-a", "1")], &[]));
+    }
+
+    /// §4.1: values may be normalised where that keeps their meaning.
+    #[test]
+    fn what_means_the_same_matches() {
+        let encoding = &[("Vary", "Accept-Encoding")];
+        assert!(fits(encoding, &[("accept-encoding", "gzip, br")], &[("accept-encoding", "BR,gzip")]));
+        assert!(!fits(encoding, &[("accept-encoding", "gzip")], &[("accept-encoding", "gzip;q=0")]));
+        let language = &[("Vary", "accept-language")];
+        assert!(fits(language, &[("accept-language", "de, en;q=0.5")], &[("accept-language", "DE,en; q=0.5")]));
+        assert!(!fits(language, &[("accept-language", "de, en")], &[("accept-language", "en, de")]));
+        let other = &[("Vary", "x-a")];
+        assert!(fits(other, &[("x-a", "1, 2")], &[("x-a", "1"), ("x-a", "2")]));
+        assert!(!fits(other, &[("x-a", "a")], &[("x-a", "A")]));
+    }
+
+    #[test]
+    fn variants_have_keys_of_their_own() {
+        let selection = Selection::of(&get("/", &[]), &response(200, &[("Vary", "x-a, x-b")])).unwrap();
+        let key = |fields: &[(&str, &str)]| selection.variant_of(&get("/", fields));
+        assert_ne!(key(&[("x-a", "1")]), key(&[("x-b", "1")]));
+        assert_ne!(key(&[("x-a", "")]), key(&[]));
+        assert_eq!(key(&[("x-a", "1"), ("y", "2")]), key(&[("x-a", "1")]));
+    }
+}
