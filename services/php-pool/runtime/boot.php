@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace Troupe\Runtime;
 
+use Troupe\Cache;
 use Troupe\Request;
 
 /** Loads a pool's code once: the autoloader, then every function file. */
@@ -20,6 +21,9 @@ final class Boot
 
     /** @var list<bool> by index: whether the function takes the request */
     public array $takesRequest = [];
+
+    /** @var list<?Cache> by index: what its attribute says about caching */
+    public array $caches = [];
 
     /** @var list<array<string, string>> by index: what $_SERVER holds in each call of it */
     public array $constants = [];
@@ -101,7 +105,9 @@ final class Boot
         if (!is_callable($value)) {
             throw new BootError('returns ' . get_debug_type($value) . ', not a function: end the file with `return function (...) {...};`, or put it under src/ if it is no function');
         }
-        $parameters = (new \ReflectionFunction($value(...)))->getParameters();
+        $function = new \ReflectionFunction($value(...));
+        $cache = ($function->getAttributes(Cache::class)[0] ?? null)?->newInstance();
+        $parameters = $function->getParameters();
         $type = isset($parameters[0]) ? $parameters[0]->getType() : null;
         if ($type instanceof \ReflectionNamedType && !in_array($type->getName(), [Request::class, 'mixed', 'object'], true)) {
             throw new BootError("takes a {$type->getName()}: the only argument of a function is the " . Request::class);
@@ -111,6 +117,7 @@ final class Boot
         }
         $this->functions[] = ['name' => $name, 'index' => count($this->functions), 'file' => $file];
         $this->callables[] = $value;
+        $this->caches[] = $cache;
         $this->takesRequest[] = $parameters !== [];
         $this->constants[] = ['SCRIPT_FILENAME' => $file] + $this->server;
     }

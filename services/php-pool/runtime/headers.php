@@ -4,6 +4,8 @@ declare(strict_types=1);
 
 namespace Troupe\Runtime;
 
+use Troupe\Cache;
+
 /** The response head as header() and its family build it: PHP's rules, PHP's warnings. */
 final class Headers
 {
@@ -19,6 +21,9 @@ final class Headers
 
     /** @var ?callable called once, just before the head is sent */
     public static $callback = null;
+
+    /** What the function's attribute says about caching its answers. */
+    public static ?Cache $cache = null;
 
     private static int $repeated = 0;
 
@@ -107,10 +112,25 @@ final class Headers
             $callback();
         }
         Sessions::addHeaders();
+        if (self::$cache !== null) {
+            self::addCache(self::$cache);
+        }
         if (!isset(self::$lines['content-type']) && self::$status !== 204 && self::$status !== 304) {
             return "Content-Type: text/html; charset=UTF-8\n" . implode('', self::$lines);
         }
         return implode('', self::$lines);
+    }
+
+    /** Not to an error, and not where the function or its session says otherwise; what it says of this answer comes first. */
+    private static function addCache(Cache $cache): void
+    {
+        if (self::$status > 399 || isset(self::$lines['cache-control']) || isset(self::$lines['troupe-cache-control'])) {
+            return;
+        }
+        self::put('troupe-cache-control', $cache->lines, true);
+        if ($cache->varies !== '') {
+            self::put('vary', $cache->varies, false);
+        }
     }
 
     public static function reset(): void
@@ -118,6 +138,7 @@ final class Headers
         self::$status = 200;
         self::$lines = [];
         self::$callback = null;
+        self::$cache = null;
         self::$repeated = 0;
     }
 

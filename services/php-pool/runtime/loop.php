@@ -126,6 +126,7 @@ final class Loop
             throw new \OutOfBoundsException("there is no function number $function");
         }
         Call::$function = $function;
+        Headers::$cache = $this->boot->caches[$function];
         // Unserialize() without its option is safe and a third faster: php-pool writes strings and arrays only.
         if (($flags & (Call::FORM | Call::STREAM)) === 0) {
             $variables = $flags & Call::PLAIN ? Superglobals::plain($meta) : unserialize($meta);
