@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use troupe_node::config::text;
 use troupe_node::units::{Duration, Size};
 
+use crate::cache::config::RouteCache;
+
 /// The HTTP front.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -76,6 +78,10 @@ pub struct RouteConfig {
     /// Hand request bodies over as they arrive, instead of when they are complete.
     #[serde(default)]
     pub streaming: bool,
+    /// Cache answers: true (as their headers say), false (never), or a table of details. Left out: those that ask for it
+    /// by the #[Cache] attribute or a Troupe-Cache-Control header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<RouteCache>,
 }
 
 /// What a listener looks like in a file.

@@ -8,6 +8,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytestring::ByteString;
 use tokio::sync::watch;
+use troupe_cache::cache_status::{CacheStatus, Forward};
+use troupe_cache::{invalidation, targeted};
 use troupe_contracts::invoke::{Invoke, InvokeFlags, Reply};
 use troupe_mesh::body::Body;
 use troupe_mesh::contract::Envelope;
@@ -15,7 +17,10 @@ use troupe_mesh::deadline::Deadline;
 use troupe_mesh::failure::{Failure, Outcome, Stage};
 use troupe_mesh::port::{CallFuture, Port};
 
-use crate::answer::{Answer, AnswerHead};
+use crate::answer::{Answer, AnswerHead, Payload};
+use crate::cache::{
+    self, Cache, CacheResult, Fetch, Fetching, Miss, Outcome as Cached, Response, RouteCaching, Sent, Timeouts,
+};
 use crate::landing;
 use crate::metrics::Cause;
 use crate::path;
@@ -33,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) drain: watch::Sender<bool>,
     pub(crate) health: bool,
     pub(crate) development: bool,
+    pub(crate) cache: Option<Arc<Cache>>,
 }
 
 /// One thread's front: it owns the thread's way to the workers.
@@ -46,8 +52,19 @@ pub(crate) struct Front {
 pub(crate) enum Plan {
     /// Answered here.
     Answer(Answer),
+    /// Answered from the store.
+    Hit(Hit),
     /// Called on a worker.
     Call(Planned),
+}
+
+/// A request that the store answers.
+pub(crate) struct Hit {
+    /// The routing table's number, and the route's in it.
+    pub(crate) route: (u64, usize),
+    pub(crate) label: ByteString,
+    pub(crate) result: CacheResult,
+    pub(crate) answer: Answer,
 }
 
 /// A call that was decided on and waits for its body.
@@ -57,9 +74,21 @@ pub(crate) struct Planned {
     pub(crate) route: (u64, usize),
     pub(crate) label: ByteString,
     pub(crate) streaming: bool,
+    pub(crate) cached: Part,
     pool: ByteString,
     function: ByteString,
     path_info: u16,
+}
+
+/// What the cache has to do with a call.
+#[derive(Debug)]
+pub(crate) enum Part {
+    /// Nothing: the route is not cached.
+    None,
+    /// It says why it stood back.
+    Pass(Forward),
+    /// It fetches, stores and shares the answer.
+    Miss(Box<Miss>, Arc<RouteCaching>),
 }
 
 impl Front {
@@ -101,21 +130,32 @@ impl Front {
             Found::Route(matched) if matched.route.upstream && request.websocket => {
                 Plan::Answer(self.problem(request, 501, "WebSocket connections to upstream servers are not supported"))
             }
-            Found::Route(matched) => Plan::Call(Planned {
-                route: (routes.serial(), matched.index),
-                streaming: matched.route.streaming,
-                pool: matched.route.pool.clone(),
-                label: matched.route.label.clone(),
-                function: match (matched.function, matched.route.pinned()) {
-                    (Some(name), _) => match path::decode(name) {
-                        Cow::Borrowed(name) => request.part(name),
-                        Cow::Owned(name) => name.into(),
+            Found::Route(matched) => {
+                let cached = match self.look_up(request, matched.route.caching.as_ref()) {
+                    Ok(cached) => cached,
+                    Err(outcome) => {
+                        let route = (routes.serial(), matched.index);
+                        let (result, answer) = self.outcome(request, *outcome);
+                        return Plan::Hit(Hit { route, label: matched.route.label.clone(), result, answer });
+                    }
+                };
+                Plan::Call(Planned {
+                    route: (routes.serial(), matched.index),
+                    streaming: matched.route.streaming,
+                    cached,
+                    pool: matched.route.pool.clone(),
+                    label: matched.route.label.clone(),
+                    function: match (matched.function, matched.route.pinned()) {
+                        (Some(name), _) => match path::decode(name) {
+                            Cow::Borrowed(name) => request.part(name),
+                            Cow::Owned(name) => name.into(),
+                        },
+                        (None, Some(pinned)) => pinned.clone(),
+                        (None, None) => ByteString::new(),
                     },
-                    (None, Some(pinned)) => pinned.clone(),
-                    (None, None) => ByteString::new(),
-                },
-                path_info: u16::try_from(matched.path_info).unwrap_or(u16::MAX),
-            }),
+                    path_info: u16::try_from(matched.path_info).unwrap_or(u16::MAX),
+                })
+            }
             Found::OtherMethods(allow) if request.method == Method::Options => {
                 Plan::Answer(Answer::options(Cow::Owned(allow)))
             }
@@ -128,6 +168,82 @@ impl Front {
             }
             Found::Nothing => Plan::Answer(self.problem(request, 404, "no route matches this path")),
         }
+    }
+
+    /// What the cache has to do with a request of a route; the answer, when it has one.
+    fn look_up(&self, request: &Request, caching: Option<&Arc<RouteCaching>>) -> Result<Part, Box<Cached>> {
+        let (Some(cache), Some(caching)) = (&self.shared.cache, caching) else { return Ok(Part::None) };
+        if !caching.is_active() {
+            return Ok(Part::None);
+        }
+        match cache.look_up(request, caching) {
+            cache::Found::Hit(outcome) => Err(outcome),
+            cache::Found::Miss(miss) => Ok(Part::Miss(miss, Arc::clone(caching))),
+            cache::Found::Pass(forward) => Ok(Part::Pass(forward)),
+        }
+    }
+
+    /// Starts to fetch what is not stored; `None` when that is no business of the cache's. Dropping the future gives it
+    /// up.
+    pub(crate) fn fetch(&self, request: &Request, planned: &mut Planned, timeouts: Timeouts) -> Option<Fetching> {
+        let cache = self.shared.cache.as_ref()?;
+        let (miss, caching) = match std::mem::replace(&mut planned.cached, Part::None) {
+            Part::Miss(miss, caching) => (miss, caching),
+            other => {
+                planned.cached = other;
+                return None;
+            }
+        };
+        let invoke = self.invoke(request, planned);
+        let fetch = Fetch::new(Arc::clone(cache), caching, *miss, self.port.clone(), invoke, request.trace, timeouts);
+        Some(fetch.start())
+    }
+
+    /// Makes the call, as often as it takes, without its body.
+    fn invoke(&self, request: &Request, planned: &Planned) -> impl Fn() -> Invoke + use<> {
+        let (pool, route, function) = (planned.pool.clone(), planned.label.clone(), planned.function.clone());
+        // What is stored is the answer to a GET, also where a HEAD asks for it.
+        let flags = InvokeFlags { idempotent: true, streaming: planned.streaming, head_only: false };
+        let (path_info, head) = (planned.path_info, request.head.clone());
+        move || Invoke {
+            pool: pool.clone(),
+            route: route.clone(),
+            function: function.clone(),
+            flags,
+            path_info,
+            queued: Duration::ZERO,
+            head: head.clone(),
+            body: Body::Empty,
+        }
+    }
+
+    /// The answer that a request of a cached route ended with.
+    pub(crate) fn outcome(&self, request: &Request, mut outcome: Cached) -> (CacheResult, Answer) {
+        let result = outcome.result;
+        let key = self.shared.development.then(|| {
+            format!("{}://{}{}", request.head.scheme().as_str(), request.head.authority(), request.head.target())
+        });
+        let response = std::mem::replace(&mut outcome.response, Response::Absent);
+        let entry = match &response {
+            Response::Stored(entry, _) => Some(entry),
+            _ => None,
+        };
+        let sent = Sent::new(&mut outcome, entry.map(|entry| &**entry), key);
+        let answer = match response {
+            Response::Stored(entry, follower) => cache::answer(request, &entry, follower),
+            Response::Reply(reply) => self.answer(request, Ok(reply)),
+            Response::Failed(failure) => self.fail(request, &failure),
+            Response::Absent => {
+                self.problem(request, 504, "nothing is stored for this, and the request wants nothing else")
+            }
+        };
+        (result, answer.with_sent(sent))
+    }
+
+    /// What the cache says of a request in which it had no part.
+    pub(crate) fn passed(&self, answer: Answer, forward: Forward) -> Answer {
+        let status = CacheStatus { forward: Some(forward), ..CacheStatus::default() };
+        answer.with_sent(Sent::of(&status))
     }
 
     /// Starts the call. Dropping the future cancels it.
@@ -163,14 +279,31 @@ impl Front {
                     Failure::new(Outcome::Broken, Stage::Php, "the worker answered with a status that is not final");
                 self.fail(request, &failure)
             }
-            Ok(reply) => Answer {
-                status: reply.head.status(),
-                head: AnswerHead::Reply(reply.head),
-                body: reply.body,
-                cause: Some(Cause::Application),
-                close: false,
-            },
+            Ok(reply) => {
+                if let Some(cache) = &self.shared.cache {
+                    self.heed(cache, request, &reply);
+                }
+                let (status, body) = (reply.head.status(), Payload::Body(reply.body));
+                Answer::new(status, AnswerHead::Reply(reply.head), body).because(Cause::Application)
+            }
             Err(failure) => self.fail(request, &failure),
+        }
+    }
+
+    /// What a reply means to the cache that did not ask for it.
+    fn heed(&self, cache: &Cache, request: &Request, reply: &Reply) {
+        if invalidation::is_unsafe(request.head.method()) {
+            cache.after_unsafe(&request.head, reply);
+        } else if reply.head.field(targeted::OWN).is_some() {
+            // The route does not mention the cache, but its answers do: from the next request on they are looked up.
+            let routes = self.shared.routes.load();
+            let path = request.head.path();
+            if let Found::Route(matched) =
+                routes.find(request.head.authority(), request.method.as_str(&request.head), path)
+                && let Some(caching) = &matched.route.caching
+            {
+                caching.activate();
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use tokio::sync::{oneshot, watch};
 use troupe_node::config::LogFormat;
 
 use crate::access_log::AccessLog;
+use crate::cache::Cache;
 use crate::config::{GatewayConfig, RouteConfig};
 use crate::error::BindError;
 use crate::explain::{Explainer, Explanation};
@@ -41,6 +42,8 @@ pub struct Options {
     pub threads: usize,
     /// Problem documents show what otherwise only logs show.
     pub development: bool,
+    /// The cache, one for the whole process; `None`: nothing is cached.
+    pub cache: Option<Arc<Cache>>,
     /// The shape of the access log, where the configuration asks for one.
     pub log_format: LogFormat,
     /// Where the access log goes; `None` is stderr.
@@ -129,12 +132,13 @@ impl Gateway {
             drain: watch::Sender::new(false),
             health,
             development: options.development,
+            cache: options.cache.clone(),
         });
         let log = match config.access_log {
             true => Some(AccessLog::start(options.log_format, options.log_to).map_err(BindError::Threads)?),
             false => None,
         };
-        let metrics = Metrics::new(log);
+        let metrics = Metrics::new(log, options.cache);
         let seats = Seats::new(threads);
         let blueprint = Blueprint {
             config: Arc::new(config),

@@ -7,6 +7,7 @@
 //!
 //! Nothing in it must be remembered between requests, so that any number of gateways may stand side by side.
 
+pub mod cache;
 pub mod config;
 pub mod error;
 pub mod explain;

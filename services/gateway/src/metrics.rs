@@ -19,6 +19,7 @@ use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, d
 use troupe_wire::head::RequestHead;
 
 use crate::access_log::{AccessLog, Entry, Spool};
+use crate::cache::{Cache, CacheResult};
 use crate::request::{Incoming, Method};
 use crate::server::Reject;
 use route::RouteCounts;
@@ -46,6 +47,7 @@ pub(crate) struct Metrics {
     totals: Arc<Totals>,
     slowest: Arc<Slowest>,
     log: Option<AccessLog>,
+    cache: Option<Arc<Cache>>,
 }
 
 /// One thread's counts.
@@ -68,6 +70,14 @@ struct Handles {
     opened: Counter,
     in_flight: Gauge,
     rejected: Vec<Counter>,
+    cache: Option<CacheHandles>,
+}
+
+struct CacheHandles {
+    cache: Arc<Cache>,
+    bytes: Gauge,
+    objects: Gauge,
+    evicted: Counter,
 }
 
 /// Counts by route. Slots are never given up, so that what began before a reload ends in its own.
@@ -88,14 +98,15 @@ pub(crate) struct Ticket {
     head: Option<RequestHead>,
     stages: Stages,
     slot: usize,
+    cached: Option<CacheResult>,
     entry: Option<Box<Entry>>,
     cause: Option<Cause>,
     ended: bool,
 }
 
 impl Metrics {
-    pub(crate) fn new(log: Option<AccessLog>) -> Self {
-        Self { connections: Arc::default(), totals: Arc::default(), slowest: Arc::default(), log }
+    pub(crate) fn new(log: Option<AccessLog>, cache: Option<Arc<Cache>>) -> Self {
+        Self { connections: Arc::default(), totals: Arc::default(), slowest: Arc::default(), log, cache }
     }
 
     /// The counts of the calling thread.
@@ -120,6 +131,12 @@ impl Metrics {
                     .iter()
                     .map(|reject| counter!("troupe_gateway_heads_rejected_total", "reason" => reject.as_str()))
                     .collect(),
+                cache: self.cache.clone().map(|cache| CacheHandles {
+                    cache,
+                    bytes: gauge!("troupe_gateway_cache_bytes", "tier" => "l1"),
+                    objects: gauge!("troupe_gateway_cache_objects", "tier" => "l1"),
+                    evicted: counter!("troupe_gateway_cache_evicted_total", "tier" => "l1"),
+                }),
             },
         })
     }
@@ -175,6 +192,18 @@ pub fn describe() {
         "troupe_gateway_access_log_dropped_total",
         "Lines of the access log dropped because the writer could not keep up."
     );
+    describe_counter!(
+        "troupe_gateway_cache_requests_total",
+        "Requests of cached routes, by `route`, `tier` and `result`: `hit`, `miss`, `pass` (not for the cache), `stale`, `revalidated`, `collapsed` (answered by what another one fetched)."
+    );
+    describe_counter!(
+        "troupe_gateway_cache_sent_bytes_total",
+        Unit::Bytes,
+        "Bytes of the bodies that answered them, by `route`, `tier` and `result`."
+    );
+    describe_gauge!("troupe_gateway_cache_bytes", Unit::Bytes, "Memory that stored answers take, by `tier`.");
+    describe_gauge!("troupe_gateway_cache_objects", "URLs that are known to the store, by `tier`.");
+    describe_counter!("troupe_gateway_cache_evicted_total", "URLs that had to make room for others, by `tier`.");
 }
 
 impl ThreadMetrics {
@@ -205,7 +234,8 @@ impl ThreadMetrics {
         self.begun.set(self.begun.get() + 1);
         let entry = self.log.is_some().then(|| Box::new(Entry::new(incoming)));
         let stages = Stages::default();
-        Ticket { metrics: Rc::clone(self), received, method, head, stages, slot: 0, entry, cause: None, ended: false }
+        let metrics = Rc::clone(self);
+        Ticket { metrics, received, method, head, stages, slot: 0, cached: None, entry, cause: None, ended: false }
     }
 
     /// Adds what was counted since the last time to the process's metrics, and hands the log what is spooled.
@@ -232,6 +262,12 @@ impl ThreadMetrics {
         }
         self.metrics.slowest.take(&mut self.slow.borrow_mut(), Instant::now());
         self.volume.borrow_mut().flush();
+        if let Some(handles) = &self.handles.cache {
+            let (bytes, objects, evicted) = handles.cache.figures();
+            handles.bytes.set(bytes as f64);
+            handles.objects.set(objects as f64);
+            handles.evicted.absolute(evicted);
+        }
         if let Some(log) = &self.log {
             log.borrow_mut().flush();
         }
@@ -296,6 +332,11 @@ impl Ticket {
         self.cause = cause;
     }
 
+    /// What the cache did for the request.
+    pub(crate) fn set_cache(&mut self, result: CacheResult) {
+        self.cached = Some(result);
+    }
+
     /// The answer is complete, or broke off. `received` and `sent` are bytes of bodies.
     pub(crate) fn end(mut self, status: u16, (received, sent): (u64, u64), complete: bool, now: Instant) {
         self.record(status, (received, sent), complete, now);
@@ -316,6 +357,9 @@ impl Ticket {
         }
         if let Some(counts) = self.metrics.routes.borrow_mut().slots.get_mut(self.slot) {
             counts.add(self.method, status, complete, took);
+            if let Some(result) = self.cached {
+                counts.add_cached(result, sent);
+            }
         }
         // What the client is told to do otherwise is its error, but for "not so fast".
         let cause = self.cause.filter(|_| status >= 500 || status == 429);

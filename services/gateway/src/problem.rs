@@ -174,10 +174,11 @@ mod tests {
     use troupe_mesh::body::Body;
 
     use super::*;
+    use crate::answer::Payload;
 
     fn text(answer: Answer) -> String {
         match answer.body {
-            Body::Full(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
+            Payload::Body(Body::Full(bytes)) => String::from_utf8(bytes.to_vec()).unwrap(),
             other => panic!("{other:?}"),
         }
     }

@@ -9,6 +9,7 @@ mod pattern;
 mod table;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytestring::ByteString;
@@ -16,6 +17,7 @@ use troupe_contracts::invoke::upstream_pool;
 
 pub use check::{Problem, check};
 
+use crate::cache::RouteCaching;
 use crate::config::RouteConfig;
 use pattern::Pattern;
 use table::{Hit, PathTable};
@@ -47,6 +49,8 @@ pub(crate) struct Route {
     pub(crate) upstream: bool,
     /// Whether bodies are handed over as they arrive.
     pub(crate) streaming: bool,
+    /// How answers are cached; `None`: never.
+    pub(crate) caching: Option<Arc<RouteCaching>>,
     function: Function,
     /// Whether `PATH_INFO` is what `{rest*}` captured.
     path_info: bool,
@@ -221,6 +225,7 @@ impl Route {
             upstream: config.upstream.is_some(),
             streaming: config.streaming,
             path_info: pattern.rest().is_some() && config.upstream.is_none() && !matches!(function, Function::Rest),
+            caching: RouteCaching::new(config.cache.as_ref()).map(Arc::new),
             function,
         }
     }

@@ -103,6 +103,16 @@ Examples:
 
 Ctrl-C ends it. Where stdout is no terminal it prints once.")]
     Top(TopArgs),
+    /// Take answers out of the cache of a running gateway.
+    #[command(after_help = "\
+Examples:
+  troupe purge http://app.example/news/today
+  troupe purge --group news
+  troupe purge --prefix http://app.example/news/ --soft
+  troupe purge --all --admin http://10.0.0.5:9090 --token-file admin.token
+
+Each gateway has a cache of its own: purge each.")]
+    Purge(PurgeArgs),
     /// Show the slowest requests of the last quarter of an hour, and where their time went.
     #[command(after_help = "\
 Examples:
@@ -256,6 +266,31 @@ pub(crate) struct AskArgs {
     /// Print the answer as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub(crate) struct PurgeArgs {
+    /// One URL with its scheme and host: all its variants.
+    #[arg(group = "what")]
+    pub(crate) url: Option<String>,
+    /// Every URL that begins like this one.
+    #[arg(long, value_name = "URL", group = "what")]
+    pub(crate) prefix: Option<String>,
+    /// Every URL of a host.
+    #[arg(long, value_name = "NAME", group = "what")]
+    pub(crate) host: Option<String>,
+    /// Every answer of a group.
+    #[arg(long, value_name = "NAME", group = "what")]
+    pub(crate) group: Option<String>,
+    /// Everything.
+    #[arg(long, group = "what")]
+    pub(crate) all: bool,
+    /// Make it stale instead of removing it: it is validated before it is given again.
+    #[arg(long)]
+    pub(crate) soft: bool,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
 }
 
 #[derive(Debug, Args)]

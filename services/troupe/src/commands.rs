@@ -7,6 +7,7 @@ mod explain;
 mod health;
 mod init;
 mod orders;
+mod purge;
 mod run;
 mod slow;
 mod status;
@@ -46,6 +47,7 @@ pub(crate) fn run(command: Command) -> Result<(), CommandError> {
         Command::Reload(args) => orders::reload(args),
         Command::Top(args) => top::run(args),
         Command::Slow(args) => slow::run(args),
+        Command::Purge(args) => purge::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use troupe_balancer::config::BalancerConfig;
 use troupe_balancer::upstream::config::UpstreamConfig;
+use troupe_gateway::cache::config::CacheConfig;
 use troupe_gateway::config::{GatewayConfig, RouteConfig};
 use troupe_mesh::config::MeshConfig;
 use troupe_node::config::{AdminConfig, Loaded, LogConfig, NodeConfig, Problems, RedisConfig, Sources};
@@ -33,6 +34,7 @@ pub(crate) struct Config {
     /// Groups of HTTP servers by name.
     pub(crate) upstream: BTreeMap<String, UpstreamConfig>,
     pub(crate) balancer: BalancerConfig,
+    pub(crate) cache: CacheConfig,
     pub(crate) redis: RedisConfig,
     pub(crate) mesh: MeshConfig,
     pub(crate) admin: AdminConfig,
@@ -48,6 +50,7 @@ impl Default for Config {
             php: BTreeMap::from([("default".to_owned(), PhpPoolConfig::default())]),
             upstream: BTreeMap::new(),
             balancer: BalancerConfig::default(),
+            cache: CacheConfig::default(),
             redis: RedisConfig::default(),
             mesh: MeshConfig::default(),
             admin: AdminConfig::default(),

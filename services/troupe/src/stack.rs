@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use troupe_balancer::Balancer;
 use troupe_balancer::upstream::Upstreams;
 use troupe_contracts::invoke::Invoke;
+use troupe_gateway::cache::{self, Cache};
 use troupe_gateway::{Gateway, PortFactory, Running};
 use troupe_mesh::discovery::{Discovery, Membership};
 use troupe_mesh::link::Services as LinkServices;
@@ -138,7 +139,11 @@ impl Stack {
                 Some(ports) => ports,
                 None => apart.balancer_ports(config, readiness)?,
             };
-            stack.gateway = Some(start_gateway(config, (count, &pinning), ports, watchdog.clone())?);
+            let cache = Cache::new(&config.cache);
+            if let Some(cache) = &cache {
+                cache::admin::register(api, cache);
+            }
+            stack.gateway = Some(start_gateway(config, (count, &pinning), ports, watchdog.clone(), cache)?);
         }
         if let Some(metrics) = &metrics
             && services.is_apart()
@@ -282,10 +287,11 @@ fn start_gateway(
     (count, pinning): (usize, &Pinning),
     ports: Ports,
     watchdog: Watchdog,
+    cache: Option<Arc<Cache>>,
 ) -> Result<Running, CommandError> {
     let cores = pinning.plan(count).map_err(|error| CommandError::new(Code::Configuration, error.to_string()))?;
     let (development, log_format) = (config.node.development, config.log.format);
-    let options = troupe_gateway::Options { threads: count, development, log_format, log_to: None };
+    let options = troupe_gateway::Options { threads: count, development, cache, log_format, log_to: None };
     // Called once on each HTTP thread, whose event loop drops the registration when it ends.
     let ports: PortFactory = Arc::new(move |index| {
         threads::pin_current(cores.get(index).copied().flatten());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use metrics::{Counter, Histogram, counter, histogram};
 
 use super::totals::Totals;
+use crate::cache::CacheResult;
 use crate::request::Method;
 
 /// Classes of statuses: 1xx to 5xx, and requests whose client left or whose answer broke off.
@@ -18,6 +19,9 @@ pub(super) struct RouteCounts {
     label: String,
     requests: [[u32; CLASSES.len()]; Method::ALL.len()],
     durations: Box<[u32; STEPS]>,
+    /// Requests and bytes, by what the cache did.
+    cached: [(u32, u64); CacheResult::ALL.len()],
+    cache_counters: Vec<(usize, Counter, Counter)>,
     changed: bool,
     counters: Vec<(usize, usize, Counter)>,
     histogram: Option<Histogram>,
@@ -29,6 +33,8 @@ impl RouteCounts {
             label: label.to_owned(),
             requests: [[0; CLASSES.len()]; Method::ALL.len()],
             durations: Box::new([0; STEPS]),
+            cached: [(0, 0); CacheResult::ALL.len()],
+            cache_counters: Vec::new(),
             changed: false,
             counters: Vec::new(),
             histogram: None,
@@ -51,10 +57,18 @@ impl RouteCounts {
         }
     }
 
+    pub(super) fn add_cached(&mut self, result: CacheResult, sent: u64) {
+        if let Some((requests, bytes)) = self.cached.get_mut(result as usize) {
+            *requests += 1;
+            *bytes += sent;
+        }
+    }
+
     pub(super) fn flush(&mut self, totals: &Totals) {
         if !std::mem::take(&mut self.changed) {
             return;
         }
+        self.flush_cached();
         for (method, classes) in self.requests.iter_mut().enumerate() {
             for (class, count) in classes.iter_mut().enumerate().filter(|(_, count)| **count > 0) {
                 let known = self.counters.iter().find(|(one, other, _)| (*one, *other) == (method, class));
@@ -79,6 +93,26 @@ impl RouteCounts {
         for (step, count) in self.durations.iter_mut().enumerate().filter(|(_, count)| **count > 0) {
             totals.took(step, *count);
             histogram.record_many(middle(step).as_secs_f64(), std::mem::take(count) as usize);
+        }
+    }
+
+    fn flush_cached(&mut self) {
+        for (index, (requests, bytes)) in self.cached.iter_mut().enumerate().filter(|(_, counts)| counts.0 > 0) {
+            let known = self.cache_counters.iter().position(|(other, ..)| *other == index);
+            let place = known.unwrap_or_else(|| {
+                let result = CacheResult::ALL.get(index).map_or("", |result| result.as_str());
+                let label = || self.label.clone();
+                self.cache_counters.push((
+                    index,
+                    counter!("troupe_gateway_cache_requests_total", "route" => label(), "tier" => "l1", "result" => result),
+                    counter!("troupe_gateway_cache_sent_bytes_total", "route" => label(), "tier" => "l1", "result" => result),
+                ));
+                self.cache_counters.len() - 1
+            });
+            if let Some((_, counter, sent)) = self.cache_counters.get(place) {
+                counter.increment(u64::from(std::mem::take(requests)));
+                sent.increment(std::mem::take(bytes));
+            }
         }
     }
 }

@@ -9,16 +9,22 @@ use actix_http::body::{BodySize, MessageBody};
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_http::{ConnectionType, Response, StatusCode};
 use bytes::Bytes;
+use troupe_cache::conditions::belongs_to_304;
 use troupe_mesh::body::Body;
+use troupe_wire::head::ResponseHead;
 
 use super::conn::Conn;
 use super::intake::Pump;
 use super::thread::Thread;
-use crate::answer::{Answer, AnswerHead};
+use crate::answer::{Answer, AnswerHead, Payload};
+use crate::cache::{Sent, Shape};
 use crate::metrics::Ticket;
 use crate::request::REQUEST_ID;
+use troupe_cache::targeted::OWN as OWN_CONTROL;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+/// RFC 9211.
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);
 
 /// The body of a response. When it is dropped, all of it is in actix's hands, or nobody wants it any more.
@@ -38,7 +44,7 @@ enum Kind {
 
 /// A response body that is still being made.
 struct Streaming {
-    body: Body,
+    body: Payload,
     size: BodySize,
     /// The rest of the request's body, when the worker answered before it was complete.
     pump: Option<Pump>,
@@ -76,6 +82,9 @@ pub(super) fn write(answer: Answer, writing: Writing, thread: &Rc<Thread>, conn:
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = Response::with_body(status, ());
     let length = fields(&answer.head, response.headers_mut());
+    if let Some(sent) = answer.sent {
+        said(*sent, response.headers_mut());
+    }
     if let Ok(id) = HeaderValue::from_maybe_shared(writing.id) {
         response.headers_mut().insert(X_REQUEST_ID, id);
     }
@@ -88,10 +97,10 @@ pub(super) fn write(answer: Answer, writing: Writing, thread: &Rc<Thread>, conn:
     let size = match &answer.body {
         _ if matches!(answer.status, 204 | 304) => BodySize::None,
         // Who names no length may not know it: the answer to a GET need not be empty.
-        Body::Empty if writing.head_only => length.map_or(BodySize::None, BodySize::Sized),
-        Body::Empty => BodySize::Sized(0),
-        Body::Full(bytes) => BodySize::Sized(bytes.len() as u64),
-        Body::Stream(_) => answer.body.len().or(length).map_or(BodySize::Stream, BodySize::Sized),
+        Payload::Body(Body::Empty) if writing.head_only => length.map_or(BodySize::None, BodySize::Sized),
+        Payload::Body(Body::Empty) => BodySize::Sized(0),
+        Payload::Body(Body::Full(bytes)) => BodySize::Sized(bytes.len() as u64),
+        body => body.len().or(length).map_or(BodySize::Stream, BodySize::Sized),
     };
     let unframed = writing.http_10 && size == BodySize::Stream;
     if unframed {
@@ -104,12 +113,12 @@ pub(super) fn write(answer: Answer, writing: Writing, thread: &Rc<Thread>, conn:
     let mut ending = Ending { conn, ticket: writing.ticket, status: answer.status, sent: 0, complete: true };
     let kind = match answer.body {
         _ if writing.head_only || size == BodySize::None => Kind::Bodiless(size),
-        Body::Empty => Kind::Bodiless(size),
-        Body::Full(bytes) => {
+        Payload::Body(Body::Empty) => Kind::Bodiless(size),
+        Payload::Body(Body::Full(bytes)) => {
             ending.sent = bytes.len() as u64;
             Kind::Full(bytes)
         }
-        body @ Body::Stream(_) => {
+        body => {
             ending.complete = false;
             ending.conn.wait_until(Instant::now() + thread.timeouts.stream_idle);
             Kind::Stream(Box::new(Streaming { body, size, pump: writing.pump, thread: Rc::clone(thread), unframed }))
@@ -129,21 +138,30 @@ fn server_timing(ticket: &Ticket) -> String {
 /// Copies the fields; returns the length a worker announced.
 fn fields(head: &AnswerHead, headers: &mut HeaderMap) -> Option<u64> {
     match head {
-        AnswerHead::Reply(head) => {
-            headers.reserve(head.len() + 1);
-            let mut length = None;
-            for (name, value) in head.shared_fields() {
-                if is_framing(name) {
-                    if name.eq_ignore_ascii_case(b"content-length") {
-                        length = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
-                    }
-                    continue;
+        AnswerHead::Reply(head) => copied(head, headers, |_| true),
+        AnswerHead::Shaped(head, shape) => {
+            let (name, value) = match shape {
+                Shape::Unmodified => {
+                    copied(head, headers, belongs_to_304);
+                    return None;
                 }
-                if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value)) {
-                    headers.append(name, value);
+                Shape::Nothing(range) => {
+                    copied(head, headers, belongs_to_304);
+                    (header::CONTENT_RANGE, range)
                 }
+                Shape::Part(range) => {
+                    copied(head, headers, |_| true);
+                    (header::CONTENT_RANGE, range)
+                }
+                Shape::Parts(kind) => {
+                    copied(head, headers, |name| !name.eq_ignore_ascii_case("content-type"));
+                    (header::CONTENT_TYPE, kind)
+                }
+            };
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
             }
-            length
+            None
         }
         AnswerHead::Own { content_type, allow, retry_after } => {
             if let Some(content_type) = content_type {
@@ -162,7 +180,38 @@ fn fields(head: &AnswerHead, headers: &mut HeaderMap) -> Option<u64> {
     }
 }
 
-/// Fields that are the server's to write, and the request id, which is the gateway's.
+/// Copies a head's fields, those that `wanted` is true of; returns the length that it announces.
+fn copied(head: &ResponseHead, headers: &mut HeaderMap, wanted: impl Fn(&str) -> bool) -> Option<u64> {
+    headers.reserve(head.len() + 3);
+    let mut length = None;
+    for (name, value) in head.shared_fields() {
+        if is_framing(name) {
+            if name.eq_ignore_ascii_case(b"content-length") {
+                length = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
+            }
+            continue;
+        }
+        if !wanted(std::str::from_utf8(name).unwrap_or_default()) {
+            continue;
+        }
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value)) {
+            headers.append(name, value);
+        }
+    }
+    length
+}
+
+/// What the cache says: its member of `Cache-Status` behind those of caches further back, and the age.
+fn said(sent: Sent, headers: &mut HeaderMap) {
+    if let Ok(status) = HeaderValue::from_maybe_shared(Bytes::from(sent.status)) {
+        headers.append(CACHE_STATUS, status);
+    }
+    if let Some(age) = sent.age {
+        headers.insert(header::AGE, HeaderValue::from(age));
+    }
+}
+
+/// Fields that are the server's to write, and those that are the gateway's: the request id, and what speaks to its cache.
 fn is_framing(name: &[u8]) -> bool {
     let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
     match name.len() {
@@ -173,6 +222,7 @@ fn is_framing(name: &[u8]) -> bool {
         14 => is("content-length"),
         16 => is("proxy-connection"),
         17 => is("transfer-encoding"),
+        20 => is(OWN_CONTROL),
         _ => false,
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use actix_http::body::BoxBody;
 use actix_http::{Request as ActixRequest, Response};
 use actix_service::Service;
+use troupe_cache::cache_status::Forward;
 use troupe_contracts::invoke::Invoke;
 use troupe_mesh::body::Body;
 use troupe_mesh::deadline::Deadline;
@@ -21,9 +22,10 @@ use troupe_wire::head::Version;
 use super::conn::Conn;
 use super::intake::{BodyFault, GATHERED, Gather, Pump, Source};
 use super::reply::{self, ReplyBody, Writing};
-use super::thread::Thread;
+use super::thread::{Thread, Timeouts as Timing};
 use crate::answer::Answer;
-use crate::front::{Plan, Planned};
+use crate::cache::{CacheResult, Fetching, Timeouts};
+use crate::front::{Part, Plan, Planned};
 use crate::metrics::{Stages, Ticket};
 use crate::request::{BodyFrame, Incoming, Method, Request};
 
@@ -52,7 +54,9 @@ enum Step {
     /// The body is being gathered.
     Gather(Box<(Planned, Gather)>),
     /// A worker has the call.
-    Call { call: CallFuture<Invoke>, pump: Option<Box<Pump>>, since: Instant },
+    Call { call: CallFuture<Invoke>, pump: Option<Box<Pump>>, pass: Option<Forward>, since: Instant },
+    /// The cache fetches the answer, or waits for another request's.
+    Fetch(Fetching),
     /// Nothing can be done any more: answering panicked.
     Lost,
 }
@@ -95,19 +99,38 @@ impl Handling {
         if matches!(request.body, BodyFrame::Length(length) if length > self.thread.limits.max_body) {
             return Some(Step::Answer(Box::new(too_large(&self.thread, request))));
         }
-        let planned = match self.thread.front.plan(request) {
+        let mut planned = match self.thread.front.plan(request) {
             Plan::Answer(answer) => return Some(self.skip(conn, answer, request.body, actix)),
+            Plan::Hit(hit) => {
+                if let Some(ticket) = &mut self.ticket {
+                    ticket.set_route(hit.route.0, hit.route.1, &hit.label);
+                    ticket.set_cache(hit.result);
+                }
+                return Some(Step::Answer(Box::new(hit.answer)));
+            }
             Plan::Call(planned) => planned,
+        };
+        let pass = match planned.cached {
+            Part::Pass(forward) => Some(forward),
+            Part::None | Part::Miss(..) => None,
         };
         if let Some(ticket) = &mut self.ticket {
             ticket.set_route(planned.route.0, planned.route.1, &planned.label);
+            if pass.is_some() {
+                ticket.set_cache(CacheResult::Pass);
+            }
         }
         let len = match request.body {
             BodyFrame::None => {
                 let deadline = Deadline::at(request.received + self.thread.timeouts.request);
                 conn.wait_until(deadline.instant());
+                let Timing { request: whole, stream_idle, .. } = self.thread.timeouts;
+                let timeouts = Timeouts { deadline, request: whole, stream_idle };
+                if let Some(fetching) = self.thread.front.fetch(request, &mut planned, timeouts) {
+                    return Some(Step::Fetch(fetching));
+                }
                 let call = self.thread.front.call(request, planned, Body::Empty, deadline);
-                return Some(Step::Call { call, pump: None, since: request.received });
+                return Some(Step::Call { call, pump: None, pass, since: request.received });
             }
             BodyFrame::Length(length) => Some(length),
             BodyFrame::Chunked => None,
@@ -174,10 +197,14 @@ impl Handling {
                     if pump.is_none() {
                         conn.wait_until(deadline.instant());
                     }
+                    let pass = match gathering.0.cached {
+                        Part::Pass(forward) => Some(forward),
+                        Part::None | Part::Miss(..) => None,
+                    };
                     let call = self.thread.front.call(request, gathering.0, body, deadline);
-                    self.step = Step::Call { call, pump: pump.map(Box::new), since };
+                    self.step = Step::Call { call, pump: pump.map(Box::new), pass, since };
                 }
-                Step::Call { call, pump, since } => {
+                Step::Call { call, pump, pass, since } => {
                     let (Some(Incoming::Request(request)), Some(conn)) = (self.incoming.as_deref(), &self.conn) else {
                         return Poll::Ready(None);
                     };
@@ -204,7 +231,33 @@ impl Handling {
                         }
                         Poll::Pending => return Poll::Pending,
                     };
+                    let answer = match pass {
+                        Some(forward) => self.thread.front.passed(answer, *forward),
+                        None => answer,
+                    };
                     return Poll::Ready(Some((answer, pump.take())));
+                }
+                Step::Fetch(fetching) => {
+                    let (Some(Incoming::Request(request)), Some(conn)) = (self.incoming.as_deref(), &self.conn) else {
+                        return Poll::Ready(None);
+                    };
+                    let answer = match fetching.as_mut().poll(context) {
+                        Poll::Ready(outcome) => {
+                            let (times, failure) = (outcome.times(), outcome.failure());
+                            let stages = Stages::of(times, failure, request.received.elapsed());
+                            let (result, answer) = self.thread.front.outcome(request, outcome);
+                            if let Some(ticket) = &mut self.ticket {
+                                ticket.called(stages);
+                                ticket.set_cache(result);
+                            }
+                            answer
+                        }
+                        Poll::Pending if conn.take_overdue() => {
+                            self.thread.front.fail(request, &Failure::deadline(Stage::Gateway))
+                        }
+                        Poll::Pending => return Poll::Pending,
+                    };
+                    return Poll::Ready(Some((answer, None)));
                 }
                 Step::Lost => return Poll::Ready(None),
             }

@@ -2,6 +2,8 @@
 
 mod basics;
 mod bodies;
+mod cached;
+mod cached_fire;
 mod lifecycle;
 mod observed;
 mod strict;

@@ -9,6 +9,7 @@
 mod support;
 
 mod answers;
+mod caching;
 mod commands;
 mod dashboard;
 mod drains;

@@ -89,7 +89,9 @@ impl Checker<'_> {
     fn mistyped(&mut self, schema: &Value, node: &Node, path: &str) {
         let place = &node.place;
         let unit = alternatives(schema).into_iter().find_map(|part| part.get("format")?.as_str());
-        if let (Shape::Integer(_) | Shape::Float(_), Some("duration" | "size" | "percent")) = (&node.shape, unit) {
+        if let (Shape::Integer(_) | Shape::Float(_), Some("duration" | "size" | "percent" | "amount")) =
+            (&node.shape, unit)
+        {
             let message = format!("`{path}` is {}, which has no unit", node.shape);
             self.report(Problem::new(path, message).help(format!("write {}", expected(schema))), place);
             return;

@@ -35,6 +35,8 @@ pub fn check(format: &str, text: &str) -> Result<(), String> {
         "duration" => text.parse::<Duration>().map(drop).map_err(said),
         "size" => text.parse::<Size>().map(drop).map_err(said),
         "percent" => text.parse::<Percent>().map(drop).map_err(said),
+        "amount" if text.trim_end().ends_with('%') => text.parse::<Percent>().map(drop).map_err(said),
+        "amount" => text.parse::<Size>().map(drop).map_err(said),
         "socket-address" => is_socket_address(text)
             .then_some(())
             .ok_or_else(|| format!("`{text}` is not an address such as \"127.0.0.1:8080\" or \"[::]:8080\"")),
@@ -71,6 +73,7 @@ pub fn form(format: &str) -> &'static str {
         "duration" => units::DURATION_FORM,
         "size" => units::SIZE_FORM,
         "percent" => units::PERCENT_FORM,
+        "amount" => "a size such as \"256MiB\" or a share such as \"60%\"",
         "path" => "a path",
         "socket-address" | "mesh-listen" | "mesh-peer" | "host-and-port" => "an address",
         "redis-url" => "a URL",

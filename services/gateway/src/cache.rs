@@ -1,0 +1,157 @@
+//! The cache in the gateway: look-up before a call, one call for all who ask for the same, the store filled while the
+//! answer goes out.
+//!
+//! ```text
+//! request ─▶ Lookup ──hit──▶ answer
+//!              └─miss─▶ Fetch ─▶ Flight: the first calls, the others follow what it brings
+//!                                  └─▶ store
+//! ```
+//!
+//! The rules are `troupe-cache`'s; what stands here is when they are asked, and on which thread.
+
+pub mod admin;
+pub mod config;
+mod fetch;
+mod filling;
+mod flight;
+mod lookup;
+mod memory;
+mod origin;
+mod outcome;
+mod route;
+mod serve;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use troupe_cache::invalidation::{self, Invalidated};
+use troupe_cache::store::{Purged, Selector, Store};
+use troupe_cache::time::Moment;
+use troupe_contracts::invoke::Reply;
+use troupe_wire::head::RequestHead;
+
+use crate::path;
+use config::CacheConfig;
+pub(crate) use fetch::{Fetch, Fetching, Timeouts};
+pub(crate) use filling::Follower;
+use flight::Flights;
+pub(crate) use lookup::{Found, Miss};
+pub(crate) use outcome::{CacheResult, Outcome, Response};
+pub(crate) use route::RouteCaching;
+pub(crate) use serve::{Sent, Shape, answer};
+
+/// The share of the store that responses may take which are on their way into it. Those beyond it are not stored.
+const FILLING_SHARE: u64 = 4;
+/// Entries that are refreshed at once while their stale versions are answered; beyond that they wait for the next request.
+const MAX_REFRESHES: usize = 256;
+
+/// The cache of a gateway's process: one for all its threads.
+#[derive(Debug)]
+pub struct Cache {
+    store: Store,
+    flights: Flights,
+    /// Bytes of responses on their way into the store.
+    filling: Arc<AtomicUsize>,
+    filling_limit: usize,
+    refreshes: Arc<AtomicUsize>,
+}
+
+impl Cache {
+    /// The cache as configured; `None` when its size is nothing.
+    #[must_use]
+    pub fn new(config: &CacheConfig) -> Option<Arc<Self>> {
+        let bytes = config.l1.size.bytes(memory::usable());
+        if bytes == 0 {
+            return None;
+        }
+        let store = Store::new(bytes, config.l1.max_object.as_usize());
+        let filling_limit = usize::try_from(bytes / FILLING_SHARE).unwrap_or(usize::MAX);
+        Some(Arc::new(Self {
+            store,
+            flights: Flights::default(),
+            filling: Arc::default(),
+            filling_limit,
+            refreshes: Arc::default(),
+        }))
+    }
+
+    /// Removes what `selector` is about, or with `soft` makes it stale. When this returns, no new request is answered
+    /// with what was there before.
+    pub fn purge(&self, selector: &Selector, soft: bool) -> Purged {
+        // Requests from here on do not join what was asked for before.
+        self.flights.detach(selector);
+        let purged = self.store.purge(selector, soft, now());
+        // And those that came between the two may have.
+        self.flights.detach(selector);
+        purged
+    }
+
+    /// Bytes held, URLs known, objects evicted since the start.
+    pub(crate) fn figures(&self) -> (u64, usize, u64) {
+        (self.store.bytes(), self.store.len(), self.store.evicted())
+    }
+
+    /// Makes untrue what an unsafe request has changed (RFC 9111 §4.4).
+    pub(crate) fn after_unsafe(&self, request: &RequestHead, reply: &Reply) {
+        if self.store.is_empty() && self.flights.is_empty() {
+            return;
+        }
+        let normalise = |path: &str| path::normalise(path).ok().map(std::borrow::Cow::into_owned);
+        let Some(Invalidated { keys, groups }) = invalidation::of(request, &reply.head, normalise) else { return };
+        let origin = keys.first().cloned();
+        for key in keys {
+            self.purge(&Selector::Url(key), false);
+        }
+        for group in groups {
+            self.purge(&Selector::Group(group, origin.clone()), false);
+        }
+    }
+
+    /// Takes one of the places for refreshes; given back when it is dropped.
+    fn begin_refresh(&self) -> Option<Counted> {
+        Counted::take(&self.refreshes, 1, MAX_REFRESHES)
+    }
+
+    /// Takes room for `bytes` bytes on their way into the store.
+    fn begin_filling(&self, bytes: usize) -> Option<Counted> {
+        Counted::take(&self.filling, bytes, self.filling_limit)
+    }
+}
+
+/// A part of something bounded, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    total: Arc<AtomicUsize>,
+    part: usize,
+    limit: usize,
+}
+
+impl Counted {
+    fn take(total: &Arc<AtomicUsize>, part: usize, limit: usize) -> Option<Self> {
+        let mut counted = Self { total: Arc::clone(total), part: 0, limit };
+        counted.add(part).then_some(counted)
+    }
+
+    /// Takes more; false when the limit is reached.
+    pub(crate) fn add(&mut self, more: usize) -> bool {
+        let before = self.total.fetch_add(more, Ordering::Relaxed);
+        if before.saturating_add(more) > self.limit {
+            self.total.fetch_sub(more, Ordering::Relaxed);
+            return false;
+        }
+        self.part += more;
+        true
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.part, Ordering::Relaxed);
+    }
+}
+
+/// The wall clock.
+fn now() -> Moment {
+    Moment::from(SystemTime::now())
+}

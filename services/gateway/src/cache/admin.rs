@@ -1,0 +1,108 @@
+//! The admin page of the cache: `POST /api/cache/purge` with one of
+//!
+//! ```text
+//! ?url=http://app.example/a%3Fb=c           one URL, all variants
+//! ?prefix=http://app.example/news/          every URL that begins like this
+//! ?host=app.example                         every URL of a host
+//! ?group=news                               every member of a group
+//! ?all=true                                 everything
+//! ```
+//!
+//! With `soft=true` it is made stale instead of removed. The answer counts what was found.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use troupe_cache::key::{HostBuffer, Key, Sought};
+use troupe_cache::store::Selector;
+use troupe_node::admin::{Api, Ask, Refusal};
+use troupe_wire::head::Scheme;
+
+use super::Cache;
+use crate::path;
+
+/// Adds the page to the interface of the process that `cache` belongs to.
+pub fn register(api: &Api, cache: &Arc<Cache>) {
+    let cache = Arc::clone(cache);
+    api.post("cache/purge", move |ask| std::future::ready(purge(&cache, &ask)));
+}
+
+fn purge(cache: &Cache, ask: &Ask) -> Result<Value, Refusal> {
+    let soft = ask.flag("soft");
+    let selector = selector(&|name| ask.get(name)).map_err(|why| Refusal::new(400, why))?;
+    let purged = cache.purge(&selector, soft);
+    Ok(json!({ "urls": purged.urls, "responses": purged.responses, "soft": soft }))
+}
+
+/// What an order is about, whose parameters `get` knows.
+fn selector<'a>(get: &dyn Fn(&str) -> Option<&'a str>) -> Result<Selector, String> {
+    let all = get("all").filter(|all| matches!(*all, "true" | "1" | ""));
+    let named = [get("url"), get("prefix"), get("host"), get("group"), all];
+    match named {
+        [Some(url), None, None, None, None] => Ok(Selector::Url(key(url)?)),
+        [None, Some(prefix), None, None, None] => Ok(Selector::Prefix(key(prefix)?)),
+        [None, None, Some(host), None, None] => Ok(Selector::Host(host.to_ascii_lowercase().into())),
+        [None, None, None, Some(group), None] => Ok(Selector::Group(group.into(), None)),
+        [None, None, None, None, Some(_)] => Ok(Selector::All),
+        _ => Err("name one of url, prefix, host, group and all".to_owned()),
+    }
+}
+
+/// The key of an absolute URL.
+fn key(url: &str) -> Result<Key, String> {
+    let wrong = |why: &str| format!("`{url}` is not a URL such as http://app.example/path: {why}");
+    let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("it has no scheme"))?;
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        _ => return Err(wrong("the scheme is neither http nor https")),
+    };
+    let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    if authority.is_empty() {
+        return Err(wrong("it has no host"));
+    }
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    let normal = path::normalise(if path.is_empty() { "/" } else { path }).map_err(|bad| wrong(bad.0))?;
+    let target = match query {
+        Some(query) => format!("{normal}?{query}"),
+        None => normal.into_owned(),
+    };
+    let mut buffer = HostBuffer::default();
+    let sought = Sought::new(scheme, authority, &target, &mut buffer).ok_or_else(|| wrong("its host is too long"))?;
+    Ok(sought.to_key())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selector(parameters: &[(&str, &'static str)]) -> Result<Selector, String> {
+        super::selector(&|name| parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| *value))
+    }
+
+    #[test]
+    fn orders_name_one_thing() {
+        for wrong in [&[][..], &[("all", "false")], &[("all", "true"), ("host", "a")], &[("soft", "true")]] {
+            assert!(selector(wrong).is_err(), "{wrong:?}");
+        }
+        assert_eq!(selector(&[("all", "true")]), Ok(Selector::All));
+        assert_eq!(selector(&[("group", "G h"), ("soft", "true")]), Ok(Selector::Group("G h".into(), None)));
+        assert_eq!(selector(&[("host", "A")]), Ok(Selector::Host("a".into())));
+    }
+
+    #[test]
+    fn urls_get_the_form_that_keys_have() {
+        let url = |url: &'static str| match selector(&[("url", url)]) {
+            Ok(Selector::Url(key)) => Ok(key.to_string()),
+            other => Err(other),
+        };
+        assert_eq!(url("HTTP://A.example:80/%61/./b?c=%64"), Ok("http://a.example/a/b?c=%64".to_owned()));
+        assert_eq!(url("https://a.example:443"), Ok("https://a.example/".to_owned()));
+        for wrong in ["/a", "ftp://a/", "http:///a", "http://a/%2e%2e/b", "http://a//b"] {
+            assert!(url(wrong).is_err(), "{wrong}");
+        }
+    }
+}

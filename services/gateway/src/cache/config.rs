@@ -1,0 +1,181 @@
+//! `[cache]`, and `cache` on a route.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use troupe_node::units::{Duration, Percent, Size, UnitError};
+
+/// The cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheConfig {
+    /// The first tier: the gateway's own memory, one store for all its threads.
+    pub l1: L1Config,
+}
+
+/// The first tier.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct L1Config {
+    /// How much memory it takes, index included: a size, or a share of the memory this process may use. "0B" switches
+    /// it off.
+    pub size: Amount,
+    /// Largest body that is stored; at most half of the size.
+    pub max_object: Size,
+}
+
+/// An amount of memory: a size, or a share of what there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amount {
+    /// So many bytes.
+    Size(Size),
+    /// A share of the memory that the process may use.
+    Share(Percent),
+}
+
+/// What a route says about caching: false, true, or a table of details.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RouteCache {
+    /// True: as the responses' own headers say. False: never.
+    Switch(bool),
+    /// As the responses' headers say, with these details.
+    Details(CacheDetails),
+}
+
+/// How the answers of one route are cached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheDetails {
+    /// How long answers are fresh, whatever they say themselves. It opens nothing that they close: no-store, private and
+    /// cookies are obeyed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Duration>,
+    /// No answer is fresh for longer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_ttl: Option<Duration>,
+    /// How long a stale answer is given while a new one is fetched, where the answer itself names no time.
+    pub stale_while_revalidate: Duration,
+    /// How long a stale answer is given when a new one cannot be had, where the answer itself names no time.
+    pub stale_if_error: Duration,
+    /// Guess how long an answer with Last-Modified and nothing else is fresh: a tenth of its age, a day at most.
+    pub heuristic: bool,
+    /// Answers do not depend on Cookie: ttl counts for requests with cookies too.
+    pub ignore_cookies: bool,
+    /// Obey the Cache-Control of requests (no-cache, max-age, ...).
+    pub obey_requests: bool,
+    /// Parameters of the query that neither tell answers apart nor are passed on; a * at the end stands for any ending.
+    pub ignore_query: Vec<String>,
+    /// Bring the parameters of the query in order: ?a=1&b=2 and ?b=2&a=1 are one.
+    pub sort_query: bool,
+}
+
+impl Default for L1Config {
+    fn default() -> Self {
+        Self { size: Amount::Size(Size::from_mib(256)), max_object: Size::from_mib(8) }
+    }
+}
+
+impl Default for CacheDetails {
+    fn default() -> Self {
+        Self {
+            ttl: None,
+            max_ttl: None,
+            stale_while_revalidate: Duration::default(),
+            stale_if_error: Duration::default(),
+            heuristic: true,
+            ignore_cookies: false,
+            obey_requests: true,
+            ignore_query: Vec::new(),
+            sort_query: false,
+        }
+    }
+}
+
+impl Amount {
+    /// In bytes, of `whole` bytes.
+    #[must_use]
+    pub fn bytes(self, whole: u64) -> u64 {
+        match self {
+            Self::Size(size) => size.bytes(),
+            Self::Share(share) => share.of(whole),
+        }
+    }
+}
+
+impl FromStr for Amount {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        match text.trim_end().ends_with('%') {
+            true => text.parse().map(Self::Share),
+            false => text.parse().map(Self::Size),
+        }
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Size(size) => size.fmt(f),
+            Self::Share(share) => share.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Amount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl JsonSchema for Amount {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Amount".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "amount" })
+    }
+}
+
+impl JsonSchema for RouteCache {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "RouteCache".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let details = CacheDetails::json_schema(generator);
+        json_schema!({ "anyOf": [{ "type": "boolean" }, details] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_sizes_or_shares() {
+        assert_eq!("64MiB".parse::<Amount>().map(|amount| amount.bytes(0)), Ok(64 << 20));
+        assert_eq!("60%".parse::<Amount>().map(|amount| amount.bytes(1000)), Ok(600));
+        assert!("60".parse::<Amount>().is_err() && "x%".parse::<Amount>().is_err());
+        assert_eq!("60%".parse::<Amount>().map(|amount| amount.to_string()), Ok("60%".to_owned()));
+    }
+}

@@ -1,0 +1,453 @@
+//! A fetch: the call for what is not stored, with all who ask for the same, and what is made of its reply.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use troupe_cache::cache_status::Forward;
+use troupe_cache::entry::Entry;
+use troupe_cache::freshness::Times;
+use troupe_cache::store::Stamp;
+use troupe_cache::storing::{Refusal, Terms, judge};
+use troupe_contracts::invoke::{Invoke, Reply};
+use troupe_mesh::body::Body;
+use troupe_mesh::contract::Envelope;
+use troupe_mesh::deadline::Deadline;
+use troupe_mesh::failure::{Failure, Outcome as Ended, Stage};
+use troupe_mesh::port::Port;
+use troupe_wire::trace::TraceContext;
+
+use super::filling::Filling;
+use super::flight::{Joined, Leader, Place, Settled};
+use super::lookup::{Known, Lack, Miss};
+use super::outcome::{CacheResult, Outcome, Response};
+use super::route::RouteCaching;
+use super::{Cache, Counted, now, origin};
+
+/// How often a request waits for another's fetch that turns out not to be for it, before it fetches for itself.
+const ATTEMPTS: usize = 3;
+/// For how long requests do not wait for each other after a response that could not be stored. The next one that can be
+/// ends it at once.
+const APART: Duration = Duration::from_secs(60);
+
+/// A fetch under way. Dropping it gives it up, unless the response is already on its way into the store.
+pub(crate) type Fetching = Pin<Box<dyn Future<Output = Outcome>>>;
+
+/// All that a fetch needs, beside the store.
+#[derive(Clone)]
+pub(crate) struct Fetch(Rc<Parts>);
+
+struct Parts {
+    cache: Arc<Cache>,
+    caching: Arc<RouteCaching>,
+    miss: Miss,
+    port: Port<Invoke>,
+    /// The call without its body; its head is the client's.
+    call: Box<dyn Fn() -> Invoke>,
+    head: troupe_wire::head::RequestHead,
+    trace: Option<TraceContext>,
+    timeouts: Timeouts,
+}
+
+/// How long a fetch may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeouts {
+    /// When the request's own time is spent.
+    pub(crate) deadline: Deadline,
+    /// The time of a refresh that nobody waits for.
+    pub(crate) request: Duration,
+    /// Longest pause between two pieces of a body.
+    pub(crate) stream_idle: Duration,
+}
+
+impl Fetch {
+    pub(crate) fn new(
+        cache: Arc<Cache>,
+        caching: Arc<RouteCaching>,
+        miss: Miss,
+        port: Port<Invoke>,
+        call: impl Fn() -> Invoke + 'static,
+        trace: Option<TraceContext>,
+        timeouts: Timeouts,
+    ) -> Self {
+        let head = call().head;
+        Self(Rc::new(Parts { cache, caching, miss, port, call: Box::new(call), head, trace, timeouts }))
+    }
+
+    /// Begins.
+    pub(crate) fn start(self) -> Fetching {
+        Box::pin(async move { self.run().await })
+    }
+
+    async fn run(&self) -> Outcome {
+        let Parts { cache, caching, miss, head, timeouts, .. } = &*self.0;
+        let Miss { key, asked } = miss;
+        let mut alone = asked.control.no_store && caching.policy.obey_requests;
+        let mut collapsed = false;
+        for _ in 0..ATTEMPTS {
+            let lack = match cache.known(key, head, asked, caching) {
+                Known::Answer { entry, stale, refresh } => return self.answer(entry, stale, refresh, collapsed),
+                Known::Nothing(lack) => lack,
+            };
+            if asked.control.only_if_cached && caching.policy.obey_requests {
+                return Outcome::forwarded(Response::Absent, lack.forward, CacheResult::Pass);
+            }
+            if alone || lack.apart {
+                return self.lead(None, lack, timeouts.deadline).await;
+            }
+            match cache.flights.join(key, lack.variant.clone()) {
+                Joined::Leader(leader) => {
+                    // Stored between the look-up and the place in front: then the fetch is over already.
+                    if let Known::Answer { entry, stale, refresh } = cache.known(key, head, asked, caching) {
+                        drop(leader);
+                        return self.answer(entry, stale, refresh, true);
+                    }
+                    return self.lead(Some(leader), lack, timeouts.deadline).await;
+                }
+                Joined::Waiter(flight) => match flight.settled().await {
+                    Settled::Stored(entry) if entry.terms().selection.fits(head) => {
+                        return Outcome::collapsed(Response::Stored(entry, None), lack.forward);
+                    }
+                    Settled::Filling(filling) if filling.entry.terms().selection.fits(head) => match filling.follow() {
+                        Some(follower) => {
+                            let response = Response::Stored(Arc::clone(&filling.entry), Some(follower));
+                            return Outcome::collapsed(response, lack.forward);
+                        }
+                        None => alone = true,
+                    },
+                    Settled::Failed(failure) => {
+                        return match lack.stale.filter(|_| lack.on_error) {
+                            Some(entry) => Outcome::hit(entry, true).because("origin-failed"),
+                            None => Outcome::collapsed(Response::Failed(failure), lack.forward),
+                        };
+                    }
+                    Settled::Apart => alone = true,
+                    // Another variant, or whoever fetched is gone.
+                    Settled::Stored(_) | Settled::Filling(_) | Settled::Left => {}
+                },
+            }
+            collapsed = true;
+        }
+        match cache.known(key, head, asked, caching) {
+            Known::Answer { entry, stale, refresh } => self.answer(entry, stale, refresh, true),
+            Known::Nothing(lack) => self.lead(None, lack, timeouts.deadline).await,
+        }
+    }
+
+    /// Answers from the store.
+    fn answer(&self, entry: Arc<Entry>, stale: bool, refresh: bool, collapsed: bool) -> Outcome {
+        if refresh {
+            self.refresh(&entry);
+        }
+        match collapsed {
+            true => Outcome::collapsed(Response::Stored(entry, None), Forward::UriMiss),
+            false => Outcome::hit(entry, stale),
+        }
+    }
+
+    /// Fetches a new version of `entry` while it is answered, unless that is being done (RFC 5861 §3).
+    fn refresh(&self, entry: &Arc<Entry>) {
+        let Parts { cache, miss, head, timeouts, .. } = &*self.0;
+        let Some(place) = cache.begin_refresh() else { return };
+        let variant = match cache.store.get_key(&miss.key) {
+            Some(object) => object.variant_of(head),
+            None => Vec::new(),
+        };
+        // Asked here, so that most of those who get the stale version start no task.
+        if cache.flights.is_under_way(&miss.key, &variant) {
+            return;
+        }
+        let (fetch, stale, deadline) = (self.clone(), Arc::clone(entry), Deadline::after(timeouts.request));
+        actix_rt::spawn(async move {
+            let cache = Arc::clone(&fetch.0.cache);
+            let Joined::Leader(leader) = cache.flights.join(&fetch.0.miss.key, variant.clone()) else { return };
+            let lack = Lack { forward: Forward::Stale, stale: Some(stale), on_error: true, apart: false, variant };
+            let in_time = tokio::time::timeout(deadline.remaining(), fetch.lead(Some(leader), lack, deadline));
+            if let Ok(Outcome { response: Response::Failed(failure), .. }) = in_time.await {
+                tracing::debug!(reason = &*failure.reason, "a stale response could not be refreshed");
+            }
+            drop(place);
+        });
+    }
+
+    /// Calls, and makes of the reply what it is for this request, for those who wait, and for the store.
+    async fn lead(&self, leader: Option<Leader<'_>>, lack: Lack, deadline: Deadline) -> Outcome {
+        let cache = &self.0.cache;
+        let mut stored = lack.stale.as_ref().filter(|entry| origin::can_validate(entry)).cloned();
+        // A 304 that means something else than what was asked about is asked again, without conditions.
+        loop {
+            let began = cache.store.stamp();
+            let requested = now();
+            let result = self.call(stored.as_deref(), deadline).await;
+            let times = Times { requested, received: now() };
+            let reply = match result {
+                Ok(reply) => reply,
+                Err(failure) => return self.failed(leader, &lack, failure),
+            };
+            let status = reply.head.status();
+            if status == 304
+                && let Some(entry) = stored.take()
+            {
+                if entry.is_meant_by(&reply.head) {
+                    return self.revalidated(leader, &lack, &entry, &reply, times, began);
+                }
+                continue;
+            }
+            if matches!(status, 500 | 502 | 503 | 504)
+                && lack.on_error
+                && let Some(entry) = &lack.stale
+            {
+                settle(leader, Settled::Apart);
+                return Outcome::hit(Arc::clone(entry), true).after_status(status).because("origin-failed");
+            }
+            return self.received(leader, &lack, reply, times, began);
+        }
+    }
+
+    async fn call(&self, stored: Option<&Entry>, deadline: Deadline) -> Result<Reply, Failure> {
+        let Parts { miss, port, call, head, trace, .. } = &*self.0;
+        let mut call = call();
+        call.head = origin::head(head, miss.key.target(), stored);
+        let reply = port.call(Envelope { call, deadline, trace: *trace }).await?;
+        if reply.head.status() < 200 {
+            return Err(Failure::new(Ended::Broken, Stage::Php, "the worker answered with a status that is not final"));
+        }
+        Ok(reply)
+    }
+
+    fn failed(&self, leader: Option<Leader<'_>>, lack: &Lack, failure: Failure) -> Outcome {
+        // What every other request would meet too. Anything else may be this request's own doing.
+        let shared = matches!(failure.outcome, Ended::Unreachable | Ended::Overloaded);
+        settle(leader, if shared { Settled::Failed(failure.clone()) } else { Settled::Apart });
+        match lack.stale.as_ref().filter(|_| lack.on_error && failure.outcome != Ended::Refused) {
+            Some(entry) => Outcome::hit(Arc::clone(entry), true).because("origin-failed"),
+            None => Outcome::forwarded(Response::Failed(failure), lack.forward, CacheResult::Miss),
+        }
+    }
+
+    /// What is stored is still good (RFC 9111 §4.3.4).
+    fn revalidated(
+        &self,
+        leader: Option<Leader<'_>>,
+        lack: &Lack,
+        entry: &Arc<Entry>,
+        reply: &Reply,
+        times: Times,
+        began: Stamp,
+    ) -> Outcome {
+        let Parts { cache, caching, miss, head, .. } = &*self.0;
+        let done = |response, stored| {
+            Outcome::forwarded(response, lack.forward, CacheResult::Revalidated).after_status(304).stored(stored)
+        };
+        match entry.refreshed(head, &reply.head, times, &caching.policy) {
+            Ok(fresh) => {
+                let fresh = Arc::new(fresh);
+                let stored = cache.store.put(&miss.key, head, Arc::clone(&fresh), began);
+                self.share(leader, &fresh);
+                done(Response::Stored(fresh, None), stored)
+            }
+            // As updated it may not be stored any more; this request it answers.
+            Err(refusal) => {
+                cache.store.drop_entry(&miss.key, entry);
+                settle(leader, Settled::Apart);
+                let body = Body::full(entry.body().clone());
+                let reply = Reply { head: entry.updated_head(&reply.head), load: reply.load, times: reply.times, body };
+                done(Response::Reply(reply), false).because(refusal.as_str())
+            }
+        }
+    }
+
+    /// A whole new response.
+    fn received(&self, leader: Option<Leader<'_>>, lack: &Lack, reply: Reply, times: Times, began: Stamp) -> Outcome {
+        let Parts { cache, caching, miss, head, .. } = &*self.0;
+        let result = if lack.apart { CacheResult::Pass } else { CacheResult::Miss };
+        let answered = |response| Outcome::forwarded(response, lack.forward, result);
+        let terms = match judge(head, &reply.head, times, &caching.policy) {
+            Ok(terms) => terms,
+            Err(refusal) => {
+                if let Some(stale) = &lack.stale {
+                    // It is not what the URL stands for any more.
+                    cache.store.drop_entry(&miss.key, stale);
+                }
+                self.keep_apart(leader, refusal, times);
+                return answered(Response::Reply(reply)).because(refusal.as_str());
+            }
+        };
+        let announced = announced(&reply);
+        match &reply.body {
+            Body::Stream(_) => self.fill(leader, terms, reply, announced, began, answered),
+            whole => {
+                let bytes = match whole {
+                    // A copy: what came is a part of a larger buffer, which would be kept with it.
+                    Body::Full(bytes) => Bytes::copy_from_slice(bytes),
+                    _ => Bytes::new(),
+                };
+                if bytes.len() > cache.store.max_object() || announced.is_some_and(|len| len != bytes.len() as u64) {
+                    self.keep_apart(leader, Refusal::NoFreshness, times);
+                    return answered(Response::Reply(reply)).because("size");
+                }
+                let entry = Arc::new(Entry::new(terms, &reply.head, bytes));
+                let stored = cache.store.put(&miss.key, head, Arc::clone(&entry), began);
+                self.share(leader, &entry);
+                answered(Response::Stored(entry, None)).stored(stored)
+            }
+        }
+    }
+
+    /// Passes a stream on to all who read it, and into the store.
+    fn fill(
+        &self,
+        leader: Option<Leader<'_>>,
+        terms: Terms,
+        reply: Reply,
+        announced: Option<u64>,
+        began: Stamp,
+        answered: impl Fn(Response) -> Outcome,
+    ) -> Outcome {
+        let Parts { cache, miss, head, timeouts, .. } = &*self.0;
+        let expected = usize::try_from(announced.unwrap_or(0)).unwrap_or(usize::MAX);
+        let room = cache.begin_filling(expected).filter(|_| expected <= cache.store.max_object());
+        let Some(room) = room else {
+            self.keep_apart(leader, Refusal::NoFreshness, terms.times);
+            return answered(Response::Reply(reply)).because("size");
+        };
+        let entry = Arc::new(Entry::new(terms.clone(), &reply.head, Bytes::new()));
+        let filling = Filling::new(Arc::clone(&entry), announced);
+        let Some(follower) = filling.follow() else { return answered(Response::Reply(reply)) };
+        let shared = is_shared(&entry);
+        let place = match leader {
+            Some(leader) if shared => leader.fill(&filling),
+            leader => {
+                self.keep_apart(leader, Refusal::NoFreshness, terms.times);
+                None
+            }
+        };
+        let landing = Landing { cache: Arc::clone(cache), filling, place };
+        let filler = Filler {
+            landing,
+            key: Arc::clone(&miss.key),
+            request: head.clone(),
+            terms,
+            head: reply.head,
+            announced,
+            room,
+            began,
+            idle: timeouts.stream_idle,
+        };
+        actix_rt::spawn(filler.run(reply.body));
+        answered(Response::Stored(entry, Some(follower))).stored(true)
+    }
+
+    /// Gives those who wait what was fetched, if it may answer them.
+    fn share(&self, leader: Option<Leader<'_>>, entry: &Arc<Entry>) {
+        if is_shared(entry) {
+            settle(leader, Settled::Stored(Arc::clone(entry)));
+        } else {
+            self.keep_apart(leader, Refusal::NoFreshness, entry.terms().times);
+        }
+    }
+
+    /// Lets those who wait fetch for themselves, and those who come as well for a while.
+    fn keep_apart(&self, leader: Option<Leader<'_>>, refusal: Refusal, times: Times) {
+        // What is this request's own doing says nothing about others.
+        if !matches!(refusal, Refusal::RequestNoStore | Refusal::Method) {
+            self.0.cache.store.put_uncacheable(&self.0.miss.key, times.received.after(APART));
+        }
+        settle(leader, Settled::Apart);
+    }
+}
+
+/// Whether a response answers those who asked while it was fetched: one that must be validated before each use does not
+/// (RFC 9111 §5.2.2.4).
+fn is_shared(entry: &Entry) -> bool {
+    !entry.terms().no_cache && entry.terms().lifetime > entry.terms().initial_age
+}
+
+fn settle(leader: Option<Leader<'_>>, settled: Settled) {
+    if let Some(leader) = leader {
+        leader.settle(settled);
+    }
+}
+
+/// The length of the body that the reply's head or stream announces.
+fn announced(reply: &Reply) -> Option<u64> {
+    let written = reply.head.field("content-length").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+    written.or(match &reply.body {
+        Body::Stream(_) => reply.body.len(),
+        Body::Empty | Body::Full(_) => None,
+    })
+}
+
+/// Moves a body into the store, whether or not anybody reads it.
+struct Filler {
+    landing: Landing,
+    key: Arc<troupe_cache::key::Key>,
+    request: troupe_wire::head::RequestHead,
+    terms: Terms,
+    head: troupe_wire::head::ResponseHead,
+    announced: Option<u64>,
+    room: Counted,
+    began: Stamp,
+    idle: Duration,
+}
+
+/// However filling ends, those who read learn of it and nobody else joins.
+struct Landing {
+    cache: Arc<Cache>,
+    filling: Arc<Filling>,
+    place: Option<Place>,
+}
+
+impl Filler {
+    async fn run(mut self, mut body: Body) {
+        let Landing { cache, filling, .. } = &self.landing;
+        let (mut bytes, mut fits) = (0usize, true);
+        let complete = loop {
+            match tokio::time::timeout(self.idle, body.next()).await {
+                Ok(Some(Ok(piece))) => {
+                    let before = bytes;
+                    bytes = bytes.saturating_add(piece.len());
+                    let reserved = usize::try_from(self.announced.unwrap_or(0)).unwrap_or(usize::MAX);
+                    let more = bytes.saturating_sub(reserved.max(before));
+                    if fits && (bytes > cache.store.max_object() || !self.room.add(more)) {
+                        // Too large: no entry any more, only passed on.
+                        fits = false;
+                        self.landing.leave();
+                        cache.store.put_uncacheable(&self.key, now().after(APART));
+                        filling.pass();
+                    }
+                    filling.push(piece);
+                    if !fits && !filling.room().await {
+                        break false;
+                    }
+                }
+                Ok(None) => break self.announced.is_none_or(|announced| announced == bytes as u64),
+                Ok(Some(Err(_))) | Err(_) => break false,
+            }
+        };
+        if complete && fits {
+            let entry = Entry::new(self.terms, &self.head, filling.whole());
+            cache.store.put(&self.key, &self.request, Arc::new(entry), self.began);
+        }
+        // In the store first: who has read it whole finds it there.
+        filling.finish(complete);
+    }
+}
+
+impl Landing {
+    fn leave(&self) {
+        if let Some(place) = &self.place {
+            self.cache.flights.land(place);
+        }
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.leave();
+        self.filling.finish(false);
+    }
+}

@@ -1,0 +1,116 @@
+//! The look-up: on the request's own path, without waiting for anything.
+
+use std::sync::Arc;
+
+use troupe_cache::cache_status::Forward;
+use troupe_cache::entry::Entry;
+use troupe_cache::key::{HostBuffer, Key, Sought};
+use troupe_cache::object::Object;
+use troupe_cache::reuse::{Asked, Reuse, decide};
+use troupe_wire::head::RequestHead;
+
+use super::outcome::Outcome;
+use super::route::RouteCaching;
+use super::{Cache, now};
+use crate::request::{BodyFrame, Method, Request};
+
+/// What a look-up finds.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// The answer.
+    Hit(Box<Outcome>),
+    /// Something has to be fetched first.
+    Miss(Box<Miss>),
+    /// The cache has no part in it.
+    Pass(Forward),
+}
+
+/// What is known of a request whose answer has to be fetched.
+#[derive(Debug)]
+pub(crate) struct Miss {
+    pub(super) key: Arc<Key>,
+    pub(super) asked: Asked,
+}
+
+/// What the store has for a request.
+pub(super) enum Known {
+    /// The answer.
+    Answer {
+        entry: Arc<Entry>,
+        /// It is stale.
+        stale: bool,
+        /// A new one is to be fetched behind it.
+        refresh: bool,
+    },
+    /// Not the answer.
+    Nothing(Lack),
+}
+
+/// Why the store has no answer.
+pub(super) struct Lack {
+    pub(super) forward: Forward,
+    /// What may be validated.
+    pub(super) stale: Option<Arc<Entry>>,
+    /// What is answered when the origin fails.
+    pub(super) on_error: bool,
+    /// Requests for this do not wait for each other.
+    pub(super) apart: bool,
+    /// What of the request the URL's variants are told apart by.
+    pub(super) variant: Vec<u8>,
+}
+
+impl Cache {
+    /// Looks a request up.
+    pub(crate) fn look_up(&self, request: &Request, caching: &RouteCaching) -> Found {
+        if !matches!(request.method, Method::Get | Method::Head) {
+            return Found::Pass(Forward::Method);
+        }
+        let asked = Asked::of(&request.head);
+        // The body of a GET is in no key, and some frameworks read it: what it made must not be answered to others.
+        if asked.foreign || request.body != BodyFrame::None {
+            return Found::Pass(Forward::Bypass);
+        }
+        let target = caching.target(request.head.target());
+        let mut buffer = HostBuffer::default();
+        let Some(sought) = Sought::new(request.head.scheme(), request.head.authority(), &target, &mut buffer) else {
+            return Found::Pass(Forward::Bypass);
+        };
+        let object = self.store.get(&sought);
+        if let Some(entry) = object.as_ref().and_then(|object| object.find(&request.head))
+            && decide(&asked, entry, now(), &caching.policy) == Reuse::Fresh
+        {
+            return Found::Hit(Box::new(Outcome::hit(Arc::clone(entry), false)));
+        }
+        Found::Miss(Box::new(Miss { key: Arc::new(sought.to_key()), asked }))
+    }
+
+    /// What the store has for a request.
+    pub(super) fn known(&self, key: &Key, head: &RequestHead, asked: &Asked, caching: &RouteCaching) -> Known {
+        let now = now();
+        let object = self.store.get_key(key);
+        let apart = object.as_ref().is_some_and(|object| object.is_uncacheable(now));
+        let variant = object.as_ref().map(|object| object.variant_of(head)).unwrap_or_default();
+        let lack = |forward, stale, on_error, apart| Known::Nothing(Lack { forward, stale, on_error, apart, variant });
+        let Some(entry) = object.as_ref().and_then(|object| object.find(head)) else {
+            return lack(forward_without(object.as_deref()), None, false, apart);
+        };
+        let entry = Arc::clone(entry);
+        match decide(asked, &entry, now, &caching.policy) {
+            Reuse::Fresh => Known::Answer { entry, stale: false, refresh: false },
+            Reuse::Stale => Known::Answer { entry, stale: true, refresh: false },
+            Reuse::WhileRevalidating => Known::Answer { entry, stale: true, refresh: true },
+            Reuse::Validate { by_request, on_error } => {
+                let forward = if by_request { Forward::Request } else { Forward::Stale };
+                lack(forward, Some(entry), on_error, apart)
+            }
+            Reuse::NotForThis => lack(Forward::Bypass, None, false, true),
+        }
+    }
+}
+
+fn forward_without(object: Option<&Object>) -> Forward {
+    match object {
+        Some(object) if !object.variants().is_empty() => Forward::VaryMiss,
+        _ => Forward::UriMiss,
+    }
+}

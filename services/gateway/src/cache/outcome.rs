@@ -1,0 +1,118 @@
+//! How a request of a cached route ended.
+
+use std::sync::Arc;
+
+use troupe_cache::cache_status::{CacheStatus, Forward};
+use troupe_cache::entry::Entry;
+use troupe_contracts::invoke::{Reply, Times};
+use troupe_mesh::failure::Failure;
+
+use super::Follower;
+
+/// What a request of a cached route is answered with, and what is said about it.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) response: Response,
+    pub(crate) status: CacheStatus,
+    pub(crate) result: CacheResult,
+}
+
+/// What a request is answered with.
+#[derive(Debug)]
+pub(crate) enum Response {
+    /// What is stored, or is on its way into the store.
+    Stored(Arc<Entry>, Option<Follower>),
+    /// A reply that is not stored.
+    Reply(Reply),
+    /// A call that failed.
+    Failed(Failure),
+    /// Nothing is stored, and the client wants nothing else (RFC 9111 §5.2.1.7).
+    Absent,
+}
+
+/// What the cache did for a request, as it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CacheResult {
+    /// Answered from the store.
+    Hit,
+    /// Fetched, and stored or not.
+    Miss,
+    /// Not for the cache: method, request, or a URL whose responses are not stored.
+    Pass,
+    /// Answered with a stale response.
+    Stale,
+    /// Validated: what was stored is still good.
+    Revalidated,
+    /// Answered by what another request fetched.
+    Collapsed,
+}
+
+impl CacheResult {
+    /// All of them, in their order.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Hit, Self::Miss, Self::Pass, Self::Stale, Self::Revalidated, Self::Collapsed];
+
+    /// The name in metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Pass => "pass",
+            Self::Stale => "stale",
+            Self::Revalidated => "revalidated",
+            Self::Collapsed => "collapsed",
+        }
+    }
+}
+
+impl Outcome {
+    /// Where the time of the call went that this request made itself, when its reply is not stored.
+    pub(crate) fn times(&self) -> Option<Times> {
+        match &self.response {
+            Response::Reply(reply) => Some(reply.times),
+            Response::Stored(..) | Response::Failed(_) | Response::Absent => None,
+        }
+    }
+
+    /// How the call failed.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        match &self.response {
+            Response::Failed(failure) => Some(failure),
+            Response::Stored(..) | Response::Reply(_) | Response::Absent => None,
+        }
+    }
+
+    /// Out of the store.
+    pub(crate) fn hit(entry: Arc<Entry>, stale: bool) -> Self {
+        let result = if stale { CacheResult::Stale } else { CacheResult::Hit };
+        let status = CacheStatus { hit: true, ..CacheStatus::default() };
+        Self { response: Response::Stored(entry, None), status, result }
+    }
+
+    /// By what another request fetched.
+    pub(super) fn collapsed(response: Response, forward: Forward) -> Self {
+        let status = CacheStatus { forward: Some(forward), collapsed: true, ..CacheStatus::default() };
+        Self { response, status, result: CacheResult::Collapsed }
+    }
+
+    /// Passed on because of `forward`.
+    pub(super) fn forwarded(response: Response, forward: Forward, result: CacheResult) -> Self {
+        let status = CacheStatus { forward: Some(forward), ..CacheStatus::default() };
+        Self { response, status, result }
+    }
+
+    pub(super) fn stored(mut self, stored: bool) -> Self {
+        self.status.stored = stored;
+        self
+    }
+
+    pub(super) fn after_status(mut self, status: u16) -> Self {
+        self.status.forward_status = Some(status);
+        self
+    }
+
+    pub(super) fn because(mut self, detail: &'static str) -> Self {
+        self.status.detail = Some(detail);
+        self
+    }
+}

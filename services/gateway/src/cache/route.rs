@@ -1,0 +1,121 @@
+//! What a route's configuration makes of caching.
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use troupe_cache::policy::Policy;
+
+use super::config::{CacheDetails, RouteCache};
+
+/// The caching of one route.
+#[derive(Debug)]
+pub(crate) struct RouteCaching {
+    pub(super) policy: Policy,
+    ignore_query: Vec<Box<str>>,
+    sort_query: bool,
+    /// Whether requests are looked up. A route that does not mention the cache begins to when the first answer of it
+    /// asks for it.
+    active: AtomicBool,
+}
+
+impl RouteCaching {
+    /// `None` when the route is never cached.
+    pub(crate) fn new(config: Option<&RouteCache>) -> Option<Self> {
+        let (details, mentioned) = match config {
+            Some(RouteCache::Switch(false)) => return None,
+            Some(RouteCache::Switch(true)) => (CacheDetails::default(), true),
+            Some(RouteCache::Details(details)) => (details.clone(), true),
+            None => (CacheDetails::default(), false),
+        };
+        let base = Policy::new();
+        let policy = Policy {
+            ttl: details.ttl.map(|ttl| ttl.get()),
+            max_ttl: details.max_ttl.map_or(base.max_ttl, |ttl| ttl.get()),
+            stale_while_revalidate: details.stale_while_revalidate.get(),
+            stale_if_error: details.stale_if_error.get(),
+            heuristic: details.heuristic,
+            ignore_cookies: details.ignore_cookies,
+            obey_requests: details.obey_requests,
+            only_targeted: !mentioned,
+        };
+        let ignore_query = details.ignore_query.iter().map(|name| name.as_str().into()).collect();
+        Some(Self { policy, ignore_query, sort_query: details.sort_query, active: AtomicBool::new(mentioned) })
+    }
+
+    /// Whether requests are looked up.
+    pub(crate) fn is_active(&self) -> bool {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// An answer asks for the cache: requests are looked up from now on.
+    pub(crate) fn activate(&self) {
+        self.active.store(true, Ordering::Relaxed);
+    }
+
+    /// The path and query that tell answers apart. What is not in it is not passed on either, so that nothing outside of
+    /// the key has a say in what is stored under it.
+    pub(super) fn target<'a>(&self, target: &'a str) -> Cow<'a, str> {
+        if !self.sort_query && self.ignore_query.is_empty() {
+            return Cow::Borrowed(target);
+        }
+        let Some((path, query)) = target.split_once('?') else { return Cow::Borrowed(target) };
+        let mut kept: Vec<&str> = query.split('&').filter(|parameter| !self.is_ignored(parameter)).collect();
+        if self.sort_query {
+            // By name alone and keeping the order of equal names, whose values form lists.
+            kept.sort_by_key(|parameter| name(parameter));
+        }
+        let query = kept.join("&");
+        Cow::Owned(if query.is_empty() { path.to_owned() } else { [path, "?", &query].concat() })
+    }
+
+    fn is_ignored(&self, parameter: &str) -> bool {
+        // Encoded it is the same name; PHP reads `a[]=1` as a list named `a`, which is another parameter than `a`.
+        let name = crate::path::decode(name(parameter));
+        self.ignore_query.iter().any(|ignored| match ignored.strip_suffix('*') {
+            Some(beginning) => name.starts_with(beginning),
+            None => *name == **ignored,
+        })
+    }
+}
+
+fn name(parameter: &str) -> &str {
+    parameter.split('=').next().unwrap_or(parameter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(details: CacheDetails, target: &str) -> String {
+        RouteCaching::new(Some(&RouteCache::Details(details))).unwrap().target(target).into_owned()
+    }
+
+    #[test]
+    fn the_query_is_kept_as_it_is() {
+        assert_eq!(target(CacheDetails::default(), "/a?b=1&a=2&"), "/a?b=1&a=2&");
+    }
+
+    #[test]
+    fn parameters_are_ignored_by_name() {
+        let ignoring = CacheDetails { ignore_query: vec!["utm_*".into(), "fbclid".into()], ..CacheDetails::default() };
+        assert_eq!(target(ignoring.clone(), "/a?utm_source=x&b=1&fbclid=2&fbclid2=3"), "/a?b=1&fbclid2=3");
+        assert_eq!(target(ignoring.clone(), "/a?%75tm_x=1"), "/a");
+        assert_eq!(target(ignoring, "/a?utm_source=x"), "/a");
+    }
+
+    #[test]
+    fn parameters_are_sorted_but_equal_names_keep_their_order() {
+        let sorting = CacheDetails { sort_query: true, ..CacheDetails::default() };
+        assert_eq!(target(sorting, "/a?b=2&a=9&b=1"), "/a?a=9&b=2&b=1");
+    }
+
+    #[test]
+    fn false_comes_first() {
+        assert!(RouteCaching::new(Some(&RouteCache::Switch(false))).is_none());
+        assert!(RouteCaching::new(Some(&RouteCache::Switch(true))).is_some_and(|route| route.is_active()));
+        let silent = RouteCaching::new(None).unwrap();
+        assert!(!silent.is_active() && silent.policy.only_targeted);
+        silent.activate();
+        assert!(silent.is_active());
+    }
+}

@@ -1,0 +1,106 @@
+//! From what is stored to an answer: whole, unmodified, or in parts.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use troupe_cache::cache_status::CacheStatus;
+use troupe_cache::conditions::is_unmodified;
+use troupe_cache::entry::Entry;
+use troupe_cache::range::{self, Wanted};
+use troupe_cache::time::Moment;
+use troupe_mesh::body::Body;
+
+use super::outcome::Outcome;
+use super::{Follower, now};
+use crate::answer::{Answer, AnswerHead, Payload};
+use crate::request::{Method, Request};
+
+/// The name in `Cache-Status`.
+const NAME: &str = "troupe-l1";
+
+/// What an answer of a cached route says beside its stored head.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    /// The member of `Cache-Status`.
+    pub(crate) status: String,
+    /// `Age`, in seconds, of what comes out of the store.
+    pub(crate) age: Option<u64>,
+}
+
+/// How much of a stored response an answer is.
+#[derive(Debug)]
+pub(crate) enum Shape {
+    /// 304: the client has it.
+    Unmodified,
+    /// 206 with one part: the value of `Content-Range`.
+    Part(String),
+    /// 416: the value of `Content-Range`.
+    Nothing(String),
+    /// 206 with several parts: the value of `Content-Type`.
+    Parts(String),
+}
+
+impl Sent {
+    /// What is said of `outcome`; `key` only to people who develop.
+    pub(crate) fn new(outcome: &mut Outcome, entry: Option<&Entry>, key: Option<String>) -> Box<Self> {
+        let now = now();
+        let mut age = None;
+        if let Some(entry) = entry {
+            if outcome.status.hit || outcome.status.stored {
+                outcome.status.ttl = Some(entry.fresh_for(now).div_euclid(1000));
+            }
+            age = said_age(entry, outcome, now);
+        }
+        outcome.status.key = key;
+        Box::new(Self { age, ..*Self::of(&outcome.status) })
+    }
+
+    /// What is said where nothing stored was in play.
+    pub(crate) fn of(status: &CacheStatus) -> Box<Self> {
+        let mut text = String::with_capacity(48);
+        status.write(NAME, &mut text);
+        Box::new(Self { status: text, age: None })
+    }
+}
+
+/// `Age` is the sign of what was not made for this request (RFC 9111 §5.1).
+fn said_age(entry: &Entry, outcome: &Outcome, now: Moment) -> Option<u64> {
+    let from_store = outcome.status.hit || outcome.status.collapsed || outcome.status.forward_status == Some(304);
+    // The time that this fetch took makes it no older than it is.
+    let times = entry.terms().times;
+    let came_old = entry.terms().initial_age.saturating_sub(times.received.since(times.requested)) >= 1000;
+    (from_store || came_old).then(|| entry.age(now) / 1000)
+}
+
+/// The answer that a stored response, or one on its way into the store, is to a request.
+pub(crate) fn answer(request: &Request, entry: &Arc<Entry>, follower: Option<Follower>) -> Answer {
+    if is_unmodified(&request.head, entry) {
+        return shaped(304, entry, Shape::Unmodified, Bytes::new());
+    }
+    if let Some(follower) = follower {
+        // Its parts are not there yet; the whole is always a right answer to `Range` (RFC 9110 §14.2).
+        return Answer::new(entry.status(), AnswerHead::Reply(entry.head().clone()), Payload::Follow(follower));
+    }
+    let body = entry.body();
+    let wanted = match request.method {
+        Method::Get => range::wanted(&request.head, entry),
+        _ => Wanted::Whole,
+    };
+    match wanted {
+        Wanted::Whole => {
+            let payload = Payload::Body(Body::full(body.clone()));
+            Answer::new(entry.status(), AnswerHead::Reply(entry.head().clone()), payload)
+        }
+        Wanted::One(part) => shaped(206, entry, Shape::Part(part.content_range(body.len())), part.of(body)),
+        Wanted::Several(parts) => {
+            let boundary = format!("{:032x}", fastrand::u128(..));
+            let bytes = range::multipart(&parts, body, entry.head().field("content-type"), &boundary);
+            shaped(206, entry, Shape::Parts(format!("multipart/byteranges; boundary={boundary}")), bytes)
+        }
+        Wanted::Nothing => shaped(416, entry, Shape::Nothing(format!("bytes */{}", body.len())), Bytes::new()),
+    }
+}
+
+fn shaped(status: u16, entry: &Entry, shape: Shape, body: Bytes) -> Answer {
+    Answer::new(status, AnswerHead::Shaped(entry.head().clone(), shape), Payload::Body(Body::full(body)))
+}
