@@ -6,10 +6,24 @@ use metrics::{Unit, describe_counter, describe_gauge};
 pub fn describe() {
     links();
     actors();
+    discovery();
+}
+
+fn discovery() {
     describe_gauge!(
         "troupe_discovery_stale_seconds",
         Unit::Seconds,
         "For how long the names of a `service`'s peers could not be looked up; what was found last is used on."
+    );
+    describe_gauge!("troupe_discovery_instances", "Instances of a `service` that Redis names, by `state`.");
+    describe_gauge!(
+        "troupe_discovery_redis_up",
+        "1 while membership reaches Redis, 0 while what was known last is used on."
+    );
+    describe_counter!("troupe_discovery_redis_failures_total", "Attempts of membership at Redis that failed.");
+    describe_counter!(
+        "troupe_discovery_rejected_total",
+        "Entries of Redis that name no instance, and were left out, by `service`."
     );
 }
 
