@@ -79,7 +79,7 @@ pub struct RouteConfig {
     #[serde(default)]
     pub streaming: bool,
     /// Cache answers: true (as their headers say), false (never), or a table of details. Left out: those that ask for it
-    /// by the #[Cache] attribute or a Troupe-Cache-Control header.
+    /// by the `#[Cache]` attribute or a Troupe-Cache-Control header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<RouteCache>,
 }
