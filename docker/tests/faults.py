@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kills import IN_FLIGHT
 from scenario import HEALTHY_SECONDS, Bench
-from stack import Failed, check, run, wait
+from stack import Failed, Skipped, check, run, wait
 from traffic import Window
 
 # What nobody announces is noticed by the links' PING: three seconds of silence, and a fourth for what that ends.
@@ -115,8 +115,8 @@ def packets_are_late_and_lost(bench: Bench) -> str:
     enter = ("nsenter", "-t", pid, "-n", "tc", "qdisc")
     try:
         run(*enter, "add", "dev", "eth0", "root", "netem", "delay", "20ms", "5ms", "loss", "1%")
-    except (Failed, OSError):
-        return "skipped: needs root, tc, and a kernel with netem"
+    except (Failed, OSError) as missing:
+        raise Skipped("needs root, tc, and a kernel with netem") from missing
     with bench.watched() as window:
         try:
             time.sleep(6)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from scenario import Bench
-from stack import ROOT, Stack, check, free_port, run, wait
+from stack import ROOT, Skipped, Stack, check, free_port, run, wait
 from traffic import Traffic
 
 # The addresses that the page uses for two gateways.
@@ -111,7 +111,7 @@ def the_pages_haproxy_drains(bench: Bench) -> str:
 def the_pages_nginx_drains(bench: Bench) -> str:
     """docs/containers.md's nginx in front of two gateways, one of which goes: nothing fails."""
     if NGINX is None:
-        return "skipped: nginx is not installed here"
+        raise Skipped("nginx is not installed here")
     return loses_nothing(bench, nginx)
 
 

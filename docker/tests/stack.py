@@ -21,6 +21,10 @@ class Failed(Exception):
     """A pass line that was not reached; says which, and what was seen instead."""
 
 
+class Skipped(Exception):
+    """What a scenario needs is not there; says what."""
+
+
 def check(condition: object, otherwise: str) -> None:
     if not condition:
         raise Failed(otherwise)
