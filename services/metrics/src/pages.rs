@@ -73,7 +73,7 @@ async fn cluster(request: HttpRequest, shown: web::Data<Shown>, access: web::Dat
 }
 
 async fn dashboard(request: HttpRequest, shown: web::Data<Shown>, access: web::Data<Access>) -> HttpResponse {
-    if let Err(refusal) = access.check(&request) {
+    if let Err(refusal) = access.check_call(&request) {
         return *refusal;
     }
     match shown.look(Looks::Page).await {

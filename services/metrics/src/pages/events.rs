@@ -91,7 +91,7 @@ impl Drop for Seat {
 }
 
 pub(super) async fn serve(request: HttpRequest, shown: web::Data<Shown>, access: web::Data<Access>) -> HttpResponse {
-    if let Err(refusal) = access.check(&request) {
+    if let Err(refusal) = access.check_call(&request) {
         return *refusal;
     }
     let shown = shown.get_ref().clone();

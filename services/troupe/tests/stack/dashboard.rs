@@ -55,6 +55,20 @@ fn the_page_is_complete_without_a_script() {
     }
 }
 
+/// Without a token, a page of another name that is made to lead here (DNS rebinding) gets to see nothing.
+#[test]
+fn the_page_is_not_shown_under_another_name_without_a_token() {
+    let mut stack = Stack::one_process(binary(), &functions(), "");
+    let admin = stack.instance("all").admin;
+    for (host, status) in [("evil.example", 403), ("localhost:9090", 200), ("127.0.0.1", 200)] {
+        for path in ["/dashboard", "/dashboard/events"] {
+            let mut connection = Connection::open(admin).unwrap();
+            connection.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).unwrap();
+            assert_eq!(connection.head().unwrap().status, status, "{path} asked of {host}");
+        }
+    }
+}
+
 /// Reads events off a stream: their names and data.
 struct Events(BufReader<TcpStream>);
 

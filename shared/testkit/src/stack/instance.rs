@@ -107,7 +107,10 @@ impl Instance {
 
     /// One `GET` at its admin listener; `None` when nobody answers.
     pub fn admin(&self, target: &str) -> Option<http::Response> {
-        http::get(self.admin, target).ok()
+        let mut connection = http::Connection::open(self.admin).ok()?;
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        connection.send(request.as_bytes()).ok()?;
+        connection.response(false).ok()
     }
 
     /// Blocks until the process has printed its ready line, so that its listeners are bound.
