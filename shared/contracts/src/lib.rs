@@ -13,3 +13,19 @@ pub mod report;
 pub mod snapshot;
 
 mod envelope;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use troupe_mesh::contract::Contract;
+
+    use crate::{invoke::Invoke, operate::Operate, report::Report, snapshot::Snapshot};
+
+    /// A frame names its contract by this number alone, whichever service it reaches.
+    #[test]
+    fn every_contract_has_a_number_of_its_own() {
+        let numbers = [Invoke::ID, Operate::ID, Report::ID, Snapshot::ID];
+        assert_eq!(BTreeSet::from(numbers).len(), numbers.len(), "{numbers:?}");
+    }
+}

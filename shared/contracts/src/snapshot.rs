@@ -169,7 +169,7 @@ pub struct Taken {
 impl Contract for Snapshot {
     type Reply = Taken;
 
-    const ID: u16 = 16;
+    const ID: u16 = 17;
     const VERSION: u16 = 1;
     const NAME: &'static str = "snapshot";
 
