@@ -39,12 +39,6 @@ fn initialised() -> tempfile::TempDir {
     directory
 }
 
-/// Ports that nobody listens on at the moment.
-fn free_ports() -> [String; 2] {
-    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().to_string())
-}
-
 #[test]
 fn help_shows_examples_and_exit_codes() {
     let here = Path::new(".");
@@ -94,8 +88,7 @@ fn init_writes_what_check_accepts_and_overwrites_nothing() {
     for file in ["troupe.toml", "functions/hello.php"] {
         assert!(directory.path().join(file).is_file(), "{file}");
     }
-    let [gateway, admin] = free_ports();
-    let set = [format!("gateway.listen={gateway}"), format!("admin.listen={admin}")];
+    let set = [format!("gateway.listen={}", ports::free()), format!("admin.listen={}", ports::free())];
     let output = troupe(directory.path(), &["check", "--set", &set[0], "--set", &set[1], "--json"]);
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((code(&output), &answer["ok"]), (Some(0), &true.into()), "{answer}");
@@ -142,7 +135,7 @@ fn check_tells_a_busy_port_from_a_missing_php() {
     let directory = initialised();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let busy = format!("gateway.listen={}", taken.local_addr().unwrap());
-    let admin = format!("admin.listen={}", free_ports()[0]);
+    let admin = format!("admin.listen={}", ports::free());
     let output = troupe(directory.path(), &["check", "--set", &busy, "--set", &admin]);
     assert_eq!(code(&output), Some(75), "{}", stdout(&output));
     assert!(stdout(&output).contains("is busy (gateway.listen)"), "{}", stdout(&output));
@@ -194,7 +187,7 @@ fn completion_scripts_name_the_commands() {
 
 #[test]
 fn health_asks_the_admin_listener() {
-    let nobody = troupe(Path::new("."), &["health", "--admin", &free_ports()[0]]);
+    let nobody = troupe(Path::new("."), &["health", "--admin", &ports::free().to_string()]);
     assert_eq!(code(&nobody), Some(69), "{}", stderr(&nobody));
     assert!(stderr(&nobody).contains("nothing answers"), "{}", stderr(&nobody));
     for (status, body, end) in [("200 OK", "ready", 0), ("503 Service Unavailable", "draining", 69)] {
