@@ -80,6 +80,7 @@ python_syntax() {
 shell_scripts() { { sources '*.sh' && printf './.ci/run\0'; } | xargs -0 shellcheck --external-sources; }
 dependency_rules() { cargo deny --locked check licenses bans sources; }
 unused_dependencies() { cargo machete; }
+rules() { scripts/rules.sh >&2; }
 
 failed=()
 check() {
@@ -104,6 +105,7 @@ check "ignored tests" ignored_tests
 check "PHP syntax" php_syntax
 check_with python3 "Python syntax" python_syntax
 check_with shellcheck "shell scripts" shell_scripts
+check_with promtool "rules and dashboards" rules
 check_with cargo-deny "licences, bans, sources" dependency_rules
 check_with cargo-machete "unused dependencies" unused_dependencies
 check "clippy" rust_clippy

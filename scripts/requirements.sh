@@ -111,3 +111,6 @@ need_fpm() {
 
 # A Redis server, for the tests of membership: they start servers of their own, on free ports.
 need_redis() { need_packages redis-server redis-server; }
+
+# Prometheus's tool that checks rules and scrapes. The server that comes with it is not started.
+need_promtool() { need_packages promtool prometheus; }

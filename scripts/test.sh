@@ -10,6 +10,7 @@ need_cargo
 need_php
 need_fpm
 need_redis
+need_promtool
 
 readonly PHP_SUITE=services/php-pool/runtime/tests/run.php
 if [ -f "$PHP_SUITE" ]; then
@@ -18,6 +19,10 @@ if [ -f "$PHP_SUITE" ]; then
 else
     say "== the PHP runtime's own tests: skipped, $PHP_SUITE is not there"
 fi
+
+say "== rules and dashboards"
+scripts/rules.sh >&2
+scripts/axe.sh
 
 if cargo nextest --version >/dev/null 2>&1; then
     if [ $# -eq 0 ]; then

@@ -41,6 +41,8 @@ pub struct GatewayConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Answer GET /health on these listeners: 200 while serving, 503 while draining.
     pub health: bool,
+    /// Show the metrics service's dashboard at /dashboard, to whoever has the token of admin.token_file.
+    pub dashboard: bool,
     /// Write one line per request; lines for people on a terminal, JSON otherwise (as log.format says).
     pub access_log: bool,
 }
@@ -113,6 +115,7 @@ impl Default for GatewayConfig {
             max_body: Size::from_mib(64),
             trusted_proxies: Vec::new(),
             health: true,
+            dashboard: false,
             access_log: true,
         }
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::front::Shared;
 use crate::path;
-use crate::router::{Found, RouteTable};
+use crate::router::{Found, OwnPage, OwnPages, RouteTable};
 
 /// Explains by the routes that a gateway has now.
 #[derive(Debug, Clone)]
@@ -53,13 +53,13 @@ pub struct RouteExplained {
 impl Explainer {
     /// What this gateway would do with the request.
     pub fn explain(&self, method: &str, host: &str, target: &str) -> Explanation {
-        explain(&self.shared.routes.load(), self.shared.health, method, host, target)
+        explain(&self.shared.routes.load(), self.shared.own, method, host, target)
     }
 }
 
-/// What a gateway with these routes would do with the request. `health`: whether it answers `/health` itself. `target` is a
-/// path with or without a query.
-pub fn explain(routes: &RouteTable, health: bool, method: &str, host: &str, target: &str) -> Explanation {
+/// What a gateway with these routes would do with the request. `own`: what it answers without one. `target` is a path
+/// with or without a query.
+pub fn explain(routes: &RouteTable, own: OwnPages, method: &str, host: &str, target: &str) -> Explanation {
     let given = target.split(['?', '#']).next().unwrap_or_default();
     let mut explained = Explanation {
         method: method.to_owned(),
@@ -79,9 +79,13 @@ pub fn explain(routes: &RouteTable, health: bool, method: &str, host: &str, targ
         }
     };
     explained.normal_path = Some(normal.clone().into_owned());
-    if health && normal == "/health" {
+    if let Some(page) = own.find(&normal) {
         explained.status = Some(200);
-        explained.why = "answered by the gateway itself (gateway.health)".to_owned();
+        explained.why = match page {
+            OwnPage::Health => "answered by the gateway itself (gateway.health)",
+            OwnPage::Dashboard => "answered by the metrics service (gateway.dashboard), to whoever has the admin token",
+        }
+        .to_owned();
         return explained;
     }
     match routes.find(host, method, &normal) {
@@ -125,6 +129,8 @@ pub fn explain(routes: &RouteTable, health: bool, method: &str, host: &str, targ
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const OWN: OwnPages = OwnPages { health: true, dashboard: true };
     use crate::config::RouteConfig;
 
     fn table() -> RouteTable {
@@ -136,13 +142,13 @@ mod tests {
             ..RouteConfig::default()
         };
         let app = RouteConfig { function: Some("front".to_owned()), ..route(Some("app.example"), "/{rest*}", &[]) };
-        RouteTable::build(&[route(None, "/api/{function*}", &["GET"]), app], true).unwrap()
+        RouteTable::build(&[route(None, "/api/{function*}", &["GET"]), app], OWN).unwrap()
     }
 
     #[test]
     fn what_is_explained_is_what_the_router_does() {
         let table = table();
-        let explain = |method: &str, host: &str, target: &str| explain(&table, true, method, host, target);
+        let explain = |method: &str, host: &str, target: &str| explain(&table, OWN, method, host, target);
         let found = explain("GET", "x.example", "/api/%61dmin/list?x=1");
         let route = found.route.unwrap();
         assert_eq!(found.normal_path.as_deref(), Some("/api/admin/list"));
@@ -156,6 +162,7 @@ mod tests {
             ("GET", "/nothing", Some(404)),
             ("GET", "/", Some(200)),
             ("GET", "/health", Some(200)),
+            ("GET", "/dashboard/", Some(200)),
             ("GET", "/a%2fb", Some(400)),
         ] {
             let explained = explain(method, "x.example", target);

@@ -21,12 +21,13 @@ use crate::answer::{Answer, AnswerHead, Payload};
 use crate::cache::{
     self, Cache, CacheResult, Fetch, Fetching, Miss, Outcome as Cached, Response, RouteCaching, Sent, Timeouts,
 };
+use crate::dashboard;
 use crate::landing;
 use crate::metrics::Cause;
 use crate::path;
 use crate::problem::{self, Problem};
 use crate::request::{Method, Reception, Refused, Request};
-use crate::router::{Found, RouteTable};
+use crate::router::{Found, OwnPage, OwnPages, RouteTable};
 use crate::server::Reject;
 
 /// What every HTTP thread of a gateway shares.
@@ -36,7 +37,7 @@ pub(crate) struct Shared {
     pub(crate) draining: AtomicBool,
     /// Tells the threads of the drain.
     pub(crate) drain: watch::Sender<bool>,
-    pub(crate) health: bool,
+    pub(crate) own: OwnPages,
     pub(crate) development: bool,
     pub(crate) cache: Option<Arc<Cache>>,
 }
@@ -46,6 +47,8 @@ pub(crate) struct Front {
     shared: Arc<Shared>,
     reception: Reception,
     port: Port<Invoke>,
+    /// The thread's way to whoever shows the dashboard.
+    dashboard: Option<Port<Invoke>>,
 }
 
 /// What is to be done with a request.
@@ -70,8 +73,8 @@ pub(crate) struct Hit {
 /// A call that was decided on and waits for its body.
 #[derive(Debug)]
 pub(crate) struct Planned {
-    /// The routing table's number, and the route's in it.
-    pub(crate) route: (u64, usize),
+    /// The routing table's number, and the route's in it; `None`: the dashboard, which is no part of what it shows.
+    pub(crate) route: Option<(u64, usize)>,
     pub(crate) label: ByteString,
     pub(crate) streaming: bool,
     pub(crate) cached: Part,
@@ -92,8 +95,13 @@ pub(crate) enum Part {
 }
 
 impl Front {
-    pub(crate) fn new(shared: Arc<Shared>, reception: Reception, port: Port<Invoke>) -> Self {
-        Self { shared, reception, port }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        reception: Reception,
+        port: Port<Invoke>,
+        dashboard: Option<Port<Invoke>>,
+    ) -> Self {
+        Self { shared, reception, port, dashboard }
     }
 
     pub(crate) fn reception(&self) -> &Reception {
@@ -117,8 +125,10 @@ impl Front {
     /// Decides what is done with a request.
     pub(crate) fn plan(&self, request: &Request) -> Plan {
         let path = request.head.path();
-        if self.shared.health && path == "/health" {
-            return Plan::Answer(self.health(request));
+        match self.shared.own.find(path) {
+            Some(OwnPage::Health) => return Plan::Answer(self.health(request)),
+            Some(OwnPage::Dashboard) => return Plan::Call(Planned::dashboard()),
+            None => {}
         }
         if path == "*" {
             return Plan::Answer(Answer::options(Cow::Borrowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")));
@@ -140,7 +150,7 @@ impl Front {
                     }
                 };
                 Plan::Call(Planned {
-                    route: (routes.serial(), matched.index),
+                    route: Some((routes.serial(), matched.index)),
                     streaming: matched.route.streaming,
                     cached,
                     pool: matched.route.pool.clone(),
@@ -254,6 +264,7 @@ impl Front {
         body: Body,
         deadline: Deadline,
     ) -> CallFuture<Invoke> {
+        let to_dashboard = planned.route.is_none();
         let call = Invoke {
             pool: planned.pool,
             route: planned.label,
@@ -268,7 +279,11 @@ impl Front {
             head: request.head.clone(),
             body,
         };
-        self.port.call(Envelope { call, deadline, trace: request.trace })
+        let envelope = Envelope { call, deadline, trace: request.trace };
+        match to_dashboard {
+            true => dashboard::ask(self.dashboard.as_ref(), envelope, self.shared.drain.subscribe()),
+            false => self.port.call(envelope),
+        }
     }
 
     /// The answer to a call that ended.
@@ -396,6 +411,20 @@ impl Front {
             Method::Get | Method::Head => Answer::own(200, "text/plain; charset=utf-8", "ok\n"),
             Method::Options => Answer::options(Cow::Borrowed("GET, HEAD, OPTIONS")),
             _ => self.problem(request, 405, "the health page is only read").with_allow("GET, HEAD, OPTIONS".to_owned()),
+        }
+    }
+}
+
+impl Planned {
+    fn dashboard() -> Self {
+        Self {
+            route: None,
+            label: ByteString::new(),
+            streaming: false,
+            cached: Part::None,
+            pool: ByteString::new(),
+            function: ByteString::new(),
+            path_info: 0,
         }
     }
 }

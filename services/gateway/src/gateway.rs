@@ -22,7 +22,7 @@ use crate::error::BindError;
 use crate::explain::{Explainer, Explanation};
 use crate::front::Shared;
 use crate::metrics::{GatewayFigures, Metrics, SlowRequest};
-use crate::router::{Problem, RouteTable};
+use crate::router::{OwnPages, Problem, RouteTable};
 use crate::server::{self, Blueprint, PortFactory, Seats};
 
 /// How often a drain looks whether the last connection is gone.
@@ -44,6 +44,8 @@ pub struct Options {
     pub development: bool,
     /// The cache, one for the whole process; `None`: nothing is cached.
     pub cache: Option<Arc<Cache>>,
+    /// The way to whoever shows the dashboard, where the configuration asks for it.
+    pub dashboard: Option<PortFactory>,
     /// The shape of the access log, where the configuration asks for one.
     pub log_format: LogFormat,
     /// Where the access log goes; `None` is stderr.
@@ -57,7 +59,7 @@ pub struct Running {
     shared: Arc<Shared>,
     metrics: Metrics,
     seats: Arc<Seats>,
-    health: bool,
+    own: OwnPages,
     handle: ServerHandle,
     stop: Option<oneshot::Sender<()>>,
     done: watch::Receiver<bool>,
@@ -112,7 +114,8 @@ impl Gateway {
         options: Options,
         ports: PortFactory,
     ) -> Result<Running, BindError> {
-        let table = RouteTable::build(routes, config.health).map_err(BindError::Routes)?;
+        let own = OwnPages::of(&config);
+        let table = RouteTable::build(routes, own).map_err(BindError::Routes)?;
         if config.listen.is_empty() {
             return Err(BindError::NoAddress);
         }
@@ -125,12 +128,11 @@ impl Gateway {
             listeners.push(listener);
         }
         let threads = options.threads.clamp(1, server::MAX_THREADS);
-        let health = config.health;
         let shared = Arc::new(Shared {
             routes: ArcSwap::from_pointee(table),
             draining: AtomicBool::new(false),
             drain: watch::Sender::new(false),
-            health,
+            own,
             development: options.development,
             cache: options.cache.clone(),
         });
@@ -145,6 +147,7 @@ impl Gateway {
             shared: Arc::clone(&shared),
             metrics: metrics.clone(),
             ports,
+            dashboard: options.dashboard,
             threads,
             seats: Arc::clone(&seats),
         };
@@ -168,7 +171,7 @@ impl Gateway {
                 )));
             }
         };
-        Ok(Running { addresses, shared, metrics, seats, health, handle, stop: Some(stop), done, thread: Some(thread) })
+        Ok(Running { addresses, shared, metrics, seats, own, handle, stop: Some(stop), done, thread: Some(thread) })
     }
 }
 
@@ -233,7 +236,7 @@ impl Running {
     /// # Errors
     /// When routes are wrong; the old ones stay.
     pub fn reload(&self, routes: &[RouteConfig]) -> Result<(), Vec<Problem>> {
-        let table = RouteTable::build(routes, self.health)?;
+        let table = RouteTable::build(routes, self.own)?;
         self.shared.routes.store(Arc::new(table));
         Ok(())
     }

@@ -20,6 +20,7 @@ pub use server::PortFactory;
 
 mod access_log;
 mod answer;
+mod dashboard;
 mod front;
 mod landing;
 mod metrics;

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
 use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
@@ -101,6 +101,7 @@ pub(crate) struct Ticket {
     cached: Option<CacheResult>,
     entry: Option<Box<Entry>>,
     cause: Option<Cause>,
+    aside: bool,
     ended: bool,
 }
 
@@ -235,7 +236,19 @@ impl ThreadMetrics {
         let entry = self.log.is_some().then(|| Box::new(Entry::new(incoming)));
         let stages = Stages::default();
         let metrics = Rc::clone(self);
-        Ticket { metrics, received, method, head, stages, slot: 0, cached: None, entry, cause: None, ended: false }
+        Ticket {
+            metrics,
+            received,
+            method,
+            head,
+            stages,
+            slot: 0,
+            cached: None,
+            entry,
+            cause: None,
+            aside: false,
+            ended: false,
+        }
     }
 
     /// Adds what was counted since the last time to the process's metrics, and hands the log what is spooled.
@@ -317,6 +330,12 @@ impl Ticket {
         }
     }
 
+    /// It is none of the requests that are watched, but part of watching them: its stream would count as a request that takes
+    /// hours.
+    pub(crate) fn set_aside(&mut self) {
+        self.aside = true;
+    }
+
     /// The call behind the request has ended.
     pub(crate) fn called(&mut self, stages: Stages) {
         self.stages = stages;
@@ -348,6 +367,10 @@ impl Ticket {
         }
         let took = now.saturating_duration_since(self.received);
         self.metrics.ended.set(self.metrics.ended.get() + 1);
+        if self.aside {
+            self.log(status, sent, complete, took);
+            return;
+        }
         if let Some(head) = self.head.as_ref().filter(|_| self.metrics.metrics.slowest.may_be(took)) {
             let routes = self.metrics.routes.borrow();
             let route = routes.slots.get(self.slot).map_or(NO_ROUTE, RouteCounts::label);
@@ -364,6 +387,10 @@ impl Ticket {
         // What the client is told to do otherwise is its error, but for "not so fast".
         let cause = self.cause.filter(|_| status >= 500 || status == 429);
         self.metrics.volume.borrow_mut().add(received, sent, cause);
+        self.log(status, sent, complete, took);
+    }
+
+    fn log(&mut self, status: u16, sent: u64, complete: bool, took: Duration) {
         if let (Some(mut entry), Some(log)) = (self.entry.take(), &self.metrics.log) {
             entry.finish(status, sent, complete, took);
             log.borrow_mut().push(*entry);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use troupe_mesh::failure::{Failure, Outcome, Stage};
+use troupe_node::html::escape;
 
 use crate::answer::Answer;
 use crate::metrics::Cause;
@@ -114,30 +115,17 @@ impl Problem<'_> {
              color:#222}}code,pre{{background:#f3f3f3;padding:.1rem .3rem;white-space:pre-wrap}}</style>\n<h1>{} {title}</h1>\n<p>",
             self.status, self.status
         );
-        escape(self.detail, &mut page);
+        page.push_str(&escape(self.detail));
         page.push_str("</p>\n");
         if let Some(debug) = self.debug {
             page.push_str("<pre>");
-            escape(debug, &mut page);
+            page.push_str(&escape(debug));
             page.push_str("</pre>\n");
         }
         let _ = write!(page, "<p>Stage <code>{}</code>, request <code>", self.stage.as_str());
-        escape(self.request_id, &mut page);
+        page.push_str(&escape(self.request_id));
         page.push_str("</code></p>\n</html>\n");
         page
-    }
-}
-
-fn escape(text: &str, out: &mut String) {
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
     }
 }
 

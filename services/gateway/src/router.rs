@@ -5,6 +5,7 @@
 //! methods before one that takes all. Paths come in the one normal form that the gateway gives them first.
 
 mod check;
+mod own;
 mod pattern;
 mod table;
 
@@ -16,6 +17,8 @@ use bytestring::ByteString;
 use troupe_contracts::invoke::upstream_pool;
 
 pub use check::{Problem, check};
+pub(crate) use own::OwnPage;
+pub use own::OwnPages;
 
 use crate::cache::RouteCaching;
 use crate::config::RouteConfig;
@@ -100,8 +103,8 @@ impl RouteTable {
     ///
     /// # Errors
     /// One problem for each route that is malformed, unreachable or not told apart from another.
-    pub fn build(configs: &[RouteConfig], health: bool) -> Result<Self, Vec<Problem>> {
-        let patterns = check::check_all(configs, health)?;
+    pub fn build(configs: &[RouteConfig], own: OwnPages) -> Result<Self, Vec<Problem>> {
+        let patterns = check::check_all(configs, own)?;
         let mut table = Self {
             routes: Vec::with_capacity(configs.len()),
             hosts: HashMap::new(),

@@ -55,6 +55,7 @@ pub(crate) struct Blueprint {
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: Metrics,
     pub(crate) ports: PortFactory,
+    pub(crate) dashboard: Option<PortFactory>,
     pub(crate) threads: usize,
     pub(crate) seats: Arc<Seats>,
 }
@@ -121,7 +122,8 @@ fn thread_state(blueprint: &Blueprint) -> Rc<Thread> {
     let port = (blueprint.ports)(seat.index());
     let reception = Reception::new(blueprint.config.trusted_proxies.clone());
     let metrics = blueprint.metrics.thread();
-    let front = Front::new(Arc::clone(&blueprint.shared), reception, port);
+    let dashboard = blueprint.dashboard.as_ref().map(|ports| ports(seat.index()));
+    let front = Front::new(Arc::clone(&blueprint.shared), reception, port, dashboard);
     let thread = Rc::new(Thread::new(front, metrics, &blueprint.config, seat));
     actix_rt::spawn(thread::housekeep(Rc::downgrade(&thread), blueprint.shared.drain.subscribe()));
     THREAD.set(Rc::downgrade(&thread));

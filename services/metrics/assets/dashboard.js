@@ -141,22 +141,74 @@
 
   // === the page ===
 
-  // A part that has not changed is left alone, so that what is focused, selected or read aloud stays so.
+  // Markup is made equal node by node, so that what is focused, selected, scrolled or pressed stays what it is.
   const parts = {};
+  const equal = (from, to) => {
+    if (from.nodeType !== to.nodeType || from.nodeName !== to.nodeName) {
+      from.replaceWith(to.cloneNode(true));
+      return;
+    }
+    if (from.nodeType !== Node.ELEMENT_NODE) {
+      if (from.data !== to.data) from.data = to.data;
+      return;
+    }
+    for (const { name } of [...from.attributes]) if (!to.hasAttribute(name)) from.removeAttribute(name);
+    for (const { name, value } of to.attributes) if (from.getAttribute(name) !== value) from.setAttribute(name, value);
+    children(from, to);
+  };
+  const children = (from, to) => {
+    const [old, now] = [[...from.childNodes], [...to.childNodes]];
+    now.forEach((node, at) => { if (old[at]) equal(old[at], node); else from.append(node.cloneNode(true)); });
+    old.slice(now.length).forEach((node) => node.remove());
+  };
   const renew = (html) => {
     for (const [id, markup] of Object.entries(html)) {
       if (parts[id] === markup) continue;
       parts[id] = markup;
-      const place = byId(id);
-      const scrolled = [...place.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
-      const focused = [...place.querySelectorAll(".scroll")].indexOf(document.activeElement);
-      place.innerHTML = markup;
-      place.querySelectorAll(".scroll").forEach((box, number) => {
-        box.scrollLeft = scrolled[number] ?? 0;
-        if (number === focused) box.focus({ preventScroll: true });
-      });
+      const made = document.createElement("template");
+      made.innerHTML = markup;
+      children(byId(id), made.content);
     }
   };
+
+  // === what is done with workers ===
+
+  const ask = byId("ask");
+  const WORDS = {
+    drain: ["Drain", "It gets no new calls, and finishes those that it has, until it is undrained."],
+    undrain: ["Undrain", "It gets calls again."],
+    restart: ["Restart", "Its PHP processes are replaced one after another, without a failed request."],
+  };
+  let order = null;
+  const have = async ({ act, balancer, worker, name }) => {
+    const said = byId("said");
+    said.className = "";
+    said.textContent = `${WORDS[act][0]} ${name}: asked for …`;
+    const query = new URLSearchParams({ balancer, worker });
+    try {
+      const answer = await fetch(`/dashboard/workers/${act}?${query}`, { method: "POST", headers: { "X-Troupe-Request": "1" } });
+      const told = await answer.json();
+      said.className = answer.ok ? "done" : "refused";
+      said.textContent = `${WORDS[act][0]} ${name}: ${told.said ?? told.detail}`;
+    } catch {
+      said.className = "refused";
+      said.textContent = `${WORDS[act][0]} ${name}: no answer; look whether it was done`;
+    }
+  };
+  byId("workers").addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-act]");
+    if (!button) return;
+    // What was pressed, whatever stands there by the time it is confirmed.
+    order = { ...button.dataset };
+    const [word, text] = WORDS[order.act];
+    byId("ask-title").textContent = `${word} ${order.name}?`;
+    byId("ask-text").textContent = text;
+    byId("ask-yes").textContent = word;
+    ask.showModal();
+  });
+  byId("ask-no").addEventListener("click", () => ask.close());
+  byId("ask-yes").addEventListener("click", () => { ask.close(); have(order); });
+  document.documentElement.classList.add("acts");
 
   const say = (state, words) => {
     if (status.dataset.state === state) return;

@@ -14,26 +14,29 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use metrics::{Key, Label};
-use troupe_contracts::snapshot::{Snapshot, Taken};
+use troupe_contracts::snapshot::{Act, Order, Outcome, Snapshot, Taken};
 use troupe_node::metrics::{Description, Text};
 
 use crate::describe::INSTANCE_UP;
 use distribution::Distribution;
 use history::History;
-use instance::Instance;
+use instance::{Instance, MAX_ORDERS};
 use merged::Merged;
 
 pub(crate) use columns::COLUMNS;
 pub(crate) use history::Frame;
 pub(crate) use problems::{Level, Problem};
-pub(crate) use view::{InstanceRow, View, WorkerRow};
+#[cfg(test)]
+pub(crate) use view::LinkRow;
+pub(crate) use view::{InstanceRow, SlowRow, View, WorkerRow};
 
 /// Instances that are kept in mind; beyond, the one that has been lost for longest makes room, and a new one is refused
 /// while none is lost.
 pub(crate) const MAX_INSTANCES: usize = 512;
 /// After so long without a snapshot an instance is lost.
 pub(crate) const LOST_AFTER: Duration = Duration::from_secs(10);
-/// After so long it is forgotten: the history does not reach back further.
+/// After so long it is shown no more: the history does not reach back further. What it has counted is kept in mind while
+/// there is room, so that one that comes back is not counted twice.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(15 * 60);
 /// An instance that is silent for so long no longer counts in the rates of the moment.
 const SILENT_AFTER: Duration = Duration::from_secs(3);
@@ -42,6 +45,15 @@ const QUANTILES_OVER: usize = 10;
 
 /// The uid of a process's start.
 type Uid = [u8; 16];
+
+/// Why an order is not passed on, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// There is no such instance.
+    Unknown(String),
+    /// It takes none now.
+    Away(String),
+}
 
 /// All instances together.
 #[derive(Debug)]
@@ -53,6 +65,10 @@ pub(crate) struct Cluster {
     durations: Vec<Distribution>,
     ticks: u64,
     refused_instances: u64,
+    /// Number of the last order.
+    orders: u64,
+    /// What came of orders, until somebody fetches it.
+    outcomes: Vec<Outcome>,
 }
 
 impl Cluster {
@@ -65,19 +81,23 @@ impl Cluster {
             durations: Vec::new(),
             ticks: 0,
             refused_instances: 0,
+            orders: 0,
+            outcomes: Vec::new(),
         }
     }
 
     /// Takes a part of an instance's reading.
-    pub(crate) fn take(&mut self, snapshot: Snapshot, now: Instant) -> Taken {
+    pub(crate) fn take(&mut self, mut snapshot: Snapshot, now: Instant) -> Taken {
         let uid = snapshot.source.uid;
+        snapshot.outcomes.truncate(MAX_ORDERS);
+        self.outcomes.append(&mut snapshot.outcomes);
         if snapshot.leaving {
             self.instances.remove(&uid);
             return Taken::default();
         }
         if !self.instances.contains_key(&uid) {
             if !snapshot.fresh {
-                return Taken { anew: true };
+                return Taken { anew: true, ..Taken::default() };
             }
             if !self.make_room(now) {
                 self.refused_instances += 1;
@@ -85,13 +105,50 @@ impl Cluster {
             }
         }
         let instance = self.instances.entry(uid).or_insert_with(|| Instance::new(now));
-        Taken { anew: !instance.take(snapshot, &mut self.merged, now) }
+        let last = snapshot.last;
+        let anew = !instance.take(snapshot, &mut self.merged, now);
+        // With the last part alone: whoever sends the others does not wait for their answers' contents.
+        let orders = if last { std::mem::take(&mut instance.orders) } else { Vec::new() };
+        Taken { anew, orders }
+    }
+
+    /// Has the balancer of the instance that calls itself `balancer` do something with a worker; the order's number.
+    ///
+    /// # Errors
+    /// When there is no such instance, or it takes no orders now; in words.
+    pub(crate) fn order(&mut self, act: Act, balancer: &str, worker: &str, now: Instant) -> Result<u64, Refused> {
+        let mut named = self.instances.values_mut().filter(|instance| instance.source().instance == balancer);
+        let Some(instance) = named.next() else {
+            return Err(Refused::Unknown(format!("no instance calls itself {balancer}")));
+        };
+        if named.next().is_some() {
+            return Err(Refused::Away(format!(
+                "several instances call themselves {balancer}: ask its own admin listener"
+            )));
+        }
+        if instance.silence(now) >= SILENT_AFTER {
+            let silent = instance.silence(now).as_secs();
+            return Err(Refused::Away(format!("{balancer} has not been heard of for {silent} s")));
+        }
+        if instance.orders.len() >= MAX_ORDERS {
+            return Err(Refused::Away(format!("too many orders wait for {balancer}")));
+        }
+        self.orders += 1;
+        instance.orders.push(Order { id: self.orders, act, worker: worker.to_owned() });
+        Ok(self.orders)
+    }
+
+    /// What came of orders since this was last asked.
+    pub(crate) fn outcomes(&mut self) -> Vec<Outcome> {
+        std::mem::take(&mut self.outcomes)
     }
 
     /// A second has passed; `at_ms` is the time of day, in milliseconds since 1970.
     pub(crate) fn tick(&mut self, now: Instant, at_ms: u64) {
         self.ticks += 1;
-        self.instances.retain(|_, instance| instance.silence(now) < FORGOTTEN_AFTER);
+        for instance in self.instances.values_mut().filter(|instance| instance.silence(now) >= FORGOTTEN_AFTER) {
+            instance.forget();
+        }
         let mut values = vec![0f32; COLUMNS.len()];
         let mut durations = Distribution::default();
         for instance in self.instances.values().filter(|instance| instance.silence(now) < SILENT_AFTER) {
@@ -122,8 +179,13 @@ impl Cluster {
 
     /// Instances that are up, and those that are lost.
     pub(crate) fn counts(&self, now: Instant) -> (usize, usize) {
-        let lost = self.instances.values().filter(|instance| instance.lost(now)).count();
-        (self.instances.len() - lost, lost)
+        let lost = self.shown(now).filter(|instance| instance.lost(now)).count();
+        (self.shown(now).count() - lost, lost)
+    }
+
+    /// The instances that are not forgotten.
+    fn shown(&self, now: Instant) -> impl Iterator<Item = &Instance> + Clone {
+        self.instances.values().filter(move |instance| instance.silence(now) < FORGOTTEN_AFTER)
     }
 
     /// Series of the merged view.
@@ -138,7 +200,7 @@ impl Cluster {
 
     /// What people see of the moment.
     pub(crate) fn view(&self, now: Instant) -> View {
-        view::of(self.instances.values(), &self.merged, &self.history, now)
+        view::of(self.shown(now), &self.merged, &self.history, now)
     }
 
     /// The merged view in Prometheus text: sums over all instances, and what each process uses.
@@ -147,7 +209,7 @@ impl Cluster {
         let live: Vec<&Instance> = self.instances.values().filter(|instance| !instance.lost(now)).collect();
         self.merged.render(&live, &mut text);
         let mut by_name: BTreeMap<&'static str, Vec<(Key, f64)>> = BTreeMap::new();
-        for instance in self.instances.values() {
+        for instance in self.shown(now) {
             let lost = instance.lost(now);
             let key = |name: &'static str| {
                 let labels = vec![

@@ -1,6 +1,7 @@
 //! The actor around the core: takes snapshots, closes each second, answers those who look.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,15 +10,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use bytes::Bytes;
 use metrics::{Counter, Gauge, counter, gauge};
-use tokio::sync::watch;
-use troupe_contracts::snapshot::{Snapshot, Taken};
+use tokio::sync::{oneshot, watch};
+use troupe_contracts::snapshot::{Act, Outcome, Snapshot, Taken};
 use troupe_node::metrics::Metrics;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Refused};
 use crate::pages::{events, html};
 
 /// A second of history.
 const EVERY: Duration = Duration::from_secs(1);
+/// People who wait for what came of their order; one more is refused.
+const MAX_WAITING: usize = 64;
 
 /// What each second publishes to the dashboards that are open.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +57,8 @@ pub(crate) struct Collector {
     published: Rc<watch::Sender<Published>>,
     viewers: Arc<Viewers>,
     meters: Rc<Meters>,
+    /// Whoever waits for what came of an order, by its number.
+    waiting: BTreeMap<u64, oneshot::Sender<Outcome>>,
 }
 
 pub(crate) struct Meters {
@@ -71,6 +76,18 @@ pub(crate) struct Meters {
 #[derive(Message)]
 #[rtype(result = "Taken")]
 pub(crate) struct Take(pub(crate) Snapshot);
+
+/// Has a balancer do something with a worker; what came of it is sent to `reply`.
+#[derive(Message)]
+#[rtype(result = "Result<(), Refused>")]
+pub(crate) struct Give {
+    pub(crate) act: Act,
+    /// The instance whose balancer it is.
+    pub(crate) balancer: String,
+    /// The worker, as that balancer names it.
+    pub(crate) worker: String,
+    pub(crate) reply: oneshot::Sender<Outcome>,
+}
 
 /// Asks for the merged view in Prometheus text.
 #[derive(Message)]
@@ -110,7 +127,7 @@ impl Collector {
         viewers: Arc<Viewers>,
         meters: Rc<Meters>,
     ) -> Self {
-        Self { cluster, metrics, published, viewers, meters }
+        Self { cluster, metrics, published, viewers, meters, waiting: BTreeMap::new() }
     }
 
     fn tick(&mut self) {
@@ -170,7 +187,31 @@ impl Handler<Take> for Collector {
 
     fn handle(&mut self, Take(snapshot): Take, _: &mut Self::Context) -> Self::Result {
         self.meters.received.increment(1);
-        actix::MessageResult(self.cluster.borrow_mut().take(snapshot, Instant::now()))
+        let mut cluster = self.cluster.borrow_mut();
+        let taken = cluster.take(snapshot, Instant::now());
+        for outcome in cluster.outcomes() {
+            // Nobody: it was given before a restart, or whoever gave it has left.
+            if let Some(reply) = self.waiting.remove(&outcome.id) {
+                let _ = reply.send(outcome);
+            }
+        }
+        actix::MessageResult(taken)
+    }
+}
+
+impl Handler<Give> for Collector {
+    type Result = actix::MessageResult<Give>;
+
+    fn handle(&mut self, Give { act, balancer, worker, reply }: Give, _: &mut Self::Context) -> Self::Result {
+        self.waiting.retain(|_, reply| !reply.is_closed());
+        if self.waiting.len() >= MAX_WAITING {
+            return actix::MessageResult(Err(Refused::Away("too many orders are under way".to_owned())));
+        }
+        let given = self.cluster.borrow_mut().order(act, &balancer, &worker, Instant::now());
+        tracing::info!(act = act.as_str(), balancer, worker, given = given.is_ok(), "an operator's order");
+        actix::MessageResult(given.map(|id| {
+            self.waiting.insert(id, reply);
+        }))
     }
 }
 

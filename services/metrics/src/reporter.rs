@@ -5,7 +5,10 @@
 
 mod teller;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +17,7 @@ use metrics::{Counter, counter};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use troupe_contracts::snapshot::{Pool, Snapshot, Source, Worker};
+use troupe_contracts::snapshot::{Complaint, Order, Outcome, Pool, Slow, Snapshot, Source, Worker};
 use troupe_mesh::contract::Envelope;
 use troupe_mesh::deadline::Deadline;
 use troupe_mesh::pool;
@@ -22,7 +25,7 @@ use troupe_mesh::port::Port;
 use troupe_node::metrics::Metrics;
 use troupe_wire::handshake::Uid;
 
-pub use teller::{About, Teller};
+pub use teller::{About, MAX_SLOW, Teller};
 
 /// Pause between two readings.
 pub const EVERY: Duration = Duration::from_secs(1);
@@ -31,13 +34,23 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long an instance that stops waits for its last snapshot.
 const FAREWELL: Duration = Duration::from_millis(500);
 
+/// Carries out an order, on the reporter's thread.
+pub type Obey = Arc<dyn Fn(Order) -> Pin<Box<dyn Future<Output = Outcome>>> + Send + Sync>;
+
+/// Orders that an instance works on at once; one more is refused.
+const MOST_ORDERS: usize = 16;
+
 /// What an instance tells beside its series. The closures are called once a second, on the reporter's thread.
 #[derive(Clone)]
 pub struct Feeds {
     /// The tables of this instance's balancer, if it has one.
     pub tables: Option<Arc<dyn Fn() -> Tables + Send + Sync>>,
-    /// What is wrong with this instance, in words.
-    pub complaints: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// The slowest requests of this instance's gateway, if it has one, the slowest first.
+    pub slow: Option<Arc<dyn Fn() -> Vec<Slow> + Send + Sync>>,
+    /// What is wrong with this instance.
+    pub complaints: Arc<dyn Fn() -> Vec<Complaint> + Send + Sync>,
+    /// What carries out orders, if this instance takes any.
+    pub obey: Option<Obey>,
 }
 
 /// A balancer's pools and workers.
@@ -51,7 +64,12 @@ pub struct Tables {
 
 impl std::fmt::Debug for Feeds {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Feeds").field("tables", &self.tables.is_some()).finish_non_exhaustive()
+        let (tables, slow, obey) = (self.tables.is_some(), self.slow.is_some(), self.obey.is_some());
+        out.debug_struct("Feeds")
+            .field("tables", &tables)
+            .field("slow", &slow)
+            .field("obey", &obey)
+            .finish_non_exhaustive()
     }
 }
 
@@ -146,49 +164,98 @@ async fn report(subject: Rc<Subject>, port: Port<Snapshot>, mut leave: watch::Re
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let sent = counter!("troupe_metrics_snapshots_sent_total");
     let lost = counter!("troupe_metrics_snapshots_lost_total");
+    let servant = Servant::default();
     loop {
         let leaving = tokio::select! {
             _ = ticks.tick() => false,
             _ = leave.wait_for(|leaving| *leaving) => true,
         };
-        let parts = teller.read(&subject.metrics, &subject.about(leaving));
-        match tell(&port, parts, &sent).await {
-            Ok(false) => {}
-            Ok(true) => teller.begin_anew(),
-            Err(()) => {
+        let outcomes = servant.outcomes.take();
+        let parts = teller.read(&subject.metrics, &subject.about(leaving, outcomes.clone()));
+        let (orders, told) = tell(&port, parts, &sent).await;
+        match told {
+            Told::All => {}
+            Told::Anew => teller.begin_anew(),
+            Told::Lost => {
                 lost.increment(1);
                 teller.begin_anew();
+                // Whoever gave the orders still waits to hear of them.
+                servant.outcomes.borrow_mut().extend(outcomes);
             }
         }
         if leaving {
             return;
         }
+        for order in orders {
+            servant.take(order, subject.feeds.obey.as_ref());
+        }
     }
 }
 
-/// Sends the parts of a reading; whether the receiver wants everything anew.
-async fn tell(port: &Port<Snapshot>, parts: Vec<Snapshot>, sent: &Counter) -> Result<bool, ()> {
+/// How far a reading came.
+enum Told {
+    All,
+    /// The receiver wants everything anew.
+    Anew,
+    Lost,
+}
+
+/// Sends the parts of a reading; with how far that came, the orders that came back.
+async fn tell(port: &Port<Snapshot>, parts: Vec<Snapshot>, sent: &Counter) -> (Vec<Order>, Told) {
+    let mut orders = Vec::new();
     for part in parts {
         let call = port.call(Envelope::new(part, Deadline::after(PATIENCE)));
         // A frozen peer answers nothing, not even that the time is up.
         match timeout(PATIENCE, call).await {
-            Ok(Ok(taken)) if taken.anew => return Ok(true),
-            Ok(Ok(_)) => sent.increment(1),
-            Ok(Err(_)) | Err(_) => return Err(()),
+            Ok(Ok(taken)) => {
+                orders.extend(taken.orders);
+                if taken.anew {
+                    return (orders, Told::Anew);
+                }
+                sent.increment(1);
+            }
+            Ok(Err(_)) | Err(_) => return (orders, Told::Lost),
         }
     }
-    Ok(false)
+    (orders, Told::All)
+}
+
+/// Carries out orders beside the readings, and remembers what came of them until it is told.
+#[derive(Default)]
+struct Servant {
+    outcomes: Rc<RefCell<Vec<Outcome>>>,
+    busy: Rc<()>,
+}
+
+impl Servant {
+    fn take(&self, order: Order, obey: Option<&Obey>) {
+        let refused = |why: &str| Outcome { id: order.id, done: false, said: why.to_owned() };
+        let Some(obey) = obey else {
+            return self.outcomes.borrow_mut().push(refused("no balancer runs in that process"));
+        };
+        if Rc::strong_count(&self.busy) > MOST_ORDERS {
+            return self.outcomes.borrow_mut().push(refused("too many orders at once; wait for those before"));
+        }
+        let (outcomes, busy, outcome) = (Rc::clone(&self.outcomes), Rc::clone(&self.busy), obey(order));
+        actix_rt::spawn(async move {
+            let outcome = outcome.await;
+            outcomes.borrow_mut().push(outcome);
+            drop(busy);
+        });
+    }
 }
 
 impl Subject {
-    fn about(&self, leaving: bool) -> About {
+    fn about(&self, leaving: bool, outcomes: Vec<Outcome>) -> About {
         let uptime_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let tables = self.feeds.tables.as_ref().map(|tables| tables()).unwrap_or_default();
         About {
             source: Source { uptime_ms, ..self.source.clone() },
             process: teller::process(),
             tables,
+            slow: self.feeds.slow.as_ref().map(|slow| slow()),
             complaints: (self.feeds.complaints)(),
+            outcomes,
             leaving,
         }
     }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use actix_web::web;
 use tokio::sync::watch;
+use troupe_contracts::invoke::Invoke;
 use troupe_contracts::snapshot::Snapshot;
 use troupe_mesh::contract::Envelope;
 use troupe_mesh::failure::{Failure, Stage};
 use troupe_mesh::port::{CallFuture, Service};
 use troupe_mesh::supervise::{self, Handle, Spec, WhenStuck};
+use troupe_node::admin::Access;
 use troupe_node::metrics::Metrics;
 use troupe_node::threads::{DataThreads, Pinning, Registration, Watchdog, spawn_data_threads};
 
@@ -74,6 +76,17 @@ impl MetricsService {
     pub fn faces(&self) -> impl Fn() -> Rc<dyn Service<Snapshot>> + Clone + Send + Sync + 'static {
         let shown = self.shown.clone();
         move || Rc::new(Face(shown.collector()))
+    }
+
+    /// Makes, on any thread, what answers gateways that show the dashboard. `access` is this process's; without a token, it is
+    /// shown in `development` alone.
+    pub fn dashboards(
+        &self,
+        access: &Access,
+        development: bool,
+    ) -> impl Fn() -> Rc<dyn Service<Invoke>> + Clone + Send + Sync + 'static + use<> {
+        let (shown, access) = (self.shown.clone(), access.clone());
+        move || Rc::new(pages::face::Face::new(shown.clone(), access.clone(), development))
     }
 
     /// Has the watchdog look at its thread.

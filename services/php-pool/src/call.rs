@@ -283,7 +283,7 @@ pub(crate) fn error(turn: &Turn, header: &FrameHeader, request: &Request) -> Fai
     tracing::error!(
         pool = %turn.local.pool.name,
         function = %request.call.function,
-        request = request_id(&request.call),
+        request_id = request_id(&request.call),
         trace_id = request.trace.map(|trace| trace.id_text()),
         process,
         error = %detail,

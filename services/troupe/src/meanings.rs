@@ -11,6 +11,9 @@ pub(crate) fn describe() {
 }
 
 #[cfg(test)]
+mod queries;
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::path::Path;

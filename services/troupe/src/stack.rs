@@ -9,6 +9,7 @@ pub(crate) mod face;
 mod failures;
 mod here;
 mod reporting;
+mod troubles;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,8 +26,9 @@ use troupe_mesh::link::Services as LinkServices;
 use troupe_mesh::listener::MeshListener;
 use troupe_mesh::port::Port;
 use troupe_metrics::MetricsService;
-use troupe_node::admin::{Api, Readiness};
+use troupe_node::admin::{Access, Api, Readiness};
 use troupe_node::metrics::Metrics;
+use troupe_node::notices::Notices;
 use troupe_node::shutdown::Shutdown;
 use troupe_node::threads::{self, DataThreads, Pinning, Registration, Watchdog};
 use troupe_php_pool::PhpPools;
@@ -45,6 +47,12 @@ const THREADS_END: Duration = Duration::from_secs(1);
 
 /// Makes a thread's port to whoever answers `Invoke` next, given the thread's index.
 type Ports = Arc<dyn Fn(usize) -> Port<Invoke> + Send + Sync>;
+
+/// A gateway's ways to others.
+struct Ways {
+    workers: Ports,
+    dashboard: Option<Ports>,
+}
 
 /// Services that run in this process.
 pub(crate) struct Stack {
@@ -69,6 +77,10 @@ pub(crate) struct Node {
     pub(crate) watchdog: Watchdog,
     /// What they count.
     pub(crate) metrics: Metrics,
+    /// What is wrong until it is mended.
+    pub(crate) notices: Notices,
+    /// Who may see the admin pages, whoever shows them.
+    pub(crate) access: Access,
 }
 
 /// A service that is called over links, with the threads it runs on.
@@ -143,25 +155,34 @@ impl Stack {
             if let Some(cache) = &cache {
                 cache::admin::register(api, cache);
             }
-            stack.gateway = Some(start_gateway(config, (count, &pinning), ports, watchdog.clone(), cache)?);
+            let dashboard = match (config.gateway.dashboard, &metrics) {
+                (false, _) => None,
+                (true, Some(metrics)) => {
+                    let faces = metrics.dashboards(&node.access, config.node.development);
+                    Some(Arc::new(move |_| Port::inline(faces())) as Ports)
+                }
+                (true, None) => apart.dashboard_ports(config)?,
+            };
+            let ways = Ways { workers: ports, dashboard };
+            stack.gateway = Some(start_gateway(config, (count, &pinning), ways, watchdog.clone(), cache)?);
         }
         if let Some(metrics) = &metrics
             && services.is_apart()
         {
             let faces = metrics.faces();
-            let serve = move |_| apart::metrics_services(faces());
+            let dashboards = metrics.dashboards(&node.access, config.node.development);
+            let serve = move |_| apart::metrics_services(faces(), dashboards());
             stack.serve(Service::Metrics, config, &apart, (1, &Pinning::Off), serve).await?;
         }
         stack.watched.extend(metrics.iter().flat_map(|metrics| metrics.watch(watchdog)));
-        stack.reporting =
-            reporting::start(config, services, &mut apart, node, (metrics.as_ref(), stack.balancer.as_ref())).await?;
+        stack.reporting = reporting::start(config, services, &mut apart, node, (metrics.as_ref(), &stack, api)).await?;
         stack.metrics = metrics;
         for served in &stack.served {
             stack.watched.extend(served.threads.watch(watchdog));
         }
         let here = stack.php.as_ref().map(|php| Orders::Here(Arc::downgrade(php)));
         let (peers, orders) = (apart.linked(), here.or_else(|| apart.orders()));
-        face::register(api, config, &stack, peers, orders);
+        face::register(api, config, &stack, node, (peers, orders));
         // Only now: whoever finds this process finds all of it.
         for served in &stack.served {
             apart.join(config, served.service, &served.listener)?;
@@ -285,13 +306,14 @@ impl Stack {
 fn start_gateway(
     config: &Config,
     (count, pinning): (usize, &Pinning),
-    ports: Ports,
+    ways: Ways,
     watchdog: Watchdog,
     cache: Option<Arc<Cache>>,
 ) -> Result<Running, CommandError> {
     let cores = pinning.plan(count).map_err(|error| CommandError::new(Code::Configuration, error.to_string()))?;
     let (development, log_format) = (config.node.development, config.log.format);
-    let options = troupe_gateway::Options { threads: count, development, cache, log_format, log_to: None };
+    let Ways { workers: ports, dashboard } = ways;
+    let options = troupe_gateway::Options { threads: count, development, cache, dashboard, log_format, log_to: None };
     // Called once on each HTTP thread, whose event loop drops the registration when it ends.
     let ports: PortFactory = Arc::new(move |index| {
         threads::pin_current(cores.get(index).copied().flatten());

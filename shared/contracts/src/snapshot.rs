@@ -12,6 +12,12 @@ use troupe_mesh::contract::{BadHead, Contract};
 use crate::envelope;
 use crate::report::Load;
 
+mod order;
+mod slow;
+
+pub use order::{Act, Order, Outcome};
+pub use slow::Slow;
+
 /// Room that a sender leaves for one snapshot's parts, below the 64 KiB of a head.
 pub const MAX_SNAPSHOT: usize = 48 * 1024;
 
@@ -44,8 +50,14 @@ pub struct Snapshot {
     pub workers: Vec<Worker>,
     /// All pools of this instance's balancer; in the last part.
     pub pools: Vec<Pool>,
-    /// What keeps the instance from being ready, or is otherwise wrong with it, in words; in the last part.
-    pub complaints: Vec<String>,
+    /// What keeps the instance from being ready, or is otherwise wrong with it; in the last part.
+    pub complaints: Vec<Complaint>,
+    /// Whether a list of slow requests begins with this part: it replaces what was told of them.
+    pub slow_anew: bool,
+    /// The slowest requests of this instance's gateway, the slowest first, over this part and those behind it.
+    pub slow: Vec<Slow>,
+    /// What came of orders; in the last part.
+    pub outcomes: Vec<Outcome>,
 }
 
 /// An instance.
@@ -76,6 +88,15 @@ pub struct Process {
     pub max_descriptors: u64,
     /// Threads.
     pub threads: u64,
+}
+
+/// Something that is wrong with an instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Complaint {
+    /// Whether clients notice it; else they may, one day.
+    pub urgent: bool,
+    /// What it is, and what to do, in words.
+    pub text: String,
 }
 
 /// What kind of series it is.
@@ -135,6 +156,8 @@ pub struct Worker {
     pub pool: String,
     /// Its name.
     pub worker: String,
+    /// The instance behind it, as this balancer tells workers of one name apart.
+    pub instance: String,
     /// Whether it takes calls: `ready`, `ejected`, `draining`.
     pub state: String,
     /// Why it is in that state.
@@ -160,17 +183,19 @@ pub struct Worker {
 }
 
 /// The metrics service's answer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
     /// The sender is to begin a new epoch and to tell everything anew.
     pub anew: bool,
+    /// What operators have the sender do.
+    pub orders: Vec<Order>,
 }
 
 impl Contract for Snapshot {
     type Reply = Taken;
 
     const ID: u16 = 17;
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const NAME: &'static str = "snapshot";
 
     fn encode_head(&self, out: &mut BytesMut) {
@@ -208,6 +233,7 @@ impl Snapshot {
             && self.gauges.is_empty()
             && self.histograms.is_empty()
             && self.workers.is_empty()
+            && self.slow.is_empty()
     }
 }
 
@@ -229,7 +255,7 @@ impl HistogramValue {
 impl Worker {
     /// The most bytes that it takes on the wire.
     pub fn weight(&self) -> usize {
-        self.pool.len() + self.worker.len() + self.state.len() + self.reason.len() + 108
+        self.pool.len() + self.worker.len() + self.instance.len() + self.state.len() + self.reason.len() + 111
     }
 }
 
@@ -259,6 +285,8 @@ mod tests {
             gauges: vec![(2, -1.5)],
             histograms: vec![HistogramValue { id: 1, sum: 0.25, counts: vec![u64::MAX, 0, 9] }],
             workers: vec![Worker { worker: "a".into(), score: 12.5, ..Worker::default() }],
+            slow: vec![Slow { path: "/a".into(), stages: vec![("php".into(), 7)], ..Slow::default() }],
+            outcomes: vec![Outcome { id: 9, done: true, said: "drained".into() }],
             ..Snapshot::default()
         }
     }
@@ -274,8 +302,10 @@ mod tests {
         let read = Snapshot::decode(encoded(&snapshot()).freeze(), Body::Empty).unwrap();
         assert_eq!(read, snapshot());
         let mut out = BytesMut::new();
-        Snapshot::encode_reply_head(&Taken { anew: true }, &mut out);
-        assert_eq!(Snapshot::decode_reply(out.freeze(), Body::Empty).unwrap(), Taken { anew: true });
+        let order = Order { id: 9, act: Act::Drain, worker: "default/a".into() };
+        let taken = Taken { anew: true, orders: vec![order] };
+        Snapshot::encode_reply_head(&taken, &mut out);
+        assert_eq!(Snapshot::decode_reply(out.freeze(), Body::Empty).unwrap(), taken);
     }
 
     #[test]
@@ -305,6 +335,16 @@ mod tests {
         let histogram = HistogramValue { id: max, ..snapshot().histograms.remove(0) };
         let weight = histogram.weight();
         let taken = encoded(&Snapshot { histograms: vec![histogram], ..Snapshot::default() }).len() - empty;
+        assert!(taken <= weight, "{taken} > {weight}");
+        let slow = Slow {
+            ago_ms: u64::MAX,
+            took_us: u64::MAX,
+            status: u16::MAX,
+            stages: vec![("php".into(), max)],
+            ..Slow::default()
+        };
+        let weight = slow.weight();
+        let taken = encoded(&Snapshot { slow: vec![slow], ..Snapshot::default() }).len() - empty;
         assert!(taken <= weight, "{taken} > {weight}");
     }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, web};
 
-pub use access::{Access, GUARD_HEADER};
+pub use access::{Access, Caller, Denied, GUARD_HEADER};
 pub use api::{Answer, Api, Ask, Identity, Refusal};
 pub use pages::problem;
 pub use readiness::{Condition, Readiness, Report};
@@ -120,6 +120,7 @@ impl AdminError {
 #[derive(Debug)]
 pub struct AdminServer {
     address: SocketAddr,
+    access: Access,
     handle: ServerHandle,
     join: Option<JoinHandle<()>>,
 }
@@ -145,7 +146,7 @@ impl AdminServer {
         let address = listener.local_addr().map_err(bind)?;
 
         let access = Access::new(token);
-        let live_within = options.live_within;
+        let (live_within, own) = (options.live_within, access.clone());
         let (started, handle) = std::sync::mpsc::sync_channel::<io::Result<ServerHandle>>(1);
         let join = std::thread::Builder::new()
             .name("admin".to_owned())
@@ -193,12 +194,17 @@ impl AdminServer {
         let handle =
             handle.recv().unwrap_or_else(|_| Err(io::Error::other("its thread ended"))).map_err(AdminError::Start)?;
         tracing::debug!(%address, "admin listener");
-        Ok(Self { address, handle, join: Some(join) })
+        Ok(Self { address, access: own, handle, join: Some(join) })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Who may ask it; whoever else shows its pages asks this, so that wrong credentials count together.
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// Stops it and waits for its threads; requests under way have a second.

@@ -93,8 +93,9 @@ fn check_backlog_at(path: &Path, asked: u32) -> Option<Shortage> {
     (allowed < asked).then_some(Shortage::Backlog { allowed, asked })
 }
 
-/// Raises the descriptor limit and logs every shortage. `max_connections` is `None` for a service without HTTP clients.
-pub fn prepare(max_connections: Option<u64>) {
+/// Raises the descriptor limit; logs and gives every shortage. `max_connections` is `None` for a service without HTTP
+/// clients.
+pub fn prepare(max_connections: Option<u64>) -> Vec<Shortage> {
     let limit = match raise_descriptors() {
         Ok(descriptors) => {
             tracing::debug!(before = descriptors.before, now = descriptors.now, "descriptor limit");
@@ -106,9 +107,11 @@ pub fn prepare(max_connections: Option<u64>) {
         }
     };
     let connections = max_connections.and_then(|wanted| check_connections(wanted, limit));
-    for shortage in connections.into_iter().chain(check_backlog(LISTEN_BACKLOG)) {
+    let shortages: Vec<Shortage> = connections.into_iter().chain(check_backlog(LISTEN_BACKLOG)).collect();
+    for shortage in &shortages {
         tracing::warn!("{shortage}");
     }
+    shortages
 }
 
 #[cfg(test)]

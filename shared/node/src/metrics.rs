@@ -7,6 +7,7 @@
 
 mod buckets;
 mod describe;
+mod memory;
 mod process;
 mod registry;
 mod text;

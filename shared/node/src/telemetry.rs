@@ -1,12 +1,13 @@
 //! Logs: one line per event on stderr, text for people, JSON for machines, and a panic hook that writes there too.
 //!
 //! A JSON line is `{"ts":…,"level":…,"service":…,"instance":…,"target":…,"msg":…}` plus the event's own fields and those
-//! of the spans around it, all on one level. Lines are written by a thread of their own: a log that cannot keep up loses
+//! of the spans around it, all on one level. A line that repeats itself is written a few times and then counted. Lines are written by a thread of their own: a log that cannot keep up loses
 //! lines, which are counted, and never stalls a request. stdout is never written to: it is an interface of the command line.
 
 mod json;
 mod outlet;
 mod panics;
+mod repeats;
 
 use std::io::IsTerminal;
 
@@ -20,6 +21,7 @@ use crate::config::LogConfig;
 pub use crate::config::LogFormat;
 pub use json::JsonLines;
 pub use outlet::{LineWriter, LogGuard, Outlet};
+use repeats::Repeats;
 
 /// The environment variable that overrides the configured level, for one run: `TROUPE_LOG=debug`.
 pub const LEVEL_VARIABLE: &str = "TROUPE_LOG";
@@ -100,9 +102,10 @@ pub fn install(options: &LogOptions) -> Result<LogGuard, TelemetryError> {
             .log_internal_errors(false)
             .boxed()
     };
-    tracing_subscriber::registry().with(filter).with(layer).try_init()?;
+    let repeats = Repeats::start().map_err(TelemetryError::Thread)?;
+    tracing_subscriber::registry().with(filter).with(repeats.clone()).with(layer).try_init()?;
     panics::install();
-    Ok(LogGuard::new(outlet))
+    Ok(LogGuard::new(outlet, repeats))
 }
 
 fn as_json(format: LogFormat, terminal: bool) -> bool {

@@ -132,7 +132,11 @@ impl Stack {
         let address = ports::free();
         let key = home.path().join("mesh.key");
         fs::write(&key, "a key for tests that is long enough").expect("write the mesh key");
-        let text = format!("gateway.listen = [\"{address}\"]\nmesh.key_file = \"{}\"\n{config}\n", key.display(),);
+        // Machines for tests have few descriptors; what does not fit is a problem that `troupe status` tells.
+        let text = format!(
+            "gateway.listen = [\"{address}\"]\ngateway.max_connections = 10_000\nmesh.key_file = \"{}\"\n{config}\n",
+            key.display(),
+        );
         fs::write(home.path().join("troupe.toml"), text).expect("write the configuration");
         let (binary, root) = (binary.to_owned(), root.to_owned());
         Self { instances: Vec::new(), address, addresses: vec![address], shared: Vec::new(), binary, root, home }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::pattern::{Pattern, Segment};
-use super::{same_host, takes};
+use super::{OwnPages, same_host, takes};
 use crate::config::RouteConfig;
 
 /// What is wrong with a route.
@@ -19,11 +19,11 @@ pub struct Problem {
 }
 
 /// Checks routes as [`super::RouteTable::build`] does, without building anything.
-pub fn check(configs: &[RouteConfig], health: bool) -> Vec<Problem> {
-    super::RouteTable::build(configs, health).err().unwrap_or_default()
+pub fn check(configs: &[RouteConfig], own: OwnPages) -> Vec<Problem> {
+    super::RouteTable::build(configs, own).err().unwrap_or_default()
 }
 
-pub(super) fn check_all(configs: &[RouteConfig], health: bool) -> Result<Vec<Pattern>, Vec<Problem>> {
+pub(super) fn check_all(configs: &[RouteConfig], own: OwnPages) -> Result<Vec<Pattern>, Vec<Problem>> {
     let mut patterns = Vec::with_capacity(configs.len());
     let mut problems = Vec::new();
     for (route, config) in configs.iter().enumerate() {
@@ -33,12 +33,11 @@ pub(super) fn check_all(configs: &[RouteConfig], health: bool) -> Result<Vec<Pat
         match Pattern::parse(&config.path) {
             Ok(pattern) => {
                 check_function(config, &pattern, &mut report);
-                if health && pattern.key() == "/health" {
-                    report(
-                        "path",
-                        "is unreachable: gateway.health answers /health; set it to false or choose another path"
-                            .to_owned(),
-                    );
+                let path = pattern.key();
+                if let Some(page) = own.find(&path) {
+                    let key = page.key();
+                    let what = format!("is unreachable: {key} answers {path}; set it to false or choose another path");
+                    report("path", what);
                 }
                 patterns.push(pattern);
             }

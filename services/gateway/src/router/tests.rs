@@ -38,7 +38,7 @@ fn the_most_specific_route_wins() {
         host(route("/{rest*}"), "App.example"),
         methods(route("/a/b"), &["POST"]),
     ];
-    let table = RouteTable::build(&configs, true).unwrap();
+    let table = RouteTable::build(&configs, OwnPages { health: true, dashboard: true }).unwrap();
     for (authority, method, path, expected) in [
         ("x", "GET", "/", 0),
         ("x", "GET", "/a/b", 2),
@@ -58,7 +58,7 @@ fn the_most_specific_route_wins() {
 #[test]
 fn functions_are_named_by_the_path_and_path_info_is_the_rest() {
     let configs = [functions("/api/{function*}"), functions("/one/{function}/{rest*}"), route("/app/{rest*}")];
-    let table = RouteTable::build(&configs, true).unwrap();
+    let table = RouteTable::build(&configs, OwnPages { health: true, dashboard: true }).unwrap();
     let found = |path| match table.find("", "GET", path) {
         Found::Route(matched) => Some((matched.function, path.get(matched.path_info..).unwrap())),
         _ => None,
@@ -73,8 +73,11 @@ fn functions_are_named_by_the_path_and_path_info_is_the_rest() {
 
 #[test]
 fn other_methods_are_listed() {
-    let table =
-        RouteTable::build(&[methods(route("/a"), &["GET", "POST"]), methods(route("/b"), &["PUT"])], true).unwrap();
+    let table = RouteTable::build(
+        &[methods(route("/a"), &["GET", "POST"]), methods(route("/b"), &["PUT"])],
+        OwnPages { health: true, dashboard: true },
+    )
+    .unwrap();
     let allow = |method, path| match table.find("", method, path) {
         Found::OtherMethods(allow) => allow,
         other => panic!("{other:?}"),
@@ -88,14 +91,19 @@ fn other_methods_are_listed() {
 #[test]
 fn problems_name_their_route() {
     let problems = |configs: &[RouteConfig]| {
-        check(configs, true).into_iter().map(|problem| (problem.route, problem.key)).collect::<Vec<_>>()
+        check(configs, OwnPages { health: true, dashboard: true })
+            .into_iter()
+            .map(|problem| (problem.route, problem.key))
+            .collect::<Vec<_>>()
     };
     assert_eq!(problems(&[route("/a"), route("/a")]), [(1, "path")]);
     assert_eq!(problems(&[route("/{x}"), route("/{y}")]), [(1, "path")]);
     assert_eq!(problems(&[methods(route("/a"), &["GET"]), route("/a")]), []);
     assert_eq!(problems(&[methods(route("/a"), &["GET"]), methods(route("/a"), &["GET", "PUT"])]), [(1, "path")]);
     assert_eq!(problems(&[functions("/a")]), [(0, "path")]);
-    assert_eq!(problems(&[route("/health")]), [(0, "path")]);
+    for own in ["/health", "/dashboard", "/dashboard/events"] {
+        assert_eq!(problems(&[route(own)]), [(0, "path")], "{own}");
+    }
     assert_eq!(problems(&[methods(route("/a"), &["get"])]), [(0, "methods")]);
     assert_eq!(problems(&[host(route("/a"), "a:80")]), [(0, "host")]);
     assert_eq!(problems(&[route("/"), route("/{x}"), route("/{x}/{rest*}"), route("/{rest*}")]), [(3, "path")]);
@@ -107,9 +115,15 @@ fn problems_name_their_route() {
 
 #[test]
 fn the_landing_page_gives_way_to_a_route() {
-    assert!(!RouteTable::build(&[RouteConfig::serve_functions()], true).unwrap().claims_root());
-    assert!(RouteTable::build(&[route("/{rest*}")], true).unwrap().claims_root());
-    assert!(!RouteTable::build(&[host(route("/"), "a")], true).unwrap().claims_root());
+    assert!(
+        !RouteTable::build(&[RouteConfig::serve_functions()], OwnPages { health: true, dashboard: true })
+            .unwrap()
+            .claims_root()
+    );
+    assert!(RouteTable::build(&[route("/{rest*}")], OwnPages { health: true, dashboard: true }).unwrap().claims_root());
+    assert!(
+        !RouteTable::build(&[host(route("/"), "a")], OwnPages { health: true, dashboard: true }).unwrap().claims_root()
+    );
 }
 
 /// The definition, word for word: all patterns that match, the best rank of them.
@@ -136,7 +150,7 @@ proptest! {
         asked in proptest::collection::vec("(/(a|b|c|ab)){0,4}(/|/a|/c)", 1..20),
     ) {
         let configs: Vec<RouteConfig> = paths.iter().map(|path| route(path)).collect();
-        if let Ok(table) = RouteTable::build(&configs, true) {
+        if let Ok(table) = RouteTable::build(&configs, OwnPages { health: true, dashboard: true }) {
             let patterns: Vec<Pattern> = configs.iter().map(|config| Pattern::parse(&config.path).unwrap()).collect();
             for path in &asked {
                 prop_assert_eq!(winner(&table, "", "GET", path), naive(&patterns, path), "{} in {:?}", path, &paths);

@@ -115,7 +115,10 @@ impl Handling {
             Part::None | Part::Miss(..) => None,
         };
         if let Some(ticket) = &mut self.ticket {
-            ticket.set_route(planned.route.0, planned.route.1, &planned.label);
+            match planned.route {
+                Some((serial, number)) => ticket.set_route(serial, number, &planned.label),
+                None => ticket.set_aside(),
+            }
             if pass.is_some() {
                 ticket.set_cache(CacheResult::Pass);
             }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use troupe_contracts::snapshot::{HistogramValue, Pool, Process, Snapshot, Source, Worker};
+use troupe_contracts::snapshot::{Complaint, HistogramValue, Order, Pool, Process, Slow, Snapshot, Source, Worker};
 
 use super::columns::{COLUMNS, DURATIONS, Feed, Figure};
 use super::distribution::Distribution;
@@ -16,6 +16,10 @@ const MAX_SERIES: usize = 10_001;
 const MAX_WORKERS: usize = 4_096;
 /// Pools of one balancer's table.
 const MAX_POOLS: usize = 256;
+/// Slow requests of one gateway.
+const MAX_SLOW: usize = 64;
+/// Orders that wait for an instance's next snapshot, and outcomes that one tells.
+pub(super) const MAX_ORDERS: usize = 32;
 /// An instance that has run no longer than this when it is first heard of counted all it tells just now.
 const YOUNG: Duration = Duration::from_secs(3);
 
@@ -41,7 +45,11 @@ pub(super) struct Instance {
     cpu: f32,
     pub(super) workers: Vec<Worker>,
     pub(super) pools: Vec<Pool>,
-    pub(super) complaints: Vec<String>,
+    pub(super) complaints: Vec<Complaint>,
+    /// Slow requests with when they ended, the slowest first.
+    pub(super) slow: Vec<(Slow, Instant)>,
+    /// Orders that wait for its next snapshot.
+    pub(super) orders: Vec<Order>,
 }
 
 /// A reading whose last part has not come yet.
@@ -51,7 +59,8 @@ struct Reading {
     durations: Distribution,
     workers: Vec<Worker>,
     pools: Vec<Pool>,
-    complaints: Vec<String>,
+    complaints: Vec<Complaint>,
+    slow: Option<Vec<Slow>>,
 }
 
 impl Instance {
@@ -74,11 +83,13 @@ impl Instance {
             workers: Vec::new(),
             pools: Vec::new(),
             complaints: Vec::new(),
+            slow: Vec::new(),
+            orders: Vec::new(),
         }
     }
 
     /// Takes a part of a reading; false when the instance has to tell everything anew.
-    pub(super) fn take(&mut self, snapshot: Snapshot, merged: &mut Merged, now: Instant) -> bool {
+    pub(super) fn take(&mut self, mut snapshot: Snapshot, merged: &mut Merged, now: Instant) -> bool {
         self.heard = now;
         if snapshot.fresh {
             self.epoch = snapshot.epoch;
@@ -129,8 +140,15 @@ impl Instance {
         pools.truncate(MAX_POOLS);
         complaints.extend(snapshot.complaints);
         complaints.truncate(MAX_POOLS);
+        if snapshot.slow_anew {
+            self.reading.slow = Some(Vec::new());
+        }
+        if let Some(slow) = &mut self.reading.slow {
+            slow.append(&mut snapshot.slow);
+            slow.truncate(MAX_SLOW);
+        }
         if snapshot.last {
-            self.complete(snapshot.source, snapshot.process);
+            self.complete(snapshot.source, snapshot.process, now);
         } else if !self.settled {
             self.source = snapshot.source;
         }
@@ -187,7 +205,7 @@ impl Instance {
     }
 
     /// The reading is complete: works out how fast things move, by the instance's own clock.
-    fn complete(&mut self, source: Source, process: Process) {
+    fn complete(&mut self, source: Source, process: Process, now: Instant) {
         let reading = std::mem::take(&mut self.reading);
         let passed_ms = match self.settled {
             true => source.uptime_ms.saturating_sub(self.source.uptime_ms),
@@ -202,6 +220,10 @@ impl Instance {
         }
         (self.source, self.process, self.settled) = (source, process, true);
         (self.workers, self.pools, self.complaints) = (reading.workers, reading.pools, reading.complaints);
+        if let Some(slow) = reading.slow {
+            let ended = |slow: &Slow| now.checked_sub(Duration::from_millis(slow.ago_ms)).unwrap_or(now);
+            self.slow = slow.into_iter().map(|slow| (ended(&slow), slow)).map(|(at, slow)| (slow, at)).collect();
+        }
     }
 
     /// Adds what it does now to the columns of a second.
@@ -227,6 +249,13 @@ impl Instance {
                 None => 0.0,
             };
         }
+    }
+
+    /// Forgets all but what it has counted: should it come back, only what is new is added.
+    pub(super) fn forget(&mut self) {
+        (self.workers, self.pools, self.complaints) = (Vec::new(), Vec::new(), Vec::new());
+        (self.slow, self.orders) = (Vec::new(), Vec::new());
+        self.gauges.clear();
     }
 
     /// How requests' durations lay in its last reading.

@@ -68,7 +68,8 @@ fn of_instance(instance: &Instance, now: Instant, say: &mut impl FnMut(Level, St
         return;
     }
     for complaint in &instance.complaints {
-        say(Level::Error, format!("{name}: {complaint}"));
+        let level = if complaint.urgent { Level::Error } else { Level::Warning };
+        say(level, format!("{name}: {}", complaint.text));
     }
     let process = instance.process();
     if process.descriptors as f64 > process.max_descriptors as f64 * DESCRIPTORS {

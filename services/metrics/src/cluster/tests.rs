@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 use proptest::prelude::*;
-use troupe_contracts::snapshot::{Source, Worker};
+use troupe_contracts::snapshot::{Slow, Source, Worker};
 use troupe_node::metrics::Metrics;
 
 use super::problems::Level;
@@ -129,7 +129,67 @@ fn an_instance_that_falls_silent_is_lost_and_then_forgotten_but_what_it_counted_
     let end = later + FORGOTTEN_AFTER;
     cluster.tick(end, 0);
     assert_eq!(cluster.counts(end), (0, 0));
+    assert!(cluster.view(end).instances.is_empty());
     assert_eq!(value(&rendered(&cluster, end), TOTAL), Some(101.0));
+
+    // Even then nothing is counted twice, also where it tells everything anew.
+    one.count(4);
+    one.takes(0.1);
+    one.teller.begin_anew();
+    one.tell(&mut cluster, end);
+    assert_eq!(cluster.counts(end), (1, 0));
+    assert_eq!(value(&rendered(&cluster, end), TOTAL), Some(105.0));
+    assert_eq!(value(&rendered(&cluster, end), "troupe_gateway_connections"), Some(5.0));
+}
+
+#[test]
+fn an_order_is_handed_out_once_to_the_instance_it_is_for() {
+    let (mut cluster, now) = (Cluster::new(), Instant::now());
+    let mut told = [Told::new(1, "balancer", 60_000), Told::new(2, "balancer", 60_000)];
+    told.iter_mut().for_each(|one| one.tell(&mut cluster, now));
+    let unknown = cluster.order(Act::Drain, "balancer@9", "default/a", now);
+    assert!(matches!(unknown, Err(Refused::Unknown(_))), "{unknown:?}");
+    let id = cluster.order(Act::Drain, "balancer@2", "default/a", now).unwrap();
+    let order = Order { id, act: Act::Drain, worker: "default/a".into() };
+    let orders = |one: &mut Told, cluster: &mut Cluster| -> Vec<Order> {
+        let parts = one.teller.read(&one.metrics, &one.about);
+        parts.into_iter().flat_map(|part| cluster.take(part, now).orders).collect()
+    };
+    assert_eq!(orders(&mut told[0], &mut cluster), []);
+    assert_eq!(orders(&mut told[1], &mut cluster), [order]);
+    assert_eq!(orders(&mut told[1], &mut cluster), [], "it would be carried out twice");
+    let outcome = Outcome { id, done: true, said: "drained".into() };
+    told[1].about.outcomes = vec![outcome.clone()];
+    told[1].tell(&mut cluster, now);
+    assert_eq!(cluster.outcomes(), [outcome]);
+    assert_eq!(cluster.outcomes(), []);
+    // One that is silent gets none, and not without end.
+    let silent = cluster.order(Act::Drain, "balancer@2", "default/a", now + SILENT_AFTER);
+    assert!(matches!(silent, Err(Refused::Away(_))), "{silent:?}");
+    let given = (0..1_000).filter(|_| cluster.order(Act::Drain, "balancer@1", "default/a", now).is_ok()).count();
+    assert_eq!(given, MAX_ORDERS);
+}
+
+#[test]
+fn the_slowest_requests_of_all_gateways_are_told_once_and_grow_old() {
+    let (mut cluster, now) = (Cluster::new(), Instant::now());
+    let slow = |path: &str, took_us| Slow { took_us, path: path.into(), ..Slow::default() };
+    let (mut one, mut other) = (Told::new(1, "gateway", 60_000), Told::new(2, "gateway", 60_000));
+    one.about.slow = Some(vec![slow("/a", 900), slow("/c", 100)]);
+    other.about.slow = Some(vec![Slow { ago_ms: 30_000, ..slow("/b", 500) }]);
+    one.tell(&mut cluster, now);
+    other.tell(&mut cluster, now);
+    let seen = |cluster: &Cluster, now| -> Vec<(String, u64)> {
+        cluster.view(now).slow.into_iter().map(|row| (row.slow.path, row.ago)).collect()
+    };
+    let all = [("/a".to_owned(), 0), ("/b".to_owned(), 30), ("/c".to_owned(), 0)];
+    assert_eq!(seen(&cluster, now), all);
+    let again = one.teller.read(&one.metrics, &one.about).remove(0);
+    assert!(!again.slow_anew && again.slow.is_empty(), "what has not changed is not told again");
+    one.about.slow = Some(vec![slow("/a", 900)]);
+    one.tell(&mut cluster, now);
+    assert_eq!(seen(&cluster, now + Duration::from_secs(60)), [("/a".to_owned(), 60), ("/b".to_owned(), 90)]);
+    assert_eq!(seen(&cluster, now + Duration::from_secs(14 * 60 + 45)), [("/a".to_owned(), 885)]);
 }
 
 #[test]

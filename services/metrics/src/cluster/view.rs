@@ -1,8 +1,8 @@
 //! What people see of the moment: instances, pools, workers, links, problems.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use troupe_contracts::snapshot::Worker;
+use troupe_contracts::snapshot::{Slow, Worker};
 
 use super::history::History;
 use super::instance::Instance;
@@ -15,6 +15,10 @@ const MAX_WORKERS: usize = 200;
 const MAX_INSTANCES: usize = 100;
 /// Links that are listed.
 const MAX_LINKS: usize = 200;
+/// Slow requests that are listed.
+const MAX_SLOW: usize = 20;
+/// What is older is no longer slow but past: as long as gateways keep them.
+const SLOW_FOR: Duration = Duration::from_secs(15 * 60);
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +30,18 @@ pub(crate) struct View {
     /// How many there are, listed or not.
     pub(crate) workers_total: usize,
     pub(crate) links: Vec<LinkRow>,
+    /// The slowest requests of all gateways, the slowest first.
+    pub(crate) slow: Vec<SlowRow>,
+}
+
+/// A request that took long.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SlowRow {
+    pub(crate) slow: Slow,
+    /// Seconds since it ended.
+    pub(crate) ago: u64,
+    /// The gateway that answered it.
+    pub(crate) gateway: String,
 }
 
 /// An instance.
@@ -64,6 +80,8 @@ pub(crate) struct WorkerRow {
     pub(crate) balancer: String,
     pub(crate) pool: String,
     pub(crate) worker: String,
+    /// What its balancer tells workers of one name apart by.
+    pub(crate) instance: String,
     pub(crate) state: String,
     pub(crate) reason: String,
     pub(crate) score: f32,
@@ -121,12 +139,30 @@ pub(super) fn of<'a>(
         (other.state == "ready").cmp(&(one.state == "ready")).then(other.score.total_cmp(&one.score))
     });
     view.links.truncate(MAX_LINKS);
+    view.slow = slow(instances.clone(), now);
     view.instances = instances.clone().map(|instance| instance_row(instance, now)).collect();
     view.instances.sort_by(|one, other| (&one.services, &one.instance).cmp(&(&other.services, &other.instance)));
     view.problems = problems::find(instances, &view, history, now);
     view.workers.truncate(MAX_WORKERS);
     view.instances.truncate(MAX_INSTANCES);
     view
+}
+
+/// What a gateway told counts after its end, too: it may have ended for what made it slow.
+fn slow<'a>(instances: impl Iterator<Item = &'a Instance>, now: Instant) -> Vec<SlowRow> {
+    let mut all: Vec<(&Instance, &Slow, Duration)> = Vec::new();
+    for instance in instances {
+        all.extend(instance.slow.iter().map(|(slow, ended)| (instance, slow, now.saturating_duration_since(*ended))));
+    }
+    all.retain(|(_, _, ago)| *ago < SLOW_FOR);
+    all.sort_by_key(|(_, slow, _)| std::cmp::Reverse(slow.took_us));
+    all.truncate(MAX_SLOW);
+    let row = |(instance, slow, ago): (&Instance, &Slow, Duration)| SlowRow {
+        slow: slow.clone(),
+        ago: ago.as_secs(),
+        gateway: instance.source().instance.clone(),
+    };
+    all.into_iter().map(row).collect()
 }
 
 fn instance_row(instance: &Instance, now: Instant) -> InstanceRow {
@@ -152,6 +188,7 @@ fn worker_row(balancer: &str, worker: &Worker) -> WorkerRow {
         balancer: balancer.to_owned(),
         pool: worker.pool.clone(),
         worker: worker.worker.clone(),
+        instance: worker.instance.clone(),
         state: worker.state.clone(),
         reason: worker.reason.clone(),
         score: finite(worker.score),

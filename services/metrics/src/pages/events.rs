@@ -5,17 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::http::{StatusCode, header};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::http::header::{self, HeaderName};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use serde::{Serialize, Serializer};
-use troupe_node::admin::{Access, problem};
+use tokio::sync::watch;
 
 use super::Shown;
 use super::html::Parts;
 use crate::cluster::{COLUMNS, Frame, View};
-use crate::collector::Looks;
+use crate::collector::{Looks, Published};
 
 /// Seconds that a dashboard shows.
 pub(crate) const SHOWN: usize = 300;
@@ -23,6 +22,14 @@ pub(crate) const SHOWN: usize = 300;
 const MAX_VIEWERS: usize = 32;
 /// What the browser waits before it comes back, in milliseconds.
 const RETRY_MS: u32 = 2_000;
+
+/// The header fields of a stream.
+pub(super) const FIELDS: [(HeaderName, &str); 3] = [
+    (header::CONTENT_TYPE, "text/event-stream"),
+    (header::CACHE_CONTROL, "no-store"),
+    // Buffering proxies in front would hold the seconds back.
+    (HeaderName::from_static("x-accel-buffering"), "no"),
+];
 
 /// Everything that a dashboard begins with.
 #[derive(Serialize)]
@@ -90,39 +97,43 @@ impl Drop for Seat {
     }
 }
 
-pub(super) async fn serve(request: HttpRequest, shown: web::Data<Shown>, access: web::Data<Access>) -> HttpResponse {
-    if let Err(refusal) = access.check_call(&request) {
-        return *refusal;
-    }
-    let shown = shown.get_ref().clone();
-    if !shown.viewers.enter(MAX_VIEWERS) {
-        let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, "too many dashboards are open; close one");
-        answer.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("10"));
-        return answer;
-    }
-    let seat = Seat(shown.clone());
-    let events = stream::unfold((seat, shown.published.clone(), None), |(seat, mut published, told)| async move {
-        loop {
-            if let Some(told) = told {
-                // The collector is gone: the stream ends, and the browser comes back when there is a new one.
-                published.changed().await.ok()?;
-                let newest = published.borrow_and_update().clone();
-                if newest.tick == told + 1 && !newest.event.is_empty() {
-                    return Some((Ok::<_, std::io::Error>(newest.event), (seat, published, Some(newest.tick))));
-                }
-                if newest.tick <= told {
-                    continue;
-                }
+/// One dashboard's events.
+pub(super) struct Events {
+    seat: Seat,
+    published: watch::Receiver<Published>,
+    told: Option<u64>,
+}
+
+/// Opens a stream; `None` while too many are open.
+pub(super) fn open(shown: &Shown) -> Option<Events> {
+    let seated = shown.viewers.enter(MAX_VIEWERS);
+    seated.then(|| Events { seat: Seat(shown.clone()), published: shown.published.clone(), told: None })
+}
+
+impl Events {
+    /// The next event: the newest second, or everything anew where some were missed. `None`: the collector is gone; the
+    /// browser comes back when there is a new one.
+    pub(super) async fn next(&mut self) -> Option<Bytes> {
+        while let Some(told) = self.told {
+            self.published.changed().await.ok()?;
+            let newest = self.published.borrow_and_update().clone();
+            if newest.tick == told + 1 && !newest.event.is_empty() {
+                self.told = Some(newest.tick);
+                return Some(newest.event);
             }
-            let sight = seat.0.look(Looks::Stream).await.ok()?;
-            return Some((Ok(sight.event), (seat, published, Some(sight.tick))));
+            if newest.tick > told {
+                break;
+            }
         }
-    });
-    HttpResponse::Ok()
-        .content_type("text/event-stream")
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .insert_header(("X-Accel-Buffering", "no"))
-        .streaming(events)
+        let sight = self.seat.0.look(Looks::Stream).await.ok()?;
+        self.told = Some(sight.tick);
+        Some(sight.event)
+    }
+
+    /// As a body.
+    pub(super) fn into_stream(self) -> impl Stream<Item = std::io::Result<Bytes>> {
+        stream::unfold(self, |mut events| async move { Some((Ok(events.next().await?), events)) })
+    }
 }
 
 #[cfg(test)]

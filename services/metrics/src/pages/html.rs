@@ -4,15 +4,20 @@
 
 mod charts;
 mod format;
+mod lately;
+mod map;
+mod slow;
 mod tables;
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::cluster::{COLUMNS, Frame, Level, Problem, View};
+use crate::cluster::{Frame, Level, Problem, View};
 use charts::CHARTS;
 use format::{Unit, escape, percent};
+pub(crate) use lately::LATELY;
+use lately::Lately;
 
 /// Seconds after which a page without a script loads itself anew.
 const RELOAD: u32 = 5;
@@ -22,17 +27,22 @@ const RELOAD: u32 = 5;
 pub(crate) struct Parts {
     problems: String,
     tiles: String,
+    map: String,
     workers: String,
+    slow: String,
     services: String,
 }
 
 impl Parts {
     /// The parts as they are now; `frames` are the seconds up to now.
     pub(crate) fn new(view: &View, frames: &[Frame]) -> Self {
+        let lately = Lately::new(frames);
         Self {
             problems: problems(&view.problems),
-            tiles: tiles(view, frames),
+            tiles: tiles(view, &lately),
+            map: map::html(view, &lately),
             workers: tables::workers(view),
+            slow: slow::html(view),
             services: tables::services(view),
         }
     }
@@ -40,7 +50,7 @@ impl Parts {
 
 /// The whole page.
 pub(crate) fn page(view: &View, frames: &[Frame]) -> String {
-    let Parts { problems, tiles, workers, services } = Parts::new(view, frames);
+    let Parts { problems, tiles, map, workers, slow, services } = Parts::new(view, frames);
     let charts: String = CHARTS.iter().map(|chart| charts::figure(chart, frames)).collect();
     format!(
         r##"<!doctype html>
@@ -71,23 +81,37 @@ pub(crate) fn page(view: &View, frames: &[Frame]) -> String {
 <h2 id="tiles-title" class="visually-hidden">Now</h2>
 <dl id="tiles">{tiles}</dl>
 </section>
+<section aria-labelledby="map-title">
+<h2 id="map-title">Services and links</h2>
+<div id="map">{map}</div>
+</section>
 <section aria-labelledby="charts-title">
 <h2 id="charts-title">The last five minutes</h2>
 <div id="charts">
 {charts}</div>
 </section>
-<section aria-labelledby="workers-title">
+<section>
 <h2 id="workers-title" tabindex="-1">Workers, best score first</h2>
+<p id="said" role="status"></p>
 <div id="workers">{workers}</div>
 </section>
-<section aria-labelledby="services-title">
-<h2 id="services-title">Services and links</h2>
+<section>
+<h2 id="slow-title">The slowest requests of the last 15 minutes</h2>
+<div id="slow">{slow}</div>
+</section>
+<section>
+<h2 id="services-title">Instances</h2>
 <div id="services">{services}</div>
 </section>
 </main>
 <footer>
-<p>The same for Prometheus: <a href="/metrics/cluster">/metrics/cluster</a>. Charts by <a href="/dashboard/uplot-license.txt">uPlot</a>.</p>
+<p>In a terminal: <code>troupe top</code>, <code>troupe workers</code>, <code>troupe slow</code>. For Prometheus: <code>/metrics/cluster</code> of the admin listener. Charts by <a href="/dashboard/uplot-license.txt">uPlot</a>.</p>
 </footer>
+<dialog id="ask" aria-labelledby="ask-title" aria-describedby="ask-text">
+<h2 id="ask-title">Sure?</h2>
+<p id="ask-text"></p>
+<p class="answers"><button type="button" id="ask-no">Leave it</button> <button type="button" id="ask-yes">Do it</button></p>
+</dialog>
 <script src="/dashboard/uplot.js" defer></script>
 <script src="/dashboard/dashboard.js" defer></script>
 </body>
@@ -116,17 +140,8 @@ fn problems(problems: &[Problem]) -> String {
     html
 }
 
-/// Seconds over which the figures of the moment are taken: fewer flicker.
-pub(crate) const LATELY: usize = 5;
-
-fn tiles(view: &View, frames: &[Frame]) -> String {
-    let lately = |id: &str| {
-        let Some(place) = COLUMNS.iter().position(|column| column.id == id) else { return f32::NAN };
-        let values = frames.iter().rev().take(LATELY).filter_map(|frame| frame.values.get(place)).copied();
-        let (sum, count) =
-            values.filter(|value| value.is_finite()).fold((0f32, 0u8), |(sum, count), v| (sum + v, count + 1));
-        if count == 0 { f32::NAN } else { sum / f32::from(count) }
-    };
+fn tiles(view: &View, lately: &Lately<'_>) -> String {
+    let lately = |id: &str| lately.of(id);
     let (requests, failed) = (lately("requests"), lately("requests.5xx"));
     let share = if requests > 0.0 { percent(failed / requests) } else { "–".to_owned() };
     let (busy, idle) = (lately("php.busy"), lately("php.idle"));

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use troupe_contracts::snapshot::{HistogramValue, MAX_SNAPSHOT, Named, Process, SeriesKind, Snapshot, Source};
+use troupe_contracts::snapshot::{
+    Complaint, HistogramValue, MAX_SNAPSHOT, Named, Outcome, Process, SeriesKind, Slow, Snapshot, Source,
+};
 use troupe_node::metrics::{Kind, Metrics, ProcessFigures, Reading, Series};
 
 use super::Tables;
@@ -13,6 +15,8 @@ const MAX_TEXT: usize = 200;
 const MAX_COMPLAINTS: usize = 16;
 /// Pools that are told; the balancer knows no more.
 const MAX_POOLS: usize = 256;
+/// Slow requests that are told, the slowest: what a dashboard shows of all gateways together.
+pub const MAX_SLOW: usize = 20;
 
 /// What is told beside the series.
 #[derive(Debug, Clone, Default)]
@@ -23,8 +27,12 @@ pub struct About {
     pub process: Process,
     /// The balancer's tables.
     pub tables: Tables,
-    /// What is wrong, in words.
-    pub complaints: Vec<String>,
+    /// The slowest requests, the slowest first, where there is a gateway.
+    pub slow: Option<Vec<Slow>>,
+    /// What is wrong.
+    pub complaints: Vec<Complaint>,
+    /// What came of orders.
+    pub outcomes: Vec<Outcome>,
     /// The instance stops.
     pub leaving: bool,
 }
@@ -35,6 +43,8 @@ pub struct Teller {
     series: Vec<Arc<Series>>,
     /// By number, what was told last; as long as what has been named.
     told: Vec<Told>,
+    /// The slow requests that were told last.
+    slow: Vec<Slow>,
     tick: u64,
     epoch: u32,
 }
@@ -50,6 +60,7 @@ impl Teller {
     /// The receiver knows nothing, or it is not known what it knows: everything is told anew, under a new epoch.
     pub fn begin_anew(&mut self) {
         self.told.clear();
+        self.slow.clear();
         self.epoch = self.epoch.wrapping_add(1);
     }
 
@@ -82,6 +93,16 @@ impl Teller {
         }
         for worker in &about.tables.workers {
             parts.add(worker.weight(), |part| part.workers.push(worker.clone()));
+        }
+        let slow = about.slow.as_deref().unwrap_or_default();
+        let slow = slow.get(..MAX_SLOW).unwrap_or(slow);
+        // They change rarely, and are long: told again when one is new.
+        if slow.len() != self.slow.len() || slow.iter().zip(&self.slow).any(|(now, told)| !now.is(told)) {
+            self.slow = slow.to_vec();
+            parts.part.slow_anew = true;
+            for request in slow {
+                parts.add(request.weight(), |part| part.slow.push(request.clone()));
+            }
         }
         parts.finish(about)
     }
@@ -159,8 +180,12 @@ impl Parts {
             self.add(pool.pool.len() + 24, |part| part.pools.push(pool.clone()));
         }
         for complaint in about.complaints.iter().take(MAX_COMPLAINTS) {
-            let complaint = cut(complaint);
-            self.add(complaint.len() + 4, |part| part.complaints.push(complaint));
+            let complaint = Complaint { text: cut(&complaint.text), ..complaint.clone() };
+            self.add(complaint.text.len() + 5, |part| part.complaints.push(complaint));
+        }
+        for outcome in &about.outcomes {
+            let outcome = Outcome { said: cut(&outcome.said), ..outcome.clone() };
+            self.add(outcome.said.len() + 16, |part| part.outcomes.push(outcome));
         }
         self.part.last = true;
         self.part.leaving = about.leaving;
@@ -227,7 +252,11 @@ mod tests {
         });
         let worker = Worker { worker: "w".repeat(40), ..Worker::default() };
         let tables = Tables { pools: vec![Pool::default(); 3], workers: vec![worker; 2_000] };
-        let about = About { tables, complaints: vec!["x".repeat(900); 40], ..About::default() };
+        let about = About {
+            tables,
+            complaints: vec![Complaint { urgent: true, text: "x".repeat(900) }; 40],
+            ..About::default()
+        };
         let parts = Teller::default().read(&metrics, &about);
         assert!(parts.len() > 10);
         for (number, part) in parts.iter().enumerate() {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
+use troupe_wire::head::RequestHead;
+use troupe_wire::trace::TraceContext;
 
 use crate::process::ProcessInfo;
 
@@ -47,16 +49,23 @@ pub(crate) async fn process(source: impl AsyncRead + Unpin, pool: &str, info: Ar
             info.keep_line(line);
         }
         let request = info.request();
-        let request = request.as_ref().and_then(|head| head.field("x-request-id"));
-        let request = request.and_then(|id| std::str::from_utf8(id).ok());
+        let (request_id, trace_id) = ids(request.as_ref());
         let (process, pid) = (info.id, info.pid());
         if errors {
-            tracing::warn!(target: "php", pool, process, pid, request, "{line}");
+            tracing::warn!(target: "php", pool, process, pid, request_id, trace_id, "{line}");
         } else {
-            tracing::info!(target: "php", pool, process, pid, request, "{line}");
+            tracing::info!(target: "php", pool, process, pid, request_id, trace_id, "{line}");
         }
     })
     .await;
+}
+
+/// By which ids log lines name a request.
+pub(crate) fn ids(request: Option<&RequestHead>) -> (Option<&str>, Option<String>) {
+    let field = |name| request.and_then(|head| head.field(name));
+    let trace = field("traceparent").and_then(TraceContext::parse_traceparent);
+    let id = field("x-request-id").and_then(|id| std::str::from_utf8(id).ok());
+    (id, trace.map(|trace| trace.id_text()))
 }
 
 #[cfg(test)]

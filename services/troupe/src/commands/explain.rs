@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use troupe_gateway::explain::explain;
-use troupe_gateway::router::RouteTable;
+use troupe_gateway::router::{OwnPages, RouteTable};
 
 use super::client::{Admin, encoded};
 use super::table::{list, micros, number, text};
@@ -38,9 +38,9 @@ pub(super) fn run(args: ExplainArgs) -> Result<(), CommandError> {
 fn offline(args: ExplainArgs, method: &str, host: &str, target: &str) -> Result<Value, CommandError> {
     let loaded = config::load(&args.ask.config.into_sources())?;
     let config = &loaded.config;
-    let table = RouteTable::build(&config.routes, config.gateway.health)
+    let table = RouteTable::build(&config.routes, OwnPages::of(&config.gateway))
         .map_err(|problems| CommandError::failed(format!("{} routes do not fit together", problems.len())))?;
-    let explained = explain(&table, config.gateway.health, method, host, target);
+    let explained = explain(&table, OwnPages::of(&config.gateway), method, host, target);
     Ok(face::explained(&explained, config))
 }
 

@@ -6,6 +6,7 @@ use troupe_node::admin::{AdminOptions, AdminServer, AdminState, Api, Identity, R
 use troupe_node::config::Loaded;
 use troupe_node::limits;
 use troupe_node::metrics::{BuildInfo, Metrics};
+use troupe_node::notices::Notices;
 use troupe_node::shutdown::{DrainOptions, Shutdown};
 use troupe_node::telemetry::{self, LogOptions};
 use troupe_node::threads::{Watchdog, WatchdogOptions};
@@ -34,11 +35,15 @@ pub(crate) fn run(loaded: Loaded<Config>, services: Services) -> Result<(), Comm
     let _log = telemetry::install(&LogOptions::new(&loaded.config.log, name))
         .map_err(|error| CommandError::new(Code::Configuration, error.to_string()))?;
     let gateway = services.contains(Service::Gateway);
-    limits::prepare(gateway.then_some(u64::from(loaded.config.gateway.max_connections)));
-    actix_rt::System::new().block_on(serve(loaded, services, name))
+    let notices = Notices::default();
+    let connections = gateway.then_some(u64::from(loaded.config.gateway.max_connections));
+    for (number, shortage) in limits::prepare(connections).into_iter().enumerate() {
+        notices.raise(&format!("limit {number}"), false, shortage.to_string());
+    }
+    actix_rt::System::new().block_on(serve(loaded, services, name, notices))
 }
 
-async fn serve(loaded: Loaded<Config>, services: Services, name: &str) -> Result<(), CommandError> {
+async fn serve(loaded: Loaded<Config>, services: Services, name: &str, notices: Notices) -> Result<(), CommandError> {
     let metrics = Metrics::install(BuildInfo { version: env!("CARGO_PKG_VERSION"), commit: COMMIT })
         .map_err(|error| CommandError::failed(error.to_string()))?;
     meanings::describe();
@@ -77,7 +82,8 @@ async fn serve(loaded: Loaded<Config>, services: Services, name: &str) -> Result
     let trigger = shutdown.trigger();
     trigger.on_signals().map_err(|error| CommandError::failed(format!("cannot wait for signals: {error}")))?;
 
-    let node = Node { readiness: readiness.clone(), watchdog, metrics };
+    let access = admin.access().clone();
+    let node = Node { readiness: readiness.clone(), watchdog, metrics, notices, access };
     let stack = tokio::select! {
         stack = Stack::start(&loaded.config, services, &node, started, &api) => stack?,
         () = trigger.fired() => return Err(CommandError::failed("stopped before the start was complete")),

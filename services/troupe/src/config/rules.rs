@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use troupe_balancer::upstream::config::UpstreamConfig;
 use troupe_gateway::config::RouteConfig;
+use troupe_gateway::router::OwnPages;
 use troupe_node::config::{Problem, nearest};
 use troupe_node::units::{Duration, Size};
 use troupe_php_pool::config::PhpPoolConfig;
@@ -69,6 +70,17 @@ fn gateway(config: &Config, problems: &mut Vec<Problem>) {
             None => taken.push((address, key)),
         }
     }
+    if gateway.dashboard && config.admin.token_file.as_os_str().is_empty() {
+        // What stands in front of a gateway makes everybody look as if they came from this machine.
+        let local = gateway.listen.iter().all(|listen| listen.address.ip().is_loopback());
+        if !(config.node.development && local) {
+            let message = "`gateway.dashboard` shows the dashboard to whoever reaches the gateway, and needs a token";
+            problems.push(Problem::new("gateway.dashboard", message).help(
+                "set admin.token_file to a file with a long random word: `openssl rand -hex 32 > admin.token`; only with \
+                 node.development and on loopback it goes without",
+            ));
+        }
+    }
     if !(SMALLEST_HEAD..=LARGEST_HEAD).contains(&gateway.max_head) {
         let message = format!("`gateway.max_head` is {}, not from {SMALLEST_HEAD} to {LARGEST_HEAD}", gateway.max_head);
         problems.push(Problem::new("gateway.max_head", message));
@@ -88,7 +100,7 @@ fn gateway(config: &Config, problems: &mut Vec<Problem>) {
 
 /// The gateway's router knows which routes can stand beside each other; whether their pools exist is known here.
 fn routes(config: &Config, problems: &mut Vec<Problem>) {
-    for problem in troupe_gateway::router::check(&config.routes, config.gateway.health) {
+    for problem in troupe_gateway::router::check(&config.routes, OwnPages::of(&config.gateway)) {
         let key = format!("route[{}].{}", problem.route, problem.key);
         problems.push(Problem::new(&key, format!("`{key}`: {}", problem.what)));
     }

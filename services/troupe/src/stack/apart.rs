@@ -177,6 +177,16 @@ impl Apart {
         }))
     }
 
+    /// The gateway's threads' ports to metrics services elsewhere, for the dashboard; `None` where there are none.
+    pub(super) fn dashboard_ports(&mut self, config: &Config) -> Result<Option<Ports>, CommandError> {
+        if config.mesh.peers.metrics.is_empty() {
+            return Ok(None);
+        }
+        let endpoints = self.endpoints(config, Service::Metrics)?;
+        let (caller, wait) = (self.caller(Service::Gateway), config.mesh.connect_wait);
+        Ok(Some(Arc::new(move |_| Pool::start(caller(), Service::Metrics.name(), wait, endpoints.clone()).port())))
+    }
+
     /// Which instances elsewhere this process has links to.
     pub(super) fn linked(&self) -> Linked {
         self.linked.clone()
@@ -284,9 +294,12 @@ pub(super) fn php_services(pools: &PhpPools, index: usize) -> Served {
     served.with(Port::<Operate>::inline(php))
 }
 
-/// What a thread of the metrics service serves to everyone.
-pub(super) fn metrics_services(service: Rc<dyn troupe_mesh::port::Service<Snapshot>>) -> Served {
-    Served::new().with(Port::inline(service))
+/// What a thread of the metrics service serves: snapshots to everyone, the dashboard to gateways that show it.
+pub(super) fn metrics_services(
+    snapshots: Rc<dyn troupe_mesh::port::Service<Snapshot>>,
+    dashboard: Rc<dyn troupe_mesh::port::Service<Invoke>>,
+) -> Served {
+    Served::new().with(Port::inline(snapshots)).with(Port::inline(dashboard))
 }
 
 /// The uids behind the ids that the balancer knows instances by.

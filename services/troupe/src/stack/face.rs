@@ -17,12 +17,14 @@ use troupe_balancer::Balancer;
 use troupe_gateway::Insight;
 use troupe_gateway::explain::Explanation;
 use troupe_node::admin::{Api, Refusal};
+use troupe_node::metrics::Metrics;
+use troupe_node::notices::Notices;
 use troupe_php_pool::PhpPools;
 
 pub(super) use linked::Linked;
 pub(super) use orders::{Orders, carry_out};
 
-use super::Stack;
+use super::{Node, Stack};
 use crate::config::Config;
 
 /// What the endpoints read.
@@ -34,10 +36,18 @@ struct Face {
     php: Option<Weak<PhpPools>>,
     linked: Linked,
     orders: Option<Orders>,
+    notices: Notices,
+    metrics: Metrics,
 }
 
 /// Registers what the services of `stack` answer.
-pub(super) fn register(api: &Api, config: &Config, stack: &Stack, linked: Linked, orders: Option<Orders>) {
+pub(super) fn register(
+    api: &Api,
+    config: &Config,
+    stack: &Stack,
+    node: &Node,
+    (linked, orders): (Linked, Option<Orders>),
+) {
     let face = Face {
         config: Arc::new(config.clone()),
         insight: stack.gateway.as_ref().map(troupe_gateway::Running::insight),
@@ -45,6 +55,8 @@ pub(super) fn register(api: &Api, config: &Config, stack: &Stack, linked: Linked
         php: stack.php.as_ref().map(Arc::downgrade),
         linked,
         orders,
+        notices: node.notices.clone(),
+        metrics: node.metrics.clone(),
     };
     status::register(api, &face);
     workers::register(api, &face);

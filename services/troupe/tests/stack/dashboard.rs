@@ -1,15 +1,18 @@
-//! The dashboard: complete without a script, and live in a browser where there is one (chromedriver).
+//! The dashboard: complete without a script, live with one, and who may see it and change something by it.
+
+mod browser;
+mod looks;
+mod orders;
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use troupe_testkit::http::Connection;
 use troupe_testkit::load::{self, Load};
-use troupe_testkit::stack::{Plan, Stack};
-use troupe_testkit::{ports, wait};
+use troupe_testkit::stack::Stack;
+use troupe_testkit::wait;
 
 use crate::support::{binary, functions};
 
@@ -43,6 +46,7 @@ fn the_page_is_complete_without_a_script() {
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
         let text = answer.text();
         assert!(text.contains("<noscript><meta http-equiv=\"refresh\""), "{text}");
+        assert!(text.contains("data-act=\"restart\"") && text.contains("in one process"), "{text}");
         assert!(text.contains("No problems.") && text.contains("gateway, balancer, php-pool, metrics"), "{text}");
         // Nothing is run or styled inside of the page, and nothing comes from elsewhere.
         for foreign in ["style=", "onclick=", "src=\"http", "href=\"http", "<script>"] {
@@ -125,107 +129,4 @@ fn a_stream_begins_with_everything_and_goes_on_second_by_second() {
         let text = stack.instance("all").admin("/metrics").unwrap().text();
         text.contains("\ntroupe_metrics_viewers 0\n").then_some(())
     });
-}
-
-/// A browser under remote control.
-struct Browser {
-    driver: Child,
-    address: SocketAddr,
-    session: String,
-}
-
-impl Browser {
-    /// `None` on a machine without chromedriver.
-    fn start() -> Option<Self> {
-        let address = ports::free();
-        let mut command = Command::new("chromedriver");
-        command.arg(format!("--port={}", address.port())).stdout(Stdio::null()).stderr(Stdio::null());
-        let driver = command.spawn().ok()?;
-        wait::until("the driver to listen", SOON, || TcpStream::connect(address).ok().map(drop));
-        let arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1600"];
-        let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": arguments}}}});
-        let mut browser = Self { driver, address, session: String::new() };
-        let session = browser.ask("POST", "/session", &wanted);
-        browser.session = format!("/session/{}", session["sessionId"].as_str().expect("a session"));
-        Some(browser)
-    }
-
-    fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
-        let mut connection = Connection::open(self.address).unwrap();
-        let body = if method == "POST" { body.to_string() } else { String::new() };
-        let path = format!("{}{path}", self.session);
-        // The driver speaks to nobody but this machine.
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
-        connection.send((head + &body).as_bytes()).unwrap();
-        let answer = connection.response(false).unwrap().json();
-        assert!(answer["value"]["error"].is_null(), "{path}: {answer}");
-        answer["value"].clone()
-    }
-
-    fn go(&self, url: &str) {
-        self.ask("POST", "/url", &json!({ "url": url }));
-    }
-
-    fn run(&self, script: &str) -> Value {
-        self.ask("POST", "/execute/sync", &json!({ "script": format!("return {script}"), "args": [] }))
-    }
-
-    fn until(&self, what: &str, script: &str) {
-        wait::until(what, SOON, || (self.run(script) == true).then_some(()));
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        if !self.session.is_empty()
-            && let Ok(mut connection) = Connection::open(self.address)
-        {
-            // The browser ends with its session, not with the driver.
-            let head = format!("DELETE {} HTTP/1.1\r\nHost: localhost\r\n\r\n", self.session);
-            let _ = connection.send(head.as_bytes()).and_then(|()| connection.response(false));
-        }
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
-    }
-}
-
-const LIVE: &str = "document.getElementById('status').dataset.state === 'live'";
-
-#[test]
-fn a_browser_shows_what_happens_and_survives_a_restart() {
-    let Some(browser) = Browser::start() else { return };
-    let mut stack = Plan::apart().with_metrics().start(binary(), &functions(), "");
-    let clients = load(&stack);
-    let admin = stack.instance("metrics").admin;
-    browser.go(&format!("http://{admin}/dashboard"));
-    browser.until("the page to be live", LIVE);
-    browser.until("the charts to be drawn", "document.querySelectorAll('.plot canvas').length >= 8");
-    browser.until("requests to be shown", "parseFloat(document.querySelector('.tile dd').textContent) > 5");
-    browser.until("all four instances", "document.querySelectorAll('#services tbody tr').length === 4");
-    browser.until("the worker", "document.querySelectorAll('#workers tbody tr').length === 1");
-    let labelled = "[...document.querySelectorAll('.plot')].every((p) => p.getAttribute('role') === 'img' && p.getAttribute('aria-label'))";
-    assert_eq!(browser.run(labelled), true);
-    let wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth";
-    assert_eq!(browser.run(wide), true, "the page scrolls sideways");
-    // A php-pool that dies is told in words.
-    stack.instance("php-pool").kill();
-    browser.until("the problem to be told", "document.querySelector('.problems .error') !== null");
-    stack.restart("php-pool");
-
-    stack.instance("metrics").kill();
-    browser.until("the loss to be shown", "document.getElementById('status').dataset.state === 'away'");
-    stack.restart("metrics");
-    browser.until("the page to be live again", LIVE);
-    browser.until("it to be told of all again", "document.querySelectorAll('#services tbody tr').length === 4");
-
-    // More tabs than a browser has connections for one server: those nobody sees hold none.
-    for _ in 0..9 {
-        let tab = browser.ask("POST", "/window/new", &json!({ "type": "tab" }));
-        browser.ask("POST", "/window", &json!({ "handle": tab["handle"] }));
-        browser.go(&format!("http://{admin}/dashboard/"));
-        browser.until("the tab to be live", LIVE);
-    }
-    let began = Instant::now();
-    let (records, _) = clients.stop();
-    assert!(records.iter().any(|record| record.status == 200) && began.elapsed() < SOON);
 }

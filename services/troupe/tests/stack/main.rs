@@ -18,6 +18,7 @@ mod faults;
 mod fpm;
 mod kills;
 mod leaks;
+mod logs;
 mod membership;
 mod mesh;
 mod metrics;

@@ -44,6 +44,37 @@ struct Guesses {
     count: u32,
 }
 
+/// What of a request says who asks, whatever server it came in by.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// Where it comes from.
+    pub peer: IpAddr,
+    /// The value of `Authorization`.
+    pub authorization: Option<&'a [u8]>,
+    /// The host it names.
+    pub host: &'a str,
+    /// Whether it only reads: GET and HEAD.
+    pub reads: bool,
+    /// Whether it carries [`GUARD_HEADER`].
+    pub guarded: bool,
+}
+
+/// Why somebody may not, as an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// 401, 403 or 429.
+    pub status: u16,
+    /// Why, and what to do.
+    pub why: String,
+    /// Seconds to wait, with a 429.
+    pub retry_after: Option<u64>,
+    /// What a 401 asks for, one `WWW-Authenticate` each.
+    pub challenges: &'static [&'static str],
+}
+
+/// What a 401 asks for; the second makes browsers ask for a password.
+const CHALLENGES: [&str; 2] = ["Bearer", "Basic realm=\"troupe\""];
+
 /// How a request shows that it may.
 enum Shown {
     Bearer,
@@ -53,8 +84,14 @@ enum Shown {
 }
 
 impl Access {
+    /// Asks for `token`; for none where there is none.
     pub(super) fn new(token: Option<Arc<str>>) -> Self {
         Self { token, guesses: Arc::default() }
+    }
+
+    /// Whether there is a token that is asked for.
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
     }
 
     /// `Ok` when no token is configured or the request bears it; else the answer to give.
@@ -63,7 +100,7 @@ impl Access {
     ///
     /// A problem document: 401, or 429 after too many wrong credentials.
     pub fn check(&self, request: &HttpRequest) -> Result<(), Box<HttpResponse>> {
-        self.shown(request).map(|_| ())
+        self.shown(&Caller::of(request)).map(|_| ()).map_err(|denied| Box::new(denied.answer()))
     }
 
     /// As [`Access::check`], for pages of an interface: they are asked for by this machine's name where there is no token,
@@ -73,33 +110,38 @@ impl Access {
     ///
     /// A problem document: as for [`Access::check`], or 403.
     pub fn check_call(&self, request: &HttpRequest) -> Result<(), Box<HttpResponse>> {
-        let shown = self.shown(request)?;
-        if self.token.is_none() && !names_this_machine(request) {
-            let why = "without a token, the admin listener is asked by an address or as localhost, not by another name";
-            return Err(Box::new(problem(StatusCode::FORBIDDEN, why)));
-        }
-        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-        if reads || matches!(shown, Shown::Bearer) || request.headers().contains_key(GUARD_HEADER) {
-            return Ok(());
-        }
-        let why = format!("a change needs the bearer token, or the header {GUARD_HEADER}: 1");
-        Err(Box::new(problem(StatusCode::FORBIDDEN, &why)))
+        self.judge(&Caller::of(request)).map_err(|denied| Box::new(denied.answer()))
     }
 
-    fn shown(&self, request: &HttpRequest) -> Result<Shown, Box<HttpResponse>> {
-        let Some(token) = &self.token else { return Ok(Shown::Nothing) };
-        let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
-        let now = Instant::now();
-        if self.waits(peer, now) {
-            let mut answer = problem(StatusCode::TOO_MANY_REQUESTS, "too many wrong credentials; wait a minute");
-            answer.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from(MEMORY.as_secs()));
-            return Err(Box::new(answer));
+    /// As [`Access::check_call`], of a request that came in by another server.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn judge(&self, caller: &Caller<'_>) -> Result<(), Denied> {
+        let shown = self.shown(caller)?;
+        if self.token.is_none() && !names_this_machine(caller.host) {
+            let why = "without a token, the admin listener is asked by an address or as localhost, not by another name";
+            return Err(Denied::because(403, why));
         }
-        match shown(request, token.as_bytes()) {
-            Shown::Nothing => Err(unauthorized()),
+        if caller.reads || matches!(shown, Shown::Bearer) || caller.guarded {
+            return Ok(());
+        }
+        Err(Denied::because(403, format!("a change needs the bearer token, or the header {GUARD_HEADER}: 1")))
+    }
+
+    fn shown(&self, caller: &Caller<'_>) -> Result<Shown, Denied> {
+        let Some(token) = &self.token else { return Ok(Shown::Nothing) };
+        let (peer, now) = (caller.peer, Instant::now());
+        if self.waits(peer, now) {
+            let denied = Denied::because(429, "too many wrong credentials; wait a minute");
+            return Err(Denied { retry_after: Some(MEMORY.as_secs()), ..denied });
+        }
+        match shown(caller.authorization, token.as_bytes()) {
+            Shown::Nothing => Err(Denied::unauthorized()),
             Shown::Wrong => {
                 self.remember(peer, now);
-                Err(unauthorized())
+                Err(Denied::unauthorized())
             }
             shown => Ok(shown),
         }
@@ -136,11 +178,49 @@ impl Access {
     }
 }
 
+impl<'a> Caller<'a> {
+    /// Who asks an actix server.
+    pub fn of(request: &'a HttpRequest) -> Self {
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        Self {
+            peer: request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip()),
+            authorization: request.headers().get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes),
+            host: host.unwrap_or_default(),
+            reads: matches!(*request.method(), Method::GET | Method::HEAD),
+            guarded: request.headers().contains_key(GUARD_HEADER),
+        }
+    }
+}
+
+impl Denied {
+    fn because(status: u16, why: impl Into<String>) -> Self {
+        Self { status, why: why.into(), retry_after: None, challenges: &[] }
+    }
+
+    fn unauthorized() -> Self {
+        let why = "send the token of admin.token_file as `Authorization: Bearer ...`, or as the password of basic auth";
+        Self { challenges: &CHALLENGES, ..Self::because(401, why) }
+    }
+
+    /// As a problem document.
+    fn answer(&self) -> HttpResponse {
+        let mut answer = problem(StatusCode::from_u16(self.status).unwrap_or(StatusCode::FORBIDDEN), &self.why);
+        let headers = answer.headers_mut();
+        for challenge in self.challenges {
+            headers.append(header::WWW_AUTHENTICATE, header::HeaderValue::from_static(challenge));
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, header::HeaderValue::from(seconds));
+        }
+        answer
+    }
+}
+
 /// In constant time: the answer's delay must not tell how much of a guess was right.
-fn shown(request: &HttpRequest, token: &[u8]) -> Shown {
-    let Some(given) = request.headers().get(header::AUTHORIZATION) else { return Shown::Nothing };
-    let (scheme, value) = match given.as_bytes().iter().position(|byte| *byte == b' ') {
-        Some(at) => given.as_bytes().split_at(at),
+fn shown(authorization: Option<&[u8]>, token: &[u8]) -> Shown {
+    let Some(given) = authorization else { return Shown::Nothing };
+    let (scheme, value) = match given.iter().position(|byte| *byte == b' ') {
+        Some(at) => given.split_at(at),
         None => return Shown::Wrong,
     };
     let value = value.trim_ascii();
@@ -158,17 +238,7 @@ fn shown(request: &HttpRequest, token: &[u8]) -> Shown {
     Shown::Wrong
 }
 
-fn unauthorized() -> Box<HttpResponse> {
-    let why = "send the token of admin.token_file as `Authorization: Bearer ...`, or as the password of basic auth";
-    let mut answer = problem(StatusCode::UNAUTHORIZED, why);
-    let headers = answer.headers_mut();
-    headers.append(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
-    headers.append(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Basic realm=\"troupe\""));
-    Box::new(answer)
-}
-
-fn names_this_machine(request: &HttpRequest) -> bool {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+fn names_this_machine(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,

@@ -137,6 +137,27 @@ impl Api {
         self.shared.write().complaints.push(Arc::new(complaints));
     }
 
+    /// Has the endpoint `name`, which changes something, carried out, as if it had been asked for by POST; `who` asks is
+    /// logged. The future belongs to the calling thread.
+    pub fn change(
+        &self,
+        name: &str,
+        query: BTreeMap<String, String>,
+        who: &str,
+    ) -> impl Future<Output = Answer> + 'static + use<> {
+        let endpoint = self.shared.read().changes.get(name).cloned();
+        let (name, who) = (name.to_owned(), who.to_owned());
+        async move {
+            let Some(endpoint) = endpoint else {
+                return Err(Refusal::new(404, format!("this process has no {ROOT}{name}")));
+            };
+            let asked = query.clone();
+            let result = endpoint(Ask { query }).await;
+            log(&format!("{ROOT}{name}"), &asked, Some(&who), &result);
+            result
+        }
+    }
+
     fn find(&self, method: &Method, name: &str) -> Found {
         let shared = self.shared.read();
         let (reads, changes) = (shared.reads.get(name), shared.changes.get(name));
@@ -256,8 +277,7 @@ async fn answer(
     let asked = ask.query.clone();
     let result = endpoint(ask).await;
     if changes {
-        let refused = result.as_ref().err().map(|refusal| refusal.detail.as_str());
-        tracing::info!(page = request.path(), ?asked, peer, refused, "asked for by the admin listener");
+        log(request.path(), &asked, peer.as_deref(), &result);
     }
     match result {
         Ok(value) => json_answer(&value),
@@ -265,6 +285,12 @@ async fn answer(
             problem(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &detail)
         }
     }
+}
+
+/// Who had what done.
+fn log(page: &str, asked: &BTreeMap<String, String>, by: Option<&str>, result: &Answer) {
+    let refused = result.as_ref().err().map(|refusal| refusal.detail.as_str());
+    tracing::info!(page, ?asked, by, refused, "an operator asked for a change");
 }
 
 fn json_answer(value: &Value) -> HttpResponse {

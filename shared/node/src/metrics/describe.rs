@@ -48,6 +48,10 @@ pub fn describe() {
         "troupe_node_log_lines_dropped_total",
         "Log lines that were dropped because stderr took no more, by `log`."
     );
+    describe_counter!(
+        "troupe_node_log_lines_left_out_total",
+        "Log lines that were not written because they repeated one that was; the log tells how often."
+    );
     describe_gauge!(
         "troupe_node_stall_seconds",
         Unit::Seconds,

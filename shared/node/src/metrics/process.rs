@@ -1,11 +1,13 @@
 //! What the kernel says about this process.
 
 use std::fs;
+use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::describe::Kind;
+use super::memory;
 
 /// A reading of this process's use of memory, descriptors, threads, time and disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -24,6 +26,11 @@ pub struct ProcessFigures {
     pub disk_read_bytes: u64,
     /// Bytes that were written to disks since the start; 0 where the kernel does not say.
     pub disk_written_bytes: u64,
+    /// Memory that the process and all that share its bound (the cgroup's, else the machine's) may take, in bytes; 0 where
+    /// the kernel does not say.
+    pub memory_limit_bytes: u64,
+    /// Memory that they take, in bytes.
+    pub memory_used_bytes: u64,
 }
 
 /// One of the process's families.
@@ -38,7 +45,7 @@ pub struct ProcessFamily {
 }
 
 /// The families of the process's figures, sorted by name, in the order of [`ProcessFigures::families`].
-pub const PROCESS_FAMILIES: [ProcessFamily; 7] = [
+pub const PROCESS_FAMILIES: [ProcessFamily; 9] = [
     ProcessFamily {
         name: "troupe_node_cpu_seconds_total",
         kind: Kind::Counter,
@@ -60,6 +67,16 @@ pub const PROCESS_FAMILIES: [ProcessFamily; 7] = [
         meaning: "Descriptors that the process may have open.",
     },
     ProcessFamily {
+        name: "troupe_node_memory_limit_bytes",
+        kind: Kind::Gauge,
+        meaning: "Memory that the process and all that share its bound may take: the cgroup's, else the machine's.",
+    },
+    ProcessFamily {
+        name: "troupe_node_memory_used_bytes",
+        kind: Kind::Gauge,
+        meaning: "Memory that the process and all that share its bound take, PHP included; files that were read left out.",
+    },
+    ProcessFamily {
         name: "troupe_node_open_descriptors",
         kind: Kind::Gauge,
         meaning: "Descriptors that the process has open.",
@@ -79,6 +96,7 @@ impl ProcessFigures {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         // Kernels without I/O accounting have no such file.
         let disk = fs::read_to_string("/proc/self/io").unwrap_or_default();
+        let memory = memory::read(Path::new("/")).unwrap_or_default();
         Some(Self {
             resident_bytes: field(&status, "VmRSS:")?.saturating_mul(1024),
             threads: field(&status, "Threads:")?,
@@ -87,16 +105,20 @@ impl ProcessFigures {
             cpu_seconds: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9,
             disk_read_bytes: field(&disk, "read_bytes:").unwrap_or(0),
             disk_written_bytes: field(&disk, "write_bytes:").unwrap_or(0),
+            memory_limit_bytes: memory.limit,
+            memory_used_bytes: memory.used,
         })
     }
 
     /// Each figure under its family's name.
-    pub fn families(&self) -> [(&'static str, f64); 7] {
+    pub fn families(&self) -> [(&'static str, f64); 9] {
         let values = [
             self.cpu_seconds,
             self.disk_read_bytes as f64,
             self.disk_written_bytes as f64,
             self.max_descriptors as f64,
+            self.memory_limit_bytes as f64,
+            self.memory_used_bytes as f64,
             self.descriptors as f64,
             self.resident_bytes as f64,
             self.threads as f64,
@@ -105,7 +127,8 @@ impl ProcessFigures {
     }
 }
 
-fn field(status: &str, name: &str) -> Option<u64> {
+/// The number behind `name` at the beginning of a line.
+pub(super) fn field(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use metrics::Counter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::repeats::Repeats;
+
 /// Lines that may wait: a burst of some tenths of a second at full load.
 const MAX_LINES: usize = 16 * 1024;
 
@@ -192,11 +194,12 @@ impl Drop for LineWriter<'_> {
 #[must_use = "the last log lines are lost when this is not held to the end of the process"]
 pub struct LogGuard {
     outlet: Outlet,
+    repeats: Repeats,
 }
 
 impl LogGuard {
-    pub(super) fn new(outlet: Outlet) -> Self {
-        Self { outlet }
+    pub(super) fn new(outlet: Outlet, repeats: Repeats) -> Self {
+        Self { outlet, repeats }
     }
 
     /// The outlet of the process's log, for lines that do not come from `tracing`.
@@ -207,6 +210,7 @@ impl LogGuard {
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
+        self.repeats.end();
         self.outlet.flush(LAST_FLUSH);
     }
 }

@@ -1,15 +1,12 @@
-//! The tables of workers, services and links.
+//! The tables of workers and instances.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
+
+use troupe_contracts::invoke::UPSTREAM;
+use troupe_contracts::snapshot::Act;
 
 use super::format::{bytes, escape, percent, seconds, span};
 use crate::cluster::{InstanceRow, View, WorkerRow};
-
-/// The services in the order in which a request passes them, then those beside its path.
-const SERVICES: [&str; 5] = ["gateway", "balancer", "php-pool", "cache", "metrics"];
-/// Those beside it.
-const BESIDE: [&str; 2] = ["cache", "metrics"];
 
 pub(super) fn workers(view: &View) -> String {
     let Some(first) = view.workers.first() else {
@@ -25,7 +22,7 @@ pub(super) fn workers(view: &View) -> String {
          <th scope=\"col\" class=\"n\">Errors</th>\
          <th scope=\"col\" class=\"n\"><abbr title=\"busy / running / most\">Processes</abbr></th>\
          <th scope=\"col\" class=\"n\"><abbr title=\"fullest process, of its hard limit\">Memory</abbr></th>\
-         <th scope=\"col\" class=\"n\">Restarts</th></tr></thead><tbody>",
+         <th scope=\"col\" class=\"n\">Restarts</th><th scope=\"col\" class=\"act\">Actions</th></tr></thead><tbody>",
     );
     let one_balancer = view.workers.iter().all(|worker| worker.balancer == first.balancer);
     for worker in &view.workers {
@@ -62,7 +59,7 @@ fn row(html: &mut String, worker: &WorkerRow, one_balancer: bool) {
         "<tr><th scope=\"row\">{}{seen_by}</th><td>{}</td><td>{state}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
          <td class=\"n\">{} + {} / {}</td><td class=\"n\">{:.2}</td><td class=\"n\">{}{in_a_row}</td>\
          <td class=\"n\">{} / {} / {}<meter min=\"0\" max=\"1\" value=\"{share:.2}\">{}</meter></td>\
-         <td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+         <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"act\">{}</td></tr>",
         escape(&worker.worker),
         escape(&worker.pool),
         score(worker.score),
@@ -78,7 +75,27 @@ fn row(html: &mut String, worker: &WorkerRow, one_balancer: bool) {
         percent(share),
         percent(worker.memory),
         worker.restarts,
+        buttons(worker),
     );
+}
+
+/// What may be done with a worker. They need the script, which shows them.
+fn buttons(worker: &WorkerRow) -> String {
+    let hold = if worker.state == "draining" { (Act::Undrain, "Undrain") } else { (Act::Drain, "Drain") };
+    // What Troupe did not start, it cannot restart.
+    let restart = (!worker.pool.starts_with(UPSTREAM)).then_some((Act::Restart, "Restart"));
+    // Two instances may have one name; the id tells them apart.
+    let id = if worker.instance.is_empty() { &worker.worker } else { &worker.instance };
+    let (pool, id, name) = (escape(&worker.pool), escape(id), escape(&worker.worker));
+    let balancer = escape(&worker.balancer);
+    let button = |(act, word): (Act, &str)| {
+        format!(
+            "<button type=\"button\" data-act=\"{}\" data-balancer=\"{balancer}\" data-worker=\"{pool}/{id}\" \
+             data-name=\"{pool}/{name}\" aria-label=\"{word} {pool}/{name}\">{word}</button>",
+            act.as_str()
+        )
+    };
+    [Some(hold), restart].into_iter().flatten().map(button).collect()
 }
 
 fn score(score: f32) -> String {
@@ -86,8 +103,7 @@ fn score(score: f32) -> String {
 }
 
 pub(super) fn services(view: &View) -> String {
-    let mut html = map(view);
-    html.push_str(
+    let mut html = String::from(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"services-title\"><table><thead><tr>\
          <th scope=\"col\">Instance</th><th scope=\"col\">Services</th><th scope=\"col\">State</th>\
          <th scope=\"col\" class=\"n\">Up for</th><th scope=\"col\" class=\"n\">Cores</th>\
@@ -132,36 +148,6 @@ fn instance_row(html: &mut String, instance: &InstanceRow, view: &View) {
     );
 }
 
-/// The services in a row, with how many instances each has.
-fn map(view: &View) -> String {
-    let mut up: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-    for instance in &view.instances {
-        for service in &instance.services {
-            let (all, lost) = up.entry(service).or_default();
-            *all += 1;
-            *lost += usize::from(instance.state != "up");
-        }
-    }
-    let mut html = String::from("<ol class=\"map\">");
-    let known: Vec<&str> = SERVICES.into_iter().filter(|service| up.contains_key(service)).collect();
-    for (place, service) in known.iter().enumerate() {
-        let (all, lost) = up.get(service).copied().unwrap_or_default();
-        let next = known.get(place + 1).is_some_and(|next| !BESIDE.contains(next));
-        let beside = if BESIDE.contains(service) { " beside" } else { "" };
-        let (class, text) = match lost {
-            0 => ("", if all == 1 { "1 instance".to_owned() } else { format!("{all} instances") }),
-            lost => (" out", format!("{lost} of {all} lost")),
-        };
-        let _ = write!(
-            html,
-            "<li class=\"{}{beside}{class}\"><b>{service}</b><small>{text}</small></li>",
-            if next { "next" } else { "" }
-        );
-    }
-    html.push_str("</ol>");
-    html
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,12 +158,13 @@ mod tests {
             worker: "<script>alert(1)</script>".into(),
             state: "<b>".into(),
             reason: "\"><img>".into(),
+            pool: "\" onclick=\"x".into(),
             ..WorkerRow::default()
         };
         let instance = InstanceRow { instance: "<i>".into(), services: vec!["<u>".into()], ..InstanceRow::default() };
         let view = View { workers: vec![worker], instances: vec![instance], workers_total: 1, ..View::default() };
         let html = workers(&view) + &services(&view);
-        for tag in ["<script", "<b>\"", "<img", "<i>", "<u>"] {
+        for tag in ["<script", "<b>\"", "<img", "<i>", "<u>", "\" onclick"] {
             assert!(!html.contains(tag), "{tag} in {html}");
         }
         assert!(html.contains("&lt;script&gt;"));

@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal};
 
 use super::{FIRST_PAUSE, LONGEST_PAUSE, PoolActor, Record, jittered};
 use crate::config::Isolation;
+use crate::control::capture;
 use crate::control::hatch::Nest;
 use crate::control::zygote::{describe, exit_status};
 use crate::control::{Note, OUTPUT_GRACE, RenewError, memory};
@@ -228,7 +229,7 @@ impl PoolActor {
         } else {
             let restarts = self.pool.restarts.fetch_add(1, Ordering::Relaxed) + 1;
             let request = record.info.request();
-            let request_id = request.as_ref().and_then(|head| head.field("x-request-id"));
+            let (request_id, trace_id) = capture::ids(request.as_ref());
             tracing::warn!(
                 pool,
                 process = id,
@@ -236,7 +237,8 @@ impl PoolActor {
                 status,
                 reason = fate.as_str(),
                 last_request = request.as_ref().map(|head| format!("{} {}", head.method(), head.target())),
-                request = request_id.and_then(|id| std::str::from_utf8(id).ok()),
+                request_id,
+                trace_id,
                 stderr = tail,
                 restarts,
                 "a process died"

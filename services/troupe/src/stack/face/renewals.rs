@@ -94,7 +94,17 @@ fn here(face: &Face, only: Option<&str>) -> Result<Vec<Target>, Refusal> {
 async fn order(face: &Face, target: Target, action: Action) -> Answer {
     let orders = face.orders.as_ref().ok_or_else(stopping)?;
     let Target { pool, instance, name } = target;
-    Ok(match orders.give(instance, pool, action).await? {
+    let matter = format!("reload {name}");
+    let done = orders.give(instance, pool, action).await?;
+    match (&done, action) {
+        (Err(reason), Action::Reload) => {
+            let text = format!("the code of {name} could not be loaded anew, the old code serves: {reason}");
+            face.notices.raise(&matter, true, text);
+        }
+        (Ok(_), Action::Reload) => face.notices.settle(&matter),
+        (_, Action::Restart) => {}
+    }
+    Ok(match done {
         Ok(done) => json!({ "worker": name, "done": true, "replaced": done.replaced, "functions": done.functions }),
         Err(reason) => json!({ "worker": name, "done": false, "reason": reason }),
     })

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use troupe_balancer::{PoolSnapshot, State, WorkerSnapshot};
 use troupe_node::admin::Api;
-use troupe_php_pool::PoolStatus;
 
 use super::Face;
+use crate::stack::troubles;
 
 /// How many slow requests are listed when nobody says how many.
 const SLOWEST: usize = 20;
@@ -80,9 +80,7 @@ fn complain(face: &Face, problems: &mut Vec<String>) {
         complain_of_pool(pool, problems);
     }
     let php = face.php.as_ref().and_then(Weak::upgrade).map(|php| php.status()).unwrap_or_default();
-    for pool in &php {
-        complain_of_php(pool, problems);
-    }
+    problems.extend(troubles::list(&face.notices, &face.metrics, &php).into_iter().map(|notice| notice.text));
     if let Some(process) = troupe_node::metrics::ProcessFigures::read() {
         let (open, most) = (process.descriptors, process.max_descriptors);
         if open.saturating_mul(100) >= most.saturating_mul(DESCRIPTORS_FULL) {
@@ -115,13 +113,5 @@ fn complain_of_pool(pool: &PoolSnapshot, problems: &mut Vec<String>) {
             "{} requests wait for pool {name}, {} may: more are answered 503; it needs more processes or faster functions",
             pool.waiting, pool.queue_max
         ));
-    }
-}
-
-fn complain_of_php(pool: &PoolStatus, problems: &mut Vec<String>) {
-    match (pool.condition, &pool.reason) {
-        ("down", Some(reason)) => problems.push(format!("the code of pool {} cannot be loaded: {reason}", pool.pool)),
-        ("booting", _) => problems.push(format!("the code of pool {} is being loaded; its requests wait", pool.pool)),
-        _ => {}
     }
 }

@@ -1,0 +1,47 @@
+//! Log lines: which request they belong to, and that one that repeats itself is counted.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use troupe_testkit::stack::Stack;
+use troupe_testkit::wait;
+
+use crate::support::{binary, functions};
+
+/// A line may be left out for ten seconds before it is told how often.
+const TOLD: Duration = Duration::from_secs(60);
+
+fn lines(log: &str) -> Vec<Value> {
+    log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+#[test]
+fn what_php_prints_is_tagged_with_its_request_and_counted_when_it_repeats_itself() {
+    let mut stack = Stack::one_process(binary(), &functions(), "");
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+    let mut connection = stack.connect();
+    for number in 0..40 {
+        let id = format!("request-{number}");
+        let fields = [("X-Request-Id", id.as_str()), ("traceparent", parent.as_str())];
+        assert_eq!(connection.request("GET", "/api/noisy", &fields, b"").unwrap().status, 200);
+    }
+    let told = wait::until("the count to be told", TOLD, || {
+        let all = lines(&stack.instance("all").log());
+        all.iter().any(|line| line["msg"] == "a line was repeated, and left out").then_some(all)
+    });
+    let printed: Vec<&Value> =
+        told.iter().filter(|line| line["target"] == "php" && line["request_id"] == "request-0").collect();
+    assert!(!printed.is_empty(), "{}", stack.logs());
+    for line in printed {
+        assert_eq!((&line["trace_id"], &line["service"]), (&trace.into(), &"troupe".into()), "{line}");
+        assert!(line["instance"].as_str().is_some_and(|instance| instance.contains('/')), "{line}");
+    }
+    // Each different line a few times, and all the rest counted.
+    let of_php: Vec<&Value> = told.iter().filter(|line| line["target"] == "php").collect();
+    let text = of_php.last().unwrap()["msg"].clone();
+    let same = of_php.iter().filter(|line| line["msg"] == text).count();
+    let left_out = told.iter().find(|line| line["line"] == text).unwrap_or_else(|| panic!("{}", stack.logs()));
+    assert_eq!(same, 5);
+    assert_eq!(left_out["times"], 35, "{left_out}");
+}
