@@ -13,8 +13,8 @@ use crate::process::Process;
 use crate::request::Request;
 use crate::turn::{Called, Seated, Turn};
 
-/// A call that has waited here for so long shows that more processes are needed, however fast its function may be: those
-/// that there are may be held by streams, or by its very first calls.
+/// A call that has waited here for so long, and each time it has waited as long again, asks for more processes however fast
+/// its function may be: those that there are may be held by streams, by its very first calls, or by what they all wait for.
 const GROW_AFTER: Duration = Duration::from_millis(20);
 
 /// A process that is idle, for a call that may take it and would not be sooner behind a running one.
@@ -136,7 +136,7 @@ async fn wait(local: &Rc<Local>, request: &Request, due: Instant) -> Result<Hand
             () = tokio::time::sleep_until(until.into()) => {
                 if until < due {
                     pool.ask_for_more(false);
-                    until = due;
+                    until = due.min(until + GROW_AFTER);
                     continue;
                 }
                 return match place.leave() {

@@ -5,10 +5,12 @@
 
 mod actor;
 mod capture;
+mod cores;
 mod hatch;
 mod launch;
 mod memory;
 mod renewal;
+mod start;
 mod zygote;
 
 use std::os::fd::OwnedFd;
@@ -21,6 +23,7 @@ pub(crate) use actor::PoolActor;
 pub(crate) use launch::{Launch, upload_limits};
 pub(crate) use renewal::Done;
 pub use renewal::{RenewError, Renewal, Renewed};
+pub(crate) use start::{Plan, start};
 
 use crate::process::Fate;
 use zygote::{Event, Loaded};

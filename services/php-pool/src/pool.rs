@@ -4,11 +4,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use actix::Addr;
 use arc_swap::ArcSwap;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 use troupe_contracts::report::Load;
+use troupe_mesh::supervise::{Handle, SendError};
 
 use crate::config::Isolation;
 use crate::control::{Note, PoolActor};
@@ -45,7 +45,7 @@ pub(crate) struct Pool {
     pub(crate) draining: AtomicBool,
     pub(crate) metrics: PoolMetrics,
     pub(crate) spool: Spool,
-    pub(crate) control: OnceLock<Addr<PoolActor>>,
+    pub(crate) control: OnceLock<Handle<PoolActor>>,
     streams: AtomicUsize,
     grow_asked: AtomicBool,
     clock: Clock,
@@ -126,10 +126,12 @@ impl Pool {
         }
     }
 
-    /// Tells the pool's actor something. It is gone only when the pool is.
+    /// Tells the pool's actor something. It is gone only when the pool is, or when it is given up and the pool is down.
     pub(crate) fn tell(&self, note: Note) {
-        if let Some(control) = self.control.get() {
-            control.do_send(note);
+        if let Some(control) = self.control.get()
+            && control.try_send(note) == Err(SendError::Full)
+        {
+            tracing::error!(pool = %self.name, "the pool's actor has fallen far behind: a note to it is lost");
         }
     }
 
@@ -138,10 +140,15 @@ impl Pool {
     /// For a call that is as fast as far as is known, only up to [`FAST_PER_CORE`]: such calls do not wait for anything but
     /// a core, and beyond that the processes only take turns.
     pub(crate) fn ask_for_more(&self, fast: bool) {
-        let most = if fast { self.limits.max.min(FAST_PER_CORE * self.cores) } else { self.limits.max };
+        let most = if fast { self.enough_for_fast() } else { self.limits.max };
         if (self.processes.load(Ordering::Relaxed) as usize) < most && !self.grow_asked.swap(true, Ordering::AcqRel) {
             self.tell(Note::Grow);
         }
+    }
+
+    /// Processes that keep every core busy with calls that only compute.
+    pub(crate) fn enough_for_fast(&self) -> usize {
+        self.limits.max.min(FAST_PER_CORE * self.cores)
     }
 
     /// The actor looks at what was asked for.

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use actix::Actor as _;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -20,7 +19,7 @@ use troupe_mesh::port::{CallFuture, Service};
 
 use crate::call;
 use crate::config::PhpPoolConfig;
-use crate::control::{Launch, Note, PoolActor, RenewError, Renewal, Renewed, upload_limits};
+use crate::control::{self, Launch, Note, Plan, RenewError, Renewal, Renewed, upload_limits};
 use crate::error::StartError;
 use crate::local::Local;
 use crate::pool::{Condition, Limits, Pool};
@@ -82,7 +81,7 @@ impl PhpPools {
         let spool_dirs: Vec<_> = configs.values().map(|config| config.spool_dir.clone()).collect();
         rundir::remove_stale(&spool_dirs);
         let mut pools = Vec::new();
-        let mut actors = Vec::new();
+        let mut plans = Vec::new();
         for (index, (name, config)) in configs.iter().enumerate() {
             let (min, max) = (config.processes.min, config.processes.max);
             if min > max || max == 0 {
@@ -104,10 +103,10 @@ impl PhpPools {
                 development: options.development,
             };
             let pool = Arc::new(Pool::new(name.clone(), limits, options.threads, spool));
-            actors.push(PoolActor::new(Arc::clone(&pool), launch, config, index.to_string()));
+            plans.push(Plan { pool: Arc::clone(&pool), launch, config: config.clone(), tag: index.to_string() });
             pools.push(pool);
         }
-        let control = control(pools.clone(), actors)?;
+        let control = control(pools.clone(), plans)?;
         Ok(Arc::new(Self { pools, control: Mutex::new(Some(control)) }))
     }
 
@@ -212,23 +211,19 @@ impl Drop for PhpPools {
 }
 
 /// The thread on which the pools' actors live: what they do may block for some milliseconds, which no call should wait for.
-fn control(pools: Vec<Arc<Pool>>, actors: Vec<PoolActor>) -> Result<Control, StartError> {
+fn control(pools: Vec<Arc<Pool>>, plans: Vec<Plan>) -> Result<Control, StartError> {
     let (stop, stopped) = oneshot::channel();
     let (started, start) = std::sync::mpsc::channel();
     let run = move || {
         let system = actix_rt::System::new();
         system.block_on(async move {
-            let actors: Vec<_> = actors.into_iter().map(PoolActor::start).collect();
-            for (pool, actor) in pools.iter().zip(&actors) {
-                // Set once, here.
-                let _ = pool.control.set(actor.clone());
-            }
+            plans.into_iter().for_each(control::start);
             let _ = started.send(());
             let _ = stopped.await;
             let mut ends = Vec::new();
-            for actor in &actors {
+            for pool in &pools {
                 let (done, end) = oneshot::channel();
-                actor.do_send(Note::Stop { done });
+                pool.tell(Note::Stop { done });
                 ends.push(end);
             }
             for end in ends {
@@ -267,7 +262,7 @@ fn renew(
         match missing {
             Some(missing) => Err(missing),
             // Dropped unanswered: its actor is gone.
-            None => end.await.unwrap_or(Err(RenewError::Stopping)),
+            None => end.await.unwrap_or(Err(RenewError::Lost)),
         }
     }
 }

@@ -5,6 +5,7 @@ mod renew;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,10 +15,11 @@ use tokio::sync::oneshot;
 use super::Done;
 use super::Note;
 use super::RenewError;
+use super::cores::Cores;
 use super::hatch::Watch;
 use super::launch::Launch;
+use super::start::{Numbers, Plan};
 use super::zygote::{Event, Loaded, Zygote, exit_status};
-use crate::config::PhpPoolConfig;
 use crate::functions::Functions;
 use crate::pool::{Condition, Pool};
 use crate::process::{Fate, ProcessInfo};
@@ -48,7 +50,7 @@ pub(crate) struct PoolActor {
     run: Option<RunDir>,
     zygote: Option<Zygote>,
     generation: u64,
-    last_generation: u64,
+    numbers: Rc<Numbers>,
     booted_at: Instant,
     failed_boots: u32,
     boot_error: Option<String>,
@@ -59,7 +61,7 @@ pub(crate) struct PoolActor {
     retired: Vec<Retired>,
     roll: Option<Roll>,
     processes: HashMap<u32, Record>,
-    next_id: u32,
+    cores: Cores,
     stillborn: u32,
     not_before: Option<Instant>,
     ticks: u32,
@@ -94,18 +96,19 @@ impl Record {
 }
 
 impl PoolActor {
-    pub(crate) fn new(pool: Arc<Pool>, launch: Launch, config: &PhpPoolConfig, tag: String) -> Self {
+    pub(crate) fn new(plan: &Plan, numbers: Rc<Numbers>) -> Self {
+        let config = &plan.config;
         Self {
-            pool,
-            launch,
+            pool: Arc::clone(&plan.pool),
+            launch: plan.launch.clone(),
             boot_timeout: config.boot_timeout.get(),
             idle_timeout: config.idle_timeout.get(),
             memory_hard: config.memory_hard.of(config.memory_limit.bytes()),
-            tag,
+            tag: plan.tag.clone(),
             run: None,
             zygote: None,
             generation: 0,
-            last_generation: 0,
+            numbers,
             booted_at: Instant::now(),
             failed_boots: 0,
             boot_error: None,
@@ -115,7 +118,7 @@ impl PoolActor {
             retired: Vec::new(),
             roll: None,
             processes: HashMap::new(),
-            next_id: 0,
+            cores: Cores::default(),
             stillborn: 0,
             not_before: None,
             ticks: 0,
@@ -128,7 +131,7 @@ impl PoolActor {
         if self.stopping.is_some() {
             return;
         }
-        self.generation = self.next_generation();
+        self.generation = self.numbers.next_generation();
         self.booted_at = Instant::now();
         self.boot_error = None;
         self.set_condition(Condition::Booting);
@@ -142,10 +145,10 @@ impl PoolActor {
         let run = self.make_run(self.generation)?;
         let run = self.run.insert(run);
         if !self.launch.forks {
-            self.start_process(context);
+            self.start_process();
             return Ok(());
         }
-        let zygote = Zygote::start(&self.launch, run, self.generation, actix::AsyncContext::address(context))?;
+        let zygote = Zygote::start(&self.launch, run, self.generation, &self.pool)?;
         self.zygote = Some(zygote);
         let generation = self.generation;
         context.run_later(self.boot_timeout, move |actor, _| {
@@ -157,11 +160,6 @@ impl PoolActor {
             }
         });
         Ok(())
-    }
-
-    fn next_generation(&mut self) -> u64 {
-        self.last_generation += 1;
-        self.last_generation
     }
 
     fn make_run(&self, generation: u64) -> std::io::Result<RunDir> {
@@ -221,32 +219,32 @@ impl PoolActor {
         self.pool.condition.send_replace(condition);
     }
 
-    fn event(&mut self, context: &mut Context<Self>, event: Event) {
+    fn event(&mut self, event: Event) {
         match event {
             Event::Ready(loaded) => {
                 if let Some(zygote) = &mut self.zygote {
                     zygote.opened();
                 }
                 self.loaded(&loaded);
-                self.balance(context);
+                self.balance();
             }
             Event::Fatal { message, file, line } => {
                 self.boot_error = Some(if file.is_empty() { message } else { format!("{message} in {file}:{line}") });
             }
-            Event::Forked { .. } | Event::Exited { .. } => self.process_event(context, event),
+            Event::Forked { .. } | Event::Exited { .. } => self.process_event(event),
         }
     }
 
     /// What a zygote says that is not the current one's.
-    fn event_of_other(&mut self, context: &mut Context<Self>, generation: u64, event: Event) {
+    fn event_of_other(&mut self, generation: u64, event: Event) {
         if self.next.as_ref().is_some_and(|next| next.generation == generation) {
-            self.next_event(context, event);
+            self.next_event(event);
         } else if self.retired.iter().any(|retired| retired.generation == generation) {
-            self.process_event(context, event);
+            self.process_event(event);
         }
     }
 
-    fn process_event(&mut self, context: &mut Context<Self>, event: Event) {
+    fn process_event(&mut self, event: Event) {
         match event {
             Event::Ready(_) | Event::Fatal { .. } => {}
             Event::Forked { id, pid } => {
@@ -261,7 +259,7 @@ impl PoolActor {
                     (None, None, Some(code)) => exit_status(code),
                     (None, None, None) => "unknown".to_owned(),
                 };
-                self.exited(context, id, status);
+                self.exited(id, status);
             }
         }
     }
@@ -349,11 +347,15 @@ impl PoolActor {
         self.stopped_if_empty();
     }
 
-    fn tick(&mut self, context: &mut Context<Self>) {
+    fn tick(&mut self) {
         self.ticks = self.ticks.wrapping_add(1);
         let now = Instant::now();
         let timeout = self.pool.limits.timeout;
-        for record in self.processes.values() {
+        for record in self.processes.values_mut() {
+            if record.info.fate() != Fate::Serving {
+                // Whoever marked it has said so, unless the note was lost.
+                record.ending.get_or_insert(now);
+            }
             let Some(since) = record.ending else { continue };
             // A stream's reader went away: the function may go on until its next write.
             let grace = if record.info.fate() == Fate::StreamGone { timeout.max(END_GRACE) } else { END_GRACE };
@@ -370,11 +372,11 @@ impl PoolActor {
         if self.ticks.is_multiple_of(MEMORY_TICKS) {
             self.watch_memory();
         }
-        self.balance(context);
+        self.balance();
         if self.pool.lanes.waiting() > 0 {
-            self.grow(context);
+            self.grow();
         }
-        self.roll_on(context);
+        self.roll_on();
         self.count();
     }
 }
@@ -384,7 +386,7 @@ impl Actor for PoolActor {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.boot(context);
-        context.run_interval(TICK, Self::tick);
+        context.run_interval(TICK, |actor, _| actor.tick());
     }
 }
 
@@ -393,21 +395,21 @@ impl Handler<Note> for PoolActor {
 
     fn handle(&mut self, note: Note, context: &mut Self::Context) {
         match note {
-            Note::Grow => self.grow(context),
-            Note::Retiring { id } => self.retiring(context, id),
-            Note::Gone { id, fate } => self.gone(context, id, fate),
-            Note::Event { generation, event } if generation == self.generation => self.event(context, event),
+            Note::Grow => self.grow(),
+            Note::Retiring { id } => self.retiring(id),
+            Note::Gone { id, fate } => self.gone(id, fate),
+            Note::Event { generation, event } if generation == self.generation => self.event(event),
             Note::ZygoteExited { generation, status, tail } if generation == self.generation => {
                 self.zygote_exited(context, &status, &tail);
             }
-            Note::Event { generation, event } => self.event_of_other(context, generation, event),
+            Note::Event { generation, event } => self.event_of_other(generation, event),
             Note::ZygoteExited { generation, status, tail } => match &self.next {
                 Some(next) if next.generation == generation => self.next_exited(&status, &tail),
                 _ => self.bury_retired(generation),
             },
-            Note::Ready { .. } => self.ready(context, note),
-            Note::NotReady { id, why } => self.not_ready(context, id, &why),
-            Note::Exited { id, status } => self.exited(context, id, status),
+            Note::Ready { .. } => self.ready(note),
+            Note::NotReady { id, why } => self.not_ready(id, &why),
+            Note::Exited { id, status } => self.exited(id, status),
             Note::Buried { id, status } => self.buried(context, id, &status),
             Note::Boot { generation } if generation == self.generation => self.boot(context),
             Note::Boot { .. } => {}

@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::Addr;
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
@@ -13,7 +12,8 @@ use tokio::task::JoinHandle;
 
 use super::launch::Launch;
 use super::zygote::Loaded;
-use super::{Note, PoolActor, capture};
+use super::{Note, capture};
+use crate::pool::Pool;
 use crate::process::ProcessInfo;
 use crate::protocol::{FrameHeader, FromPhp, REPLY_HEADER};
 use crate::rundir::{Fifo, RunDir};
@@ -66,27 +66,21 @@ impl Nest {
     }
 
     /// Reads what the process prints, and waits up to `limit` for it to be ready.
-    pub(crate) fn watch(
-        self,
-        pool: &str,
-        info: &Arc<ProcessInfo>,
-        limit: Duration,
-        actor: Addr<PoolActor>,
-    ) -> io::Result<Watch> {
+    pub(crate) fn watch(self, pool: &Arc<Pool>, info: &Arc<ProcessInfo>, limit: Duration) -> io::Result<Watch> {
         let [_, _, stdout, stderr] = &self.fifos;
         let mut errors = None;
         for (fifo, is_errors) in [(stdout, false), (stderr, true)] {
             let source = pipe::Receiver::from_owned_fd_unchecked(fifo.reader()?)?;
-            let (pool, info) = (pool.to_owned(), Arc::clone(info));
+            let (pool, info) = (pool.name.clone(), Arc::clone(info));
             let task = actix_rt::spawn(async move { capture::process(source, &pool, info, is_errors).await });
             if is_errors {
                 errors = Some(task);
             }
         }
-        let id = info.id;
+        let (pool, id) = (Arc::clone(pool), info.id);
         let ready = actix_rt::spawn(async move {
             let hatched = tokio::time::timeout(limit, self.ready());
-            actor.do_send(match hatched.await {
+            pool.tell(match hatched.await {
                 Ok(Ok((ready, input, output))) => {
                     Note::Ready { id, pid: ready.pid, loaded: ready.loaded, input, output }
                 }

@@ -39,6 +39,9 @@ pub enum RenewError {
     /// There is no old code either.
     #[error("the code cannot be loaded: {0}")]
     Down(String),
+    /// The pool's actor failed, or was stopped, before it had answered.
+    #[error("what became of it is not known: the pool was stopped or its actor failed; see the log")]
+    Lost,
     /// Not all processes could be replaced in time; the old ones that are left go on.
     #[error("not every process was replaced in time: {left} of the old are left and go on")]
     Late {

@@ -7,14 +7,14 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::sync::Arc;
 
-use actix::Addr;
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
 use serde::Deserialize;
 use tokio::net::unix::pipe;
 
 use super::launch::Launch;
-use super::{Note, PoolActor, capture};
+use super::{Note, capture};
+use crate::pool::Pool;
 use crate::rundir::{Fifo, RunDir};
 
 /// What is kept of what a zygote wrote last, for the report when it fails.
@@ -70,8 +70,8 @@ pub(crate) struct LoadError {
 pub(crate) type Tail = Arc<Mutex<Vec<String>>>;
 
 impl Zygote {
-    /// Starts it. What it says and its end come to `actor` as notes of this `generation`.
-    pub(crate) fn start(launch: &Launch, run: &RunDir, generation: u64, actor: Addr<PoolActor>) -> io::Result<Self> {
+    /// Starts it. What it says and its end come to the pool's actor as notes of this `generation`.
+    pub(crate) fn start(launch: &Launch, run: &RunDir, generation: u64, pool: &Arc<Pool>) -> io::Result<Self> {
         let (input, output) = (run.fifo("ctl.in")?, run.fifo("ctl.out")?);
         let commands = File::from(input.writer()?);
         let events: OwnedFd = output.reader()?;
@@ -81,35 +81,37 @@ impl Zygote {
         let pid = child.id().and_then(|id| Pid::from_raw(id as i32));
 
         let events = pipe::Receiver::from_owned_fd_unchecked(events)?;
-        let listener = actor.clone();
+        let listener = Arc::clone(pool);
         actix_rt::spawn(capture::lines(events, move |line| match serde_json::from_str::<Event>(line) {
-            Ok(event) => listener.do_send(Note::Event { generation, event }),
+            Ok(event) => listener.tell(Note::Event { generation, event }),
             Err(error) => tracing::warn!(%error, line, "the zygote said something else than an event"),
         }));
         let tail = Tail::default();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (pool, kept) = (launch.pool.clone(), Arc::clone(&tail));
+        let (name, kept) = (launch.pool.clone(), Arc::clone(&tail));
         let errors = actix_rt::spawn(async move {
             if let Some(stderr) = stderr {
                 capture::lines(stderr, |line| {
                     keep(&kept, line);
-                    tracing::warn!(target: "php", pool, process = "zygote", "{line}");
+                    tracing::warn!(target: "php", pool = name, process = "zygote", "{line}");
                 })
                 .await;
             }
         });
-        let pool = launch.pool.clone();
+        let name = launch.pool.clone();
         actix_rt::spawn(async move {
             if let Some(stdout) = stdout {
-                capture::lines(stdout, |line| tracing::info!(target: "php", pool, process = "zygote", "{line}")).await;
+                let log = |line: &str| tracing::info!(target: "php", pool = name, process = "zygote", "{line}");
+                capture::lines(stdout, log).await;
             }
         });
+        let pool = Arc::clone(pool);
         actix_rt::spawn(async move {
             let status = child.wait().await;
             // A process that it forked may hold the pipe open a moment longer.
             let _ = tokio::time::timeout(super::OUTPUT_GRACE, errors).await;
             let tail = tail.lock().join("\n");
-            actor.do_send(Note::ZygoteExited { generation, status: describe(status), tail });
+            pool.tell(Note::ZygoteExited { generation, status: describe(status), tail });
         });
         Ok(Self { pid, commands, opening: Some([input, output]) })
     }

@@ -1,6 +1,6 @@
 //! How many processes there are.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use troupe_php_pool::config::Isolation;
@@ -42,6 +42,26 @@ fn a_slow_function_grows_the_pool_to_its_maximum_past_what_fast_ones_get() {
             assert!(reply.is_ok(), "{reply:?}");
         }
         assert_eq!(stage.load().processes, max as u32);
+        stage.pools.stop().await;
+    });
+}
+
+#[test]
+fn fast_calls_that_wait_for_something_else_than_a_core_grow_the_pool() {
+    let enough = std::thread::available_parallelism().unwrap().get() * 2;
+    let max = enough + 60;
+    let naps = ("nap", "function () { usleep(300); return 'rested'; }");
+    on_runtime(async {
+        let stage = Stage::start(&[naps], |config| config.processes.max = max as u16).await;
+        let pool = stage.handle();
+        stage.warm(&pool, "nap").await;
+        let end = Instant::now() + PATIENCE;
+        while stage.load().processes <= enough as u32 {
+            assert!(Instant::now() < end, "{:?}", stage.load());
+            for reply in join_all((0..max * 5).map(|_| get(&pool, "nap"))).await {
+                assert!(reply.is_ok(), "{reply:?}");
+            }
+        }
         stage.pools.stop().await;
     });
 }

@@ -21,29 +21,44 @@ const STILLBORN: u32 = 3;
 
 impl PoolActor {
     /// Starts processes until there are as many as there must be.
-    pub(super) fn balance(&mut self, context: &mut Context<Self>) {
-        while self.alive() < self.pool.limits.min && self.start_process(context) {}
+    pub(super) fn balance(&mut self) {
+        while self.alive() < self.pool.limits.min && self.start_process() {}
     }
 
-    /// Starts one more for the calls that wait, or as a spare.
-    pub(super) fn grow(&mut self, context: &mut Context<Self>) {
+    /// Starts one more for each call that waits, or one as a spare.
+    pub(super) fn grow(&mut self) {
         self.pool.grow_seen();
+        let most = self.most();
         let starting = self.processes.values().filter(|record| !record.up && record.ending.is_none()).count();
         let wanted = self.pool.lanes.waiting().max(usize::from(self.pool.lanes.idle() == 0));
         for _ in starting..wanted {
-            if !self.start_process(context) {
+            if !self.start_process_below(most) {
                 break;
             }
         }
     }
 
+    /// How many processes there may be now. Fast calls that wait are a reason for more only while the processes are not busy with
+    /// computing: those that there are, with calls in their pipes, keep every core busy, and more would only take turns.
+    fn most(&mut self) -> usize {
+        let (max, enough) = (self.pool.limits.max, self.pool.enough_for_fast());
+        if max <= enough || !self.pool.pace.is_fast() {
+            return max;
+        }
+        let up = self.processes.values().filter(|record| record.up && record.serves());
+        match self.cores.computing(Instant::now(), up.map(|record| (record.info.id, record.info.pid()))) {
+            true => enough,
+            false => max,
+        }
+    }
+
     /// A process will soon have taken all its calls. Under load its successor is started now: forking, and the first touch of
     /// memory that is shared no more, take longer than what is left to it.
-    pub(super) fn retiring(&mut self, context: &mut Context<Self>, id: u32) {
+    pub(super) fn retiring(&mut self, id: u32) {
         let Some(record) = self.processes.get_mut(&id) else { return };
         if self.pool.lanes.idle() == 0 && !record.retiring && record.ending.is_none() {
             record.retiring = true;
-            self.start_process(context);
+            self.start_process();
         }
     }
 
@@ -53,16 +68,16 @@ impl PoolActor {
     }
 
     /// Starts a process, unless there are enough or it is too early; says whether it did.
-    pub(super) fn start_process(&mut self, context: &mut Context<Self>) -> bool {
-        self.start_process_below(context, self.pool.limits.max)
+    pub(super) fn start_process(&mut self) -> bool {
+        self.start_process_below(self.pool.limits.max)
     }
 
     /// As [`PoolActor::start_process`], for one that is to take the place of another: one above the most is allowed.
-    pub(super) fn start_process_beside(&mut self, context: &mut Context<Self>) -> bool {
-        self.start_process_below(context, self.pool.limits.max + 1)
+    pub(super) fn start_process_beside(&mut self) -> bool {
+        self.start_process_below(self.pool.limits.max + 1)
     }
 
-    fn start_process_below(&mut self, context: &mut Context<Self>, most: usize) -> bool {
+    fn start_process_below(&mut self, most: usize) -> bool {
         let ready = *self.pool.condition.borrow() == Condition::Up || !self.launch.forks;
         if self.stopping.is_some() || !ready || self.alive() >= most {
             return false;
@@ -70,9 +85,8 @@ impl PoolActor {
         if self.not_before.is_some_and(|not_before| Instant::now() < not_before) {
             return false;
         }
-        let id = self.next_id;
-        self.next_id = self.next_id.wrapping_add(1);
-        match self.try_start(context, id) {
+        let id = self.numbers.next_process();
+        match self.try_start(id) {
             Ok(started) => started,
             Err(error) => {
                 tracing::error!(pool = %self.pool.name, process = id, %error, "cannot start a process");
@@ -82,11 +96,10 @@ impl PoolActor {
         }
     }
 
-    fn try_start(&mut self, context: &mut Context<Self>, id: u32) -> std::io::Result<bool> {
+    fn try_start(&mut self, id: u32) -> std::io::Result<bool> {
         let Some(run) = &self.run else { return Ok(false) };
         let nest = Nest::build(run, id)?;
         let info = Arc::new(ProcessInfo::new(id, self.epoch));
-        let actor = actix::AsyncContext::address(context);
         if self.launch.forks {
             if !self.zygote.as_mut().is_some_and(|zygote| zygote.command(&format!("fork {id}"))) {
                 return Ok(false);
@@ -94,24 +107,24 @@ impl PoolActor {
         } else {
             let mut child = nest.exec(&self.launch, run, id)?;
             info.set_pid(child.id().map_or(0, |pid| pid as i32));
-            let (actor, group) = (actor.clone(), info.pid());
+            let (pool, group) = (Arc::clone(&self.pool), info.pid());
             actix_rt::spawn(async move {
                 let status = describe(child.wait().await);
                 // What it has started and left behind goes with it, as a zygote sees to it for its own.
                 if let Some(group) = Pid::from_raw(group) {
                     let _ = rustix::process::kill_process_group(group, Signal::KILL);
                 }
-                actor.do_send(Note::Exited { id, status });
+                pool.tell(Note::Exited { id, status });
             });
         }
-        let watch = nest.watch(&self.pool.name, &info, self.boot_timeout, actor)?;
+        let watch = nest.watch(&self.pool, &info, self.boot_timeout)?;
         self.processes
             .insert(id, Record { info, generation: self.generation, up: false, retiring: false, ending: None, watch });
         self.count();
         Ok(true)
     }
 
-    pub(super) fn ready(&mut self, context: &mut Context<Self>, note: Note) {
+    pub(super) fn ready(&mut self, note: Note) {
         let Note::Ready { id, pid, loaded, input, output } = note else { return };
         if let Some(loaded) = &loaded
             && *self.pool.condition.borrow() != Condition::Up
@@ -137,10 +150,10 @@ impl PoolActor {
         // Spread over the threads; whoever needs one takes it anyway.
         self.pool.lanes.put(id as usize, Box::new(process));
         self.came_up(epoch);
-        self.roll_on(context);
+        self.roll_on();
     }
 
-    pub(super) fn not_ready(&mut self, context: &mut Context<Self>, id: u32, why: &str) {
+    pub(super) fn not_ready(&mut self, id: u32, why: &str) {
         tracing::warn!(pool = %self.pool.name, process = id, why, "a process did not come up");
         if let Some(record) = self.processes.get_mut(&id) {
             record.ending = Some(Instant::now());
@@ -154,11 +167,11 @@ impl PoolActor {
             }
         }
         self.count();
-        self.balance(context);
+        self.balance();
     }
 
     /// The data path has no use for a process any more.
-    pub(super) fn gone(&mut self, context: &mut Context<Self>, id: u32, fate: Fate) {
+    pub(super) fn gone(&mut self, id: u32, fate: Fate) {
         if let Some(record) = self.processes.get_mut(&id) {
             record.info.doom(fate);
             record.ending.get_or_insert_with(Instant::now);
@@ -170,14 +183,14 @@ impl PoolActor {
             }
         }
         self.count();
-        self.balance(context);
+        self.balance();
         if self.pool.lanes.idle() == 0 {
-            self.grow(context);
+            self.grow();
         }
     }
 
     /// A process has ended; its last output may still be on its way.
-    pub(super) fn exited(&mut self, context: &mut Context<Self>, id: u32, status: String) {
+    pub(super) fn exited(&mut self, id: u32, status: String) {
         let Some(record) = self.processes.get_mut(&id) else { return };
         record.ending.get_or_insert_with(Instant::now);
         record.watch.ready.abort();
@@ -200,18 +213,18 @@ impl PoolActor {
             self.stillborn = 0;
         }
         let errors = record.watch.errors.take();
-        let actor = actix::AsyncContext::address(context);
+        let pool = Arc::clone(&self.pool);
         actix_rt::spawn(async move {
             if let Some(errors) = errors {
                 let _ = tokio::time::timeout(OUTPUT_GRACE, errors).await;
             }
-            actor.do_send(Note::Buried { id, status });
+            pool.tell(Note::Buried { id, status });
         });
         self.count();
         if !self.launch.forks && self.failing_exec() {
             return;
         }
-        self.balance(context);
+        self.balance();
     }
 
     /// Without a zygote, the code cannot be loaded when the first process ends before it is ready.
@@ -258,7 +271,7 @@ impl PoolActor {
                 if tail.is_empty() { format!("php ended: {status}") } else { format!("php ended: {status}: {tail}") };
             return self.boot_failed(context, &why);
         }
-        self.balance(context);
+        self.balance();
     }
 
     pub(super) fn watch_memory(&self) {

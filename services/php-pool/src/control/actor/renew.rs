@@ -60,7 +60,7 @@ impl PoolActor {
                 self.boot_waiters.push(done);
                 self.boot(context);
             }
-            (Condition::Up, Renewal::Processes) => self.begin_roll(context, Some(done), false),
+            (Condition::Up, Renewal::Processes) => self.begin_roll(Some(done), false),
             (Condition::Up, Renewal::Code) => {
                 let under_way = self.next.is_some() || self.roll.as_ref().is_some_and(|roll| roll.unproven);
                 if under_way {
@@ -68,7 +68,7 @@ impl PoolActor {
                 }
                 match self.launch.forks {
                     true => self.load_next(context, done),
-                    false => self.begin_roll(context, Some(done), true),
+                    false => self.begin_roll(Some(done), true),
                 }
             }
         }
@@ -77,7 +77,7 @@ impl PoolActor {
     // === the next generation ===
 
     fn load_next(&mut self, context: &mut Context<Self>, done: Done) {
-        let generation = self.next_generation();
+        let generation = self.numbers.next_generation();
         match self.start_next(context, generation) {
             Ok((run, zygote)) => self.next = Some(Next { generation, zygote, run, error: None, done }),
             Err(error) => refuse(done, RenewError::Broken(format!("cannot start php: {error}"))),
@@ -86,7 +86,7 @@ impl PoolActor {
 
     fn start_next(&self, context: &mut Context<Self>, generation: u64) -> std::io::Result<(RunDir, Zygote)> {
         let run = self.make_run(generation)?;
-        let zygote = Zygote::start(&self.launch, &run, generation, context.address())?;
+        let zygote = Zygote::start(&self.launch, &run, generation, &self.pool)?;
         context.run_later(self.boot_timeout, move |actor, _| {
             if let Some(next) = actor.next.as_mut().filter(|next| next.generation == generation) {
                 next.error = Some(format!("it was not loaded within {:?}", actor.boot_timeout));
@@ -96,11 +96,11 @@ impl PoolActor {
         Ok((run, zygote))
     }
 
-    pub(super) fn next_event(&mut self, context: &mut Context<Self>, event: Event) {
+    pub(super) fn next_event(&mut self, event: Event) {
         match event {
             Event::Ready(loaded) => {
                 if let Some(next) = self.next.take() {
-                    self.adopt(context, next, &loaded);
+                    self.adopt(next, &loaded);
                 }
             }
             Event::Fatal { message, file, line } => {
@@ -124,7 +124,7 @@ impl PoolActor {
     }
 
     /// Takes a new generation if nothing that works now is broken in it.
-    fn adopt(&mut self, context: &mut Context<Self>, mut next: Next, loaded: &Loaded) {
+    fn adopt(&mut self, mut next: Next, loaded: &Loaded) {
         next.zygote.opened();
         if let Err(why) = self.verify(loaded) {
             tracing::error!(pool = %self.pool.name, error = %why, "the new code is broken; the old goes on serving");
@@ -138,7 +138,7 @@ impl PoolActor {
         self.generation = next.generation;
         self.booted_at = Instant::now();
         self.loaded(loaded);
-        self.begin_roll(context, Some(next.done), false);
+        self.begin_roll(Some(next.done), false);
         self.end_retired();
     }
 
@@ -167,7 +167,7 @@ impl PoolActor {
 
     // === the roll ===
 
-    fn begin_roll(&mut self, context: &mut Context<Self>, done: Option<Done>, unproven: bool) {
+    fn begin_roll(&mut self, done: Option<Done>, unproven: bool) {
         self.epoch = self.epoch.wrapping_add(1);
         let until = Instant::now() + LONGEST_ROLL + self.boot_timeout;
         let roll =
@@ -175,11 +175,11 @@ impl PoolActor {
         roll.until = until;
         roll.unproven |= unproven;
         roll.waiting.extend(done);
-        self.roll_on(context);
+        self.roll_on();
     }
 
     /// Gives up as many old processes as new ones have come up, and starts the next.
-    pub(super) fn roll_on(&mut self, context: &mut Context<Self>) {
+    pub(super) fn roll_on(&mut self) {
         let epoch = self.epoch;
         while let Some(roll) = self.roll.as_mut().filter(|roll| roll.fresh > 0) {
             let Some(old) = self.processes.values().find(|record| record.is_old(epoch)).map(|record| record.info.id)
@@ -200,7 +200,7 @@ impl PoolActor {
             return self.end_roll(Some(RenewError::Late { left }));
         }
         if !coming {
-            self.start_process_beside(context);
+            self.start_process_beside();
         }
     }
 
