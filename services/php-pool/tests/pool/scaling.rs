@@ -58,9 +58,8 @@ fn fast_calls_that_wait_for_something_else_than_a_core_grow_the_pool() {
         let end = Instant::now() + PATIENCE;
         while stage.load().processes <= enough as u32 {
             assert!(Instant::now() < end, "{:?}", stage.load());
-            for reply in join_all((0..max * 5).map(|_| get(&pool, "nap"))).await {
-                assert!(reply.is_ok(), "{reply:?}");
-            }
+            // While the machine is too busy for it to be fast, fewer calls are let in.
+            join_all((0..max * 5).map(|_| get(&pool, "nap"))).await;
         }
         stage.pools.stop().await;
     });
