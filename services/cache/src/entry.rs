@@ -36,6 +36,16 @@ impl Entry {
         Self { head, body, terms, own_control, stale_since: AtomicU64::new(0) }
     }
 
+    /// Puts together what was stored elsewhere: a head that was stored already, and the rest of [`Entry::new`].
+    pub(crate) fn restored(terms: Terms, head: ResponseHead, own_control: Option<Bytes>, body: Bytes) -> Self {
+        Self { head, body, terms, own_control, stale_since: AtomicU64::new(0) }
+    }
+
+    /// The field that speaks to this cache alone.
+    pub(crate) fn own_control(&self) -> Option<&Bytes> {
+        self.own_control.as_ref()
+    }
+
     /// The head without the fields that are not stored (§3.1), with a `Date`.
     pub fn head(&self) -> &ResponseHead {
         &self.head
@@ -74,6 +84,23 @@ impl Entry {
     /// Makes it stale from now on: what a soft purge does. It can still be validated, and used where stale may be.
     pub fn make_stale(&self, now: Moment) {
         let _ = self.stale_since.compare_exchange(0, now.millis().max(1), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Whether it was made stale.
+    pub fn is_made_stale(&self) -> bool {
+        self.stale_since.load(Ordering::Relaxed) != 0
+    }
+
+    /// The same for the same content: status, body, and the validators that stand for it. Not for use against an enemy,
+    /// who could only have copies kept that he made himself.
+    pub fn digest(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        (self.status(), &self.body).hash(&mut hasher);
+        for name in ["content-type", "content-encoding", "etag"] {
+            self.head.field(name).hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     /// Its entity tag.

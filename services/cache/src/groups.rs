@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn invalidation_names_groups() {
         let head = response(200, &[("Cache-Group-Invalidation", "\"a\", \"b\"")]);
-        assert_eq!(invalidated(&head), ["a".into(), "b".into()]);
+        assert_eq!(invalidated(&head), [Box::from("a"), Box::from("b")]);
     }
 
     #[test]

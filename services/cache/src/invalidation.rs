@@ -149,6 +149,6 @@ mod tests {
     fn groups_are_invalidated() {
         let asked = request("POST", "a", "/", &[]);
         let found = of(&asked, &response(200, &[("Cache-Group-Invalidation", "\"g\"")]), |path| Some(path.to_owned()));
-        assert_eq!(found.unwrap().groups, ["g".into()]);
+        assert_eq!(found.unwrap().groups, [Box::from("g")]);
     }
 }

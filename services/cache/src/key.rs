@@ -70,6 +70,11 @@ impl<'a> Sought<'a> {
 }
 
 impl Key {
+    /// A key of parts in the form that keys have.
+    pub fn of_parts(scheme: Scheme, host: &str, target: &str) -> Self {
+        Self { scheme, host: host.into(), target: target.into() }
+    }
+
     /// The scheme.
     pub fn scheme(&self) -> Scheme {
         self.scheme

@@ -1,6 +1,7 @@
 //! HTTP caching. The rules of RFC 9111 and its companions stand here without sockets, clocks or threads: what may be
 //! stored ([`storing`]), what may be answered from the store ([`reuse`]), and how the two are kept true ([`entry`],
-//! [`invalidation`]). [`store`] is the store in memory that all threads of a process share.
+//! [`invalidation`]). [`store`] is the store in memory that all threads of a process share. [`service`] is the cache service:
+//! the tier that gateways share, and what keeps their memories coherent.
 //!
 //! ```text
 //! request ─▶ store ─▶ reuse::decide ─▶ fresh │ stale │ to be validated
@@ -22,7 +23,9 @@ pub mod key;
 pub mod object;
 pub mod policy;
 pub mod range;
+pub mod record;
 pub mod reuse;
+pub mod service;
 pub mod store;
 pub mod storing;
 pub mod targeted;

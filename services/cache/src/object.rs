@@ -38,6 +38,21 @@ impl Object {
         Self::of(variants, Moment::default())
     }
 
+    /// The same where the request is not at hand: `entry` replaces the variant that was selected alike.
+    pub fn with_alike(entry: Arc<Entry>, before: Option<&Self>) -> Self {
+        let others = before.into_iter().flat_map(|object| &object.variants);
+        let others = others.filter(|other| other.terms().selection.variant() != entry.terms().selection.variant());
+        let mut variants: Vec<_> = std::iter::once(Arc::clone(&entry)).chain(others.cloned()).collect();
+        variants.truncate(MAX_VARIANTS);
+        Self::of(variants, Moment::default())
+    }
+
+    /// The variant that was selected as `entry` was.
+    pub fn like(&self, entry: &Entry) -> Option<&Arc<Entry>> {
+        let variant = entry.terms().selection.variant();
+        self.variants.iter().find(|other| other.terms().selection.variant() == variant)
+    }
+
     /// An object whose responses are not stored for now, beside what is stored of it.
     pub fn uncacheable(until: Moment, before: Option<&Self>) -> Self {
         Self::of(before.map(|object| object.variants.clone()).unwrap_or_default(), until)
@@ -125,6 +140,9 @@ mod tests {
         );
         assert!(object.find(&get("/", &[])).is_none());
         assert_ne!(object.variant_of(&german), object.variant_of(&english));
+        let same = Object::with_alike(entry("de", "anders").1, Some(&object));
+        assert_eq!((same.variants().len(), &**same.find(&german).unwrap().body()), (2, &b"anders"[..]));
+        assert_eq!(&**same.like(&entry("en", "").1).unwrap().body(), b"one");
         assert!(object.weight() > 2 * one_weight());
     }
 

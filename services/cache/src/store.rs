@@ -158,12 +158,21 @@ impl Store {
             let object = Arc::new(Object::with(Arc::clone(&entry), request, before.as_deref()));
             self.replace(key, before.as_deref(), &object);
         }
-        // Looked at when it can be found: a purge from here on finds it, one from before is in the log.
-        let purged = self.purges.matches_since(began, key, &entry.terms().groups);
-        if purged {
-            self.drop_entry(key, &entry);
+        self.drop_if_purged(key, &entry, began)
+    }
+
+    /// The same for a response whose request is not at hand: it replaces the variant that was selected alike.
+    pub fn put_again(&self, key: &Arc<Key>, entry: Arc<Entry>, began: Stamp) -> bool {
+        if entry.body().len() > self.max_object {
+            return false;
         }
-        !purged
+        {
+            let _writer = self.writer(key);
+            let before = self.objects.peek(&**key);
+            let object = Arc::new(Object::with_alike(Arc::clone(&entry), before.as_deref()));
+            self.replace(key, before.as_deref(), &object);
+        }
+        self.drop_if_purged(key, &entry, began)
     }
 
     /// Remembers that responses of a URL are not stored, so that requests for it do not wait for each other.
@@ -172,6 +181,15 @@ impl Store {
         let before = self.objects.peek(&**key);
         let object = Arc::new(Object::uncacheable(until, before.as_deref()));
         self.replace(key, before.as_deref(), &object);
+    }
+
+    /// Looked at when it can be found: a purge from here on finds it, one from before is in the log. Whether it stays.
+    fn drop_if_purged(&self, key: &Arc<Key>, entry: &Arc<Entry>, began: Stamp) -> bool {
+        let purged = self.purges.matches_since(began, key, &entry.terms().groups);
+        if purged {
+            self.drop_entry(key, entry);
+        }
+        !purged
     }
 
     /// Takes one variant out, if it is still there.

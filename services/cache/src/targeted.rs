@@ -98,7 +98,7 @@ mod tests {
     fn flags_are_booleans() {
         let control = read("no-store, no-cache=?0, private=\"x-a\"").unwrap();
         assert!(control.no_store && !control.no_cache && !control.private);
-        assert_eq!(control.withheld, ["x-a".into()]);
+        assert_eq!(control.withheld, [Box::from("x-a")]);
     }
 
     /// RFC 9213 §2.2: the first field of the target list that is valid applies, whatever the order in the head.

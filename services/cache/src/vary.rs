@@ -61,19 +61,32 @@ impl Selection {
 
     /// What tells the variant that `request` asks for from others that vary on the same fields: part of a key.
     pub fn variant_of(&self, request: &RequestHead) -> Vec<u8> {
-        let mut variant = Vec::new();
-        for field in &self.0 {
-            variant.extend_from_slice(field.name.as_bytes());
-            match normal(request, &field.name) {
-                Some(value) => {
-                    variant.push(b'=');
-                    variant.extend_from_slice(&value);
-                }
-                None => variant.push(b'!'),
-            }
-            variant.push(b'\n');
-        }
-        variant
+        variant_of(self.names(), request)
+    }
+
+    /// The same for all requests that it answers, and no others of those that vary on the same fields.
+    pub fn variant(&self) -> Vec<u8> {
+        variant(self.0.iter().map(|field| (&*field.name, field.normal.as_deref())))
+    }
+
+    /// The names of the fields.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|field| &*field.name)
+    }
+
+    /// Name, value as it came and value in normal form of each field.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&str, Option<&[u8]>, Option<&[u8]>)> {
+        self.0.iter().map(|field| (&*field.name, field.raw.as_deref(), field.normal.as_deref()))
+    }
+
+    /// Puts together what [`Selection::parts`] took apart.
+    pub(crate) fn of_parts<'a>(parts: impl Iterator<Item = (&'a str, Option<&'a [u8]>, Option<&'a [u8]>)>) -> Self {
+        let selected = parts.take(MAX_FIELDS).map(|(name, raw, normal)| Selected {
+            name: name.into(),
+            raw: raw.map(Bytes::copy_from_slice),
+            normal: normal.map(Box::from),
+        });
+        Self(selected.collect())
     }
 
     /// Bytes that it takes in memory.
@@ -86,6 +99,27 @@ impl Selection {
         };
         self.0.iter().map(one).sum()
     }
+}
+
+/// What tells the variant that `request` asks for from others that vary on the same fields, by these names in their order.
+pub fn variant_of<'a>(names: impl Iterator<Item = &'a str>, request: &RequestHead) -> Vec<u8> {
+    variant(names.map(|name| (name, normal(request, name))))
+}
+
+fn variant<'a>(fields: impl Iterator<Item = (&'a str, Option<impl AsRef<[u8]>>)>) -> Vec<u8> {
+    let mut variant = Vec::new();
+    for (name, value) in fields {
+        variant.extend_from_slice(name.as_bytes());
+        match value {
+            Some(value) => {
+                variant.push(b'=');
+                variant.extend_from_slice(value.as_ref());
+            }
+            None => variant.push(b'!'),
+        }
+        variant.push(b'\n');
+    }
+    variant
 }
 
 /// The field's value, when just one line has it.
@@ -176,6 +210,7 @@ mod tests {
     fn variants_have_keys_of_their_own() {
         let selection = Selection::of(&get("/", &[]), &response(200, &[("Vary", "x-a, x-b")])).unwrap();
         let key = |fields: &[(&str, &str)]| selection.variant_of(&get("/", fields));
+        assert_eq!(selection.variant(), key(&[]));
         assert_ne!(key(&[("x-a", "1")]), key(&[("x-b", "1")]));
         assert_ne!(key(&[("x-a", "")]), key(&[]));
         assert_eq!(key(&[("x-a", "1"), ("y", "2")]), key(&[("x-a", "1")]));

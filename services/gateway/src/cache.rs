@@ -4,7 +4,8 @@
 //! ```text
 //! request ─▶ Lookup ──hit──▶ answer
 //!              └─miss─▶ Fetch ─▶ Flight: the first calls, the others follow what it brings
-//!                                  └─▶ store
+//!                                  ├─▶ the second tier, which may have it
+//!                                  └─▶ store, and behind it the second tier
 //! ```
 //!
 //! The rules are `troupe-cache`'s; what stands here is when they are asked, and on which thread.
@@ -12,8 +13,10 @@
 pub mod admin;
 pub mod config;
 mod fetch;
+mod filler;
 mod filling;
 mod flight;
+pub mod l2;
 mod lookup;
 mod memory;
 mod origin;
@@ -50,6 +53,8 @@ const MAX_REFRESHES: usize = 256;
 #[derive(Debug)]
 pub struct Cache {
     store: Store,
+    /// The tier that gateways share, where there is one.
+    tier: Option<Arc<l2::Tier>>,
     flights: Flights,
     /// Bytes of responses on their way into the store.
     filling: Arc<AtomicUsize>,
@@ -58,17 +63,25 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The cache as configured; `None` when its size is nothing.
+    /// The cache as configured, on its own; `None` when its size is nothing.
     #[must_use]
     pub fn new(config: &CacheConfig) -> Option<Arc<Self>> {
+        Self::with_tier(config, None)
+    }
+
+    /// The same with the tier behind it, where there is one; `None` when there is neither.
+    #[must_use]
+    pub fn with_tier(config: &CacheConfig, tier: Option<Arc<l2::Tier>>) -> Option<Arc<Self>> {
         let bytes = config.l1.size.bytes(memory::usable());
-        if bytes == 0 {
+        if bytes == 0 && tier.is_none() {
             return None;
         }
         let store = Store::new(bytes, config.l1.max_object.as_usize());
-        let filling_limit = usize::try_from(bytes / FILLING_SHARE).unwrap_or(usize::MAX);
+        let room = if bytes > 0 { bytes } else { tier.as_ref().map_or(0, |tier| tier.room()) };
+        let filling_limit = usize::try_from(room / FILLING_SHARE).unwrap_or(usize::MAX);
         Some(Arc::new(Self {
             store,
+            tier,
             flights: Flights::default(),
             filling: Arc::default(),
             filling_limit,
@@ -76,8 +89,8 @@ impl Cache {
         }))
     }
 
-    /// Removes what `selector` is about, or with `soft` makes it stale. When this returns, no new request is answered
-    /// with what was there before.
+    /// Removes what `selector` is about from this process's memory, or with `soft` makes it stale. When this returns, no
+    /// new request is answered with what was there before.
     pub fn purge(&self, selector: &Selector, soft: bool) -> Purged {
         // Requests from here on do not join what was asked for before.
         self.flights.detach(selector);
@@ -94,18 +107,35 @@ impl Cache {
 
     /// Makes untrue what an unsafe request has changed (RFC 9111 §4.4).
     pub(crate) fn after_unsafe(&self, request: &RequestHead, reply: &Reply) {
-        if self.store.is_empty() && self.flights.is_empty() {
+        if self.tier.is_none() && self.store.is_empty() && self.flights.is_empty() {
             return;
         }
         let normalise = |path: &str| path::normalise(path).ok().map(std::borrow::Cow::into_owned);
         let Some(Invalidated { keys, groups }) = invalidation::of(request, &reply.head, normalise) else { return };
         let origin = keys.first().cloned();
-        for key in keys {
-            self.purge(&Selector::Url(key), false);
+        let urls = keys.into_iter().map(Selector::Url);
+        let groups = groups.into_iter().map(|group| Selector::Group(group, origin.clone()));
+        for selector in urls.chain(groups) {
+            self.purge(&selector, false);
+            if let Some(tier) = &self.tier {
+                tier.tell(&selector);
+            }
         }
-        for group in groups {
-            self.purge(&Selector::Group(group, origin.clone()), false);
-        }
+    }
+
+    /// The second tier on a thread that has these ports to it.
+    pub(crate) fn on_thread(&self, ports: l2::Ports) -> Option<l2::L2> {
+        Some(l2::L2::new(Arc::clone(self.tier.as_ref()?), ports))
+    }
+
+    /// Whether what is stored may be given without asking anybody.
+    fn is_live(&self) -> bool {
+        self.tier.as_ref().is_none_or(|tier| tier.is_live())
+    }
+
+    /// Bytes of the largest body that some tier stores.
+    fn max_object(&self) -> usize {
+        self.store.max_object().max(self.tier.as_ref().map_or(0, |tier| tier.max_object()))
     }
 
     /// Takes one of the places for refreshes; given back when it is dropped.

@@ -18,6 +18,7 @@ use troupe_mesh::failure::{Failure, Outcome, Stage};
 use troupe_mesh::port::{CallFuture, Port};
 
 use crate::answer::{Answer, AnswerHead, Payload};
+use crate::cache::l2::L2;
 use crate::cache::{
     self, Cache, CacheResult, Fetch, Fetching, Miss, Outcome as Cached, Response, RouteCaching, Sent, Timeouts,
 };
@@ -49,6 +50,8 @@ pub(crate) struct Front {
     port: Port<Invoke>,
     /// The thread's way to whoever shows the dashboard.
     dashboard: Option<Port<Invoke>>,
+    /// The cache's second tier, where there is one.
+    l2: Option<L2>,
 }
 
 /// What is to be done with a request.
@@ -100,8 +103,9 @@ impl Front {
         reception: Reception,
         port: Port<Invoke>,
         dashboard: Option<Port<Invoke>>,
+        l2: Option<L2>,
     ) -> Self {
-        Self { shared, reception, port, dashboard }
+        Self { shared, reception, port, dashboard, l2 }
     }
 
     pub(crate) fn reception(&self) -> &Reception {
@@ -205,7 +209,8 @@ impl Front {
             }
         };
         let invoke = self.invoke(request, planned);
-        let fetch = Fetch::new(Arc::clone(cache), caching, *miss, self.port.clone(), invoke, request.trace, timeouts);
+        let ports = (self.port.clone(), self.l2.clone());
+        let fetch = Fetch::new(Arc::clone(cache), caching, *miss, ports, invoke, request.trace, timeouts);
         Some(fetch.start())
     }
 

@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 use troupe_node::config::LogFormat;
 
 use crate::access_log::AccessLog;
-use crate::cache::Cache;
+use crate::cache::{Cache, l2};
 use crate::config::{GatewayConfig, RouteConfig};
 use crate::error::BindError;
 use crate::explain::{Explainer, Explanation};
@@ -46,6 +46,8 @@ pub struct Options {
     pub cache: Option<Arc<Cache>>,
     /// The way to whoever shows the dashboard, where the configuration asks for it.
     pub dashboard: Option<PortFactory>,
+    /// Makes each thread's ports to the cache's second tier, where there is one.
+    pub l2: Option<l2::PortsFactory>,
     /// The shape of the access log, where the configuration asks for one.
     pub log_format: LogFormat,
     /// Where the access log goes; `None` is stderr.
@@ -148,6 +150,7 @@ impl Gateway {
             metrics: metrics.clone(),
             ports,
             dashboard: options.dashboard,
+            l2: options.l2,
             threads,
             seats: Arc::clone(&seats),
         };

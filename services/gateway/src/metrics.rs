@@ -165,6 +165,7 @@ impl Metrics {
 
 /// Describes what a gateway counts.
 pub fn describe() {
+    crate::cache::l2::describe();
     describe_counter!(
         "troupe_gateway_requests_total",
         "Requests answered, by `route` (its pattern; `_other` beyond 200, `none` where none matched), `method` (`_other`: an unusual one) and `status` (`2xx`, …, `aborted`: the client left or the answer broke off)."

@@ -30,6 +30,7 @@ pub(crate) use guard::Reject;
 pub(crate) use listen::listen;
 pub(crate) use seats::Seats;
 
+use crate::cache::l2::PortsFactory;
 use crate::config::GatewayConfig;
 use crate::front::{Front, Shared};
 use crate::metrics::Metrics;
@@ -56,6 +57,8 @@ pub(crate) struct Blueprint {
     pub(crate) metrics: Metrics,
     pub(crate) ports: PortFactory,
     pub(crate) dashboard: Option<PortFactory>,
+    /// Makes a thread's ports to the cache's second tier, where there is one.
+    pub(crate) l2: Option<PortsFactory>,
     pub(crate) threads: usize,
     pub(crate) seats: Arc<Seats>,
 }
@@ -123,7 +126,8 @@ fn thread_state(blueprint: &Blueprint) -> Rc<Thread> {
     let reception = Reception::new(blueprint.config.trusted_proxies.clone());
     let metrics = blueprint.metrics.thread();
     let dashboard = blueprint.dashboard.as_ref().map(|ports| ports(seat.index()));
-    let front = Front::new(Arc::clone(&blueprint.shared), reception, port, dashboard);
+    let l2 = blueprint.shared.cache.as_ref().and_then(|cache| cache.on_thread(blueprint.l2.as_ref()?(seat.index())));
+    let front = Front::new(Arc::clone(&blueprint.shared), reception, port, dashboard, l2);
     let thread = Rc::new(Thread::new(front, metrics, &blueprint.config, seat));
     actix_rt::spawn(thread::housekeep(Rc::downgrade(&thread), blueprint.shared.drain.subscribe()));
     THREAD.set(Rc::downgrade(&thread));

@@ -7,6 +7,7 @@ pub(crate) fn describe() {
     troupe_gateway::describe();
     troupe_balancer::describe();
     troupe_php_pool::describe();
+    troupe_cache::service::describe();
     troupe_metrics::describe();
 }
 
@@ -23,10 +24,11 @@ mod tests {
     use super::*;
 
     /// The subjects of the page, by how names begin.
-    const SUBJECTS: [(&str, &str); 8] = [
+    const SUBJECTS: [(&str, &str); 9] = [
         ("troupe_gateway_", "The gateway: requests, connections, errors"),
         ("troupe_balancer_", "The balancer: calls, the queue, workers"),
         ("troupe_php_", "php-pool: calls, processes, uploads"),
+        ("troupe_cache_", "The cache service"),
         ("troupe_mesh_", "Links between the services"),
         ("troupe_discovery_", "Discovery"),
         ("troupe_actor_", "Actors"),

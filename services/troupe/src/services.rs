@@ -11,6 +11,8 @@ pub(crate) enum Service {
     Balancer,
     /// The PHP processes.
     PhpPool,
+    /// The tier of the cache that gateways share.
+    Cache,
     /// What all instances count, in sum.
     Metrics,
 }
@@ -21,11 +23,12 @@ pub(crate) struct Services {
     gateway: bool,
     balancer: bool,
     php_pool: bool,
+    cache: bool,
     metrics: bool,
 }
 
 impl Service {
-    pub(crate) const ALL: [Self; 4] = [Self::Gateway, Self::Balancer, Self::PhpPool, Self::Metrics];
+    pub(crate) const ALL: [Self; 5] = [Self::Gateway, Self::Balancer, Self::PhpPool, Self::Cache, Self::Metrics];
 
     /// The name, as the command line and the configuration write it.
     pub(crate) const fn name(self) -> &'static str {
@@ -33,6 +36,7 @@ impl Service {
             Self::Gateway => "gateway",
             Self::Balancer => "balancer",
             Self::PhpPool => "php-pool",
+            Self::Cache => "cache",
             Self::Metrics => "metrics",
         }
     }
@@ -43,6 +47,7 @@ impl Service {
             Self::Gateway => 9090,
             Self::Balancer => 9091,
             Self::PhpPool => 9092,
+            Self::Cache => 9093,
             Self::Metrics => 9094,
         }
     }
@@ -53,6 +58,7 @@ impl Service {
             Self::Gateway => None,
             Self::Balancer => Some(7401),
             Self::PhpPool => Some(7402),
+            Self::Cache => Some(7403),
             Self::Metrics => Some(7404),
         }
     }
@@ -60,7 +66,7 @@ impl Service {
 
 impl Services {
     /// All of them: what runs when none is named.
-    pub(crate) const ALL: Self = Self { gateway: true, balancer: true, php_pool: true, metrics: true };
+    pub(crate) const ALL: Self = Self { gateway: true, balancer: true, php_pool: true, cache: true, metrics: true };
 
     /// The ones that are named; all, when none is.
     pub(crate) fn named(names: &[Service]) -> Self {
@@ -71,6 +77,7 @@ impl Services {
             gateway: names.contains(&Service::Gateway),
             balancer: names.contains(&Service::Balancer),
             php_pool: names.contains(&Service::PhpPool),
+            cache: names.contains(&Service::Cache),
             metrics: names.contains(&Service::Metrics),
         }
     }
@@ -81,6 +88,7 @@ impl Services {
             Service::Gateway => self.gateway,
             Service::Balancer => self.balancer,
             Service::PhpPool => self.php_pool,
+            Service::Cache => self.cache,
             Service::Metrics => self.metrics,
         }
     }

@@ -5,6 +5,7 @@
 //! threads on which everything behind them runs.
 
 mod apart;
+mod caching;
 pub(crate) mod face;
 mod failures;
 mod here;
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 use troupe_balancer::Balancer;
 use troupe_balancer::upstream::Upstreams;
 use troupe_contracts::invoke::Invoke;
+use troupe_gateway::cache::l2::PortsFactory;
 use troupe_gateway::cache::{self, Cache};
 use troupe_gateway::{Gateway, PortFactory, Running};
 use troupe_mesh::discovery::{Discovery, Membership};
@@ -37,6 +39,7 @@ use crate::config::Config;
 use crate::failure::{Code, CommandError};
 use crate::services::{Service, Services};
 use apart::Apart;
+use caching::Caching;
 use face::Orders;
 use reporting::Reporting;
 
@@ -60,6 +63,7 @@ pub(crate) struct Stack {
     balancer: Option<Arc<Balancer>>,
     php: Option<Arc<PhpPools>>,
     metrics: Option<MetricsService>,
+    caching: Option<Caching>,
     reporting: Option<Reporting>,
     served: Vec<Served>,
     watched: Vec<Registration>,
@@ -108,6 +112,7 @@ impl Stack {
             balancer: None,
             php: None,
             metrics: None,
+            caching: None,
             reporting: None,
             served: Vec::new(),
             watched: Vec::new(),
@@ -146,12 +151,18 @@ impl Stack {
             stack.balancer = Some(balancer);
             next = Some(relay);
         }
+        let mut caching = Caching::prepare(config, services)?;
+        if let Some(service) = caching.service().filter(|_| services.is_apart()) {
+            let service = service.clone();
+            let serve = move |_| apart::cache_services(&service.on_thread());
+            stack.serve(Service::Cache, config, &apart, (count, &pinning), serve).await?;
+        }
         if services.contains(Service::Gateway) {
             let ports = match next {
                 Some(ports) => ports,
                 None => apart.balancer_ports(config, readiness)?,
             };
-            let cache = Cache::new(&config.cache);
+            let (cache, l2) = caching.start_gateway(config, services, &mut apart).await?;
             if let Some(cache) = &cache {
                 cache::admin::register(api, cache);
             }
@@ -164,8 +175,12 @@ impl Stack {
                 (true, None) => apart.dashboard_ports(config)?,
             };
             let ways = Ways { workers: ports, dashboard };
-            stack.gateway = Some(start_gateway(config, (count, &pinning), ways, watchdog.clone(), cache)?);
+            stack.gateway = Some(start_gateway(config, (count, &pinning), ways, watchdog.clone(), (cache, l2))?);
+        } else if let Some(service) = caching.service() {
+            cache::admin::register_service(api, service);
         }
+        stack.watched.extend(caching.watch(watchdog));
+        stack.caching = Some(caching);
         if let Some(metrics) = &metrics
             && services.is_apart()
         {
@@ -228,7 +243,7 @@ impl Stack {
 
     /// Has `shutdown` end the services, callers before their callees, so that nothing in flight loses its way.
     pub(crate) fn drain_with(self, shutdown: &mut Shutdown) {
-        let Self { gateway, balancer, php, metrics, reporting, served, watched, sources, membership } = self;
+        let Self { gateway, balancer, php, metrics, caching, reporting, served, watched, sources, membership } = self;
         // Callers without a link are told here, those with one by the links.
         if let Some(membership) = membership.clone() {
             shutdown.on_begin(move || membership.drain());
@@ -289,6 +304,9 @@ impl Stack {
         });
         shutdown.last("threads", move |_| async move {
             drop((watched, sources, membership));
+            if let Some(caching) = caching {
+                caching.stop().await;
+            }
             for threads in all_threads {
                 threads.stop_and_join(THREADS_END).await;
             }
@@ -308,12 +326,13 @@ fn start_gateway(
     (count, pinning): (usize, &Pinning),
     ways: Ways,
     watchdog: Watchdog,
-    cache: Option<Arc<Cache>>,
+    (cache, l2): (Option<Arc<Cache>>, Option<PortsFactory>),
 ) -> Result<Running, CommandError> {
     let cores = pinning.plan(count).map_err(|error| CommandError::new(Code::Configuration, error.to_string()))?;
     let (development, log_format) = (config.node.development, config.log.format);
     let Ways { workers: ports, dashboard } = ways;
-    let options = troupe_gateway::Options { threads: count, development, cache, dashboard, log_format, log_to: None };
+    let options =
+        troupe_gateway::Options { threads: count, development, cache, dashboard, l2, log_format, log_to: None };
     // Called once on each HTTP thread, whose event loop drops the registration when it ends.
     let ports: PortFactory = Arc::new(move |index| {
         threads::pin_current(cores.get(index).copied().flatten());

@@ -6,7 +6,9 @@
 //! | [`report::Report`] | balancer → php-pool | which pools an instance has, and how loaded they are |
 //! | [`operate::Operate`] | balancer → php-pool | an operator's order: restart, reload |
 //! | [`snapshot::Snapshot`] | every service → metrics | what an instance counts and uses |
+//! | [`cache`]'s five | gateway → cache | the second tier: look-ups, stores, leases, purges, watching |
 
+pub mod cache;
 pub mod invoke;
 pub mod operate;
 pub mod report;
@@ -20,12 +22,14 @@ mod tests {
 
     use troupe_mesh::contract::Contract;
 
+    use crate::cache::{lease::Lease, lookup::Lookup, purge::Purge, store::Store, watch::Watch};
     use crate::{invoke::Invoke, operate::Operate, report::Report, snapshot::Snapshot};
 
     /// A frame names its contract by this number alone, whichever service it reaches.
     #[test]
     fn every_contract_has_a_number_of_its_own() {
-        let numbers = [Invoke::ID, Operate::ID, Report::ID, Snapshot::ID];
-        assert_eq!(BTreeSet::from(numbers).len(), numbers.len(), "{numbers:?}");
+        let cache = [Lookup::ID, Store::ID, Lease::ID, Purge::ID, Watch::ID];
+        let numbers = [[Invoke::ID, Operate::ID, Report::ID, Snapshot::ID].as_slice(), &cache].concat();
+        assert_eq!(numbers.iter().collect::<BTreeSet<_>>().len(), numbers.len(), "{numbers:?}");
     }
 }

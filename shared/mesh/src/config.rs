@@ -12,7 +12,7 @@ use crate::wiring::Wiring;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MeshConfig {
-    /// Where links are accepted: "address:port" or "unix:/path". Empty: 127.0.0.1, balancer on port 7401, php-pool on 7402, metrics on 7404.
+    /// Where links are accepted: "address:port" or "unix:/path". Empty: 127.0.0.1, balancer on port 7401, php-pool on 7402, cache on 7403, metrics on 7404.
     #[schemars(extend("format" = "mesh-listen"))]
     pub listen: String,
     /// A file with the pre-shared key, 32 bytes or more; required when listening beyond loopback.
@@ -64,6 +64,9 @@ pub struct Peers {
     /// The php-pools.
     #[schemars(extend("items" = { "type": "string", "format": "mesh-peer" }))]
     pub php_pool: Vec<String>,
+    /// The cache services; with none each gateway's cache is on its own.
+    #[schemars(extend("items" = { "type": "string", "format": "mesh-peer" }))]
+    pub cache: Vec<String>,
     /// The metrics service; none is waited for, and without one nothing is told.
     #[schemars(extend("items" = { "type": "string", "format": "mesh-peer" }))]
     pub metrics: Vec<String>,
@@ -89,6 +92,7 @@ impl Default for Peers {
         Self {
             balancer: vec!["127.0.0.1:7401".to_owned()],
             php_pool: vec!["127.0.0.1:7402".to_owned()],
+            cache: vec!["127.0.0.1:7403".to_owned()],
             metrics: vec!["127.0.0.1:7404".to_owned()],
         }
     }

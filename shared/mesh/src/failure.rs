@@ -61,6 +61,8 @@ pub enum Stage {
     Upstream,
     /// The metrics service.
     Metrics,
+    /// The cache service.
+    Cache,
 }
 
 impl Stage {
@@ -75,6 +77,7 @@ impl Stage {
             Stage::Php => "php",
             Stage::Upstream => "upstream",
             Stage::Metrics => "metrics",
+            Stage::Cache => "cache",
         }
     }
 }

@@ -40,6 +40,18 @@ pub struct Purged {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stamp(u64);
 
+impl Stamp {
+    /// The moment as a number, to be told elsewhere.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The moment with this number, of the same store.
+    pub fn of_number(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct PurgeLog {
     /// The number of the next purge, and the last ones.

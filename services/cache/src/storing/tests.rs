@@ -74,7 +74,7 @@ fn must_understand() {
 fn private_is_not_stored() {
     assert_eq!(refusal(cc("private, max-age=60")), Some(Refusal::Private));
     let part = cc("private=\"x-user\", max-age=60").unwrap();
-    assert_eq!(part.withheld, ["x-user".into()]);
+    assert_eq!(part.withheld, [Box::from("x-user")]);
 }
 
 /// §3.5: with credentials only what the response opens to others.

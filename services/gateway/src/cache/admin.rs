@@ -8,13 +8,16 @@
 //! ?all=true                                 everything
 //! ```
 //!
-//! With `soft=true` it is made stale instead of removed. The answer counts what was found.
+//! With `soft=true` it is made stale instead of removed. The answer counts what was found; with a second tier it comes when
+//! no gateway gives it any more.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use troupe_cache::key::{HostBuffer, Key, Sought};
+use troupe_cache::service::CacheService;
 use troupe_cache::store::Selector;
+use troupe_contracts::cache::purge::{Purge, Purged, Target};
 use troupe_node::admin::{Api, Ask, Refusal};
 use troupe_wire::head::Scheme;
 
@@ -24,14 +27,48 @@ use crate::path;
 /// Adds the page to the interface of the process that `cache` belongs to.
 pub fn register(api: &Api, cache: &Arc<Cache>) {
     let cache = Arc::clone(cache);
-    api.post("cache/purge", move |ask| std::future::ready(purge(&cache, &ask)));
+    api.post("cache/purge", move |ask| purge(Arc::clone(&cache), ask));
 }
 
-fn purge(cache: &Cache, ask: &Ask) -> Result<Value, Refusal> {
-    let soft = ask.flag("soft");
+async fn purge(cache: Arc<Cache>, ask: Ask) -> Result<Value, Refusal> {
+    let (selector, soft) = ordered(&ask)?;
+    let Some(tier) = &cache.tier else {
+        let purged = cache.purge(&selector, soft);
+        return Ok(json!({ "urls": purged.urls, "responses": purged.responses, "soft": soft }));
+    };
+    match tier.purge(&selector, soft).await {
+        Ok(purged) => Ok(told(&purged, soft)),
+        Err(failed) => {
+            let here = cache.purge(&selector, soft);
+            let why = format!("{} URLs went from this gateway's memory alone: {failed}; try again", here.urls);
+            Err(Refusal::new(503, why))
+        }
+    }
+}
+
+/// What is to be taken out, and whether it is only to become stale.
+fn ordered(ask: &Ask) -> Result<(Selector, bool), Refusal> {
     let selector = selector(&|name| ask.get(name)).map_err(|why| Refusal::new(400, why))?;
-    let purged = cache.purge(&selector, soft);
-    Ok(json!({ "urls": purged.urls, "responses": purged.responses, "soft": soft }))
+    Ok((selector, ask.flag("soft")))
+}
+
+fn told(purged: &Purged, soft: bool) -> Value {
+    let Purged { urls, responses, confirmed, lapsed } = purged;
+    json!({ "urls": urls, "responses": responses, "soft": soft, "confirmed": confirmed, "lapsed": lapsed })
+}
+
+/// Adds the page to the interface of a process with the cache service, which carries purges out by itself.
+pub fn register_service(api: &Api, service: &CacheService) {
+    let service = service.clone();
+    api.post("cache/purge", move |ask| {
+        let service = service.clone();
+        async move {
+            let (selector, soft) = ordered(&ask)?;
+            let call = Purge { target: Target::from(&selector), soft, source: None };
+            let purged = service.purge(call).await;
+            purged.map(|purged| told(&purged, soft)).map_err(|failure| Refusal::new(503, failure.to_string()))
+        }
+    });
 }
 
 /// What an order is about, whose parameters `get` knows.

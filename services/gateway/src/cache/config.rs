@@ -6,14 +6,34 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use troupe_cache::service::config::{SecondTier, StoreConfig};
 use troupe_node::units::{Duration, Percent, Size, UnitError};
 
 /// The cache.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CacheConfig {
     /// The first tier: the gateway's own memory, one store for all its threads.
     pub l1: L1Config,
+    /// The second tier, which gateways share: "embedded" is the memory of the cache service, of which there is one instance
+    /// then; "off": each gateway is on its own. In one process with all services the first tier is all there is.
+    pub l2: SecondTier,
+    /// What the second tier keeps.
+    pub store: StoreConfig,
+    /// How long a gateway that is cut off from the cache service gives what was fresh when it was, where it cannot be
+    /// validated either.
+    pub stale_when_cut: Duration,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            l1: L1Config::default(),
+            l2: SecondTier::default(),
+            store: StoreConfig::default(),
+            stale_when_cut: Duration::from_secs(30),
+        }
+    }
 }
 
 /// The first tier.

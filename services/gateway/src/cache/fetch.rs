@@ -10,6 +10,7 @@ use bytes::Bytes;
 use troupe_cache::cache_status::Forward;
 use troupe_cache::entry::Entry;
 use troupe_cache::freshness::Times;
+use troupe_cache::reuse::Reuse;
 use troupe_cache::store::Stamp;
 use troupe_cache::storing::{Refusal, Terms, judge};
 use troupe_contracts::invoke::{Invoke, Reply};
@@ -20,18 +21,20 @@ use troupe_mesh::failure::{Failure, Outcome as Ended, Stage};
 use troupe_mesh::port::Port;
 use troupe_wire::trace::TraceContext;
 
+use super::filler::{Filler, Landing};
 use super::filling::Filling;
-use super::flight::{Joined, Leader, Place, Settled};
+use super::flight::{Joined, Leader, Settled};
+use super::l2::{L2, Second};
 use super::lookup::{Known, Lack, Miss};
 use super::outcome::{CacheResult, Outcome, Response};
 use super::route::RouteCaching;
-use super::{Cache, Counted, now, origin};
+use super::{Cache, now, origin};
 
 /// How often a request waits for another's fetch that turns out not to be for it, before it fetches for itself.
 const ATTEMPTS: usize = 3;
 /// For how long requests do not wait for each other after a response that could not be stored. The next one that can be
 /// ends it at once.
-const APART: Duration = Duration::from_secs(60);
+pub(super) const APART: Duration = Duration::from_secs(60);
 
 /// A fetch under way. Dropping it gives it up, unless the response is already on its way into the store.
 pub(crate) type Fetching = Pin<Box<dyn Future<Output = Outcome>>>;
@@ -40,14 +43,16 @@ pub(crate) type Fetching = Pin<Box<dyn Future<Output = Outcome>>>;
 #[derive(Clone)]
 pub(crate) struct Fetch(Rc<Parts>);
 
-struct Parts {
-    cache: Arc<Cache>,
-    caching: Arc<RouteCaching>,
-    miss: Miss,
+pub(super) struct Parts {
+    pub(super) cache: Arc<Cache>,
+    pub(super) caching: Arc<RouteCaching>,
+    pub(super) miss: Miss,
+    /// The tier that gateways share, where there is one.
+    pub(super) l2: Option<L2>,
     port: Port<Invoke>,
     /// The call without its body; its head is the client's.
     call: Box<dyn Fn() -> Invoke>,
-    head: troupe_wire::head::RequestHead,
+    pub(super) head: troupe_wire::head::RequestHead,
     trace: Option<TraceContext>,
     timeouts: Timeouts,
 }
@@ -68,13 +73,13 @@ impl Fetch {
         cache: Arc<Cache>,
         caching: Arc<RouteCaching>,
         miss: Miss,
-        port: Port<Invoke>,
+        (port, l2): (Port<Invoke>, Option<L2>),
         call: impl Fn() -> Invoke + 'static,
         trace: Option<TraceContext>,
         timeouts: Timeouts,
     ) -> Self {
         let head = call().head;
-        Self(Rc::new(Parts { cache, caching, miss, port, call: Box::new(call), head, trace, timeouts }))
+        Self(Rc::new(Parts { cache, caching, miss, l2, port, call: Box::new(call), head, trace, timeouts }))
     }
 
     /// Begins.
@@ -84,11 +89,13 @@ impl Fetch {
 
     async fn run(&self) -> Outcome {
         let Parts { cache, caching, miss, head, timeouts, .. } = &*self.0;
-        let Miss { key, asked } = miss;
+        let Miss { key, asked, .. } = miss;
+        // What began before this request may be from before a purge that this process has not heard of.
+        let mut late = !cache.is_live();
         let mut alone = asked.control.no_store && caching.policy.obey_requests;
         let mut collapsed = false;
         for _ in 0..ATTEMPTS {
-            let lack = match cache.known(key, head, asked, caching) {
+            let mut lack = match cache.known(miss, head, caching) {
                 Known::Answer { entry, stale, refresh } => return self.answer(entry, stale, refresh, collapsed),
                 Known::Nothing(lack) => lack,
             };
@@ -101,13 +108,24 @@ impl Fetch {
             match cache.flights.join(key, lack.variant.clone()) {
                 Joined::Leader(leader) => {
                     // Stored between the look-up and the place in front: then the fetch is over already.
-                    if let Known::Answer { entry, stale, refresh } = cache.known(key, head, asked, caching) {
+                    if let Known::Answer { entry, stale, refresh } = cache.known(miss, head, caching) {
                         drop(leader);
                         return self.answer(entry, stale, refresh, true);
                     }
-                    return self.lead(Some(leader), lack, timeouts.deadline).await;
+                    let leader = match self.0.second_tier(&mut lack, timeouts.deadline).await {
+                        Second::Answer(entry, reuse) => return self.shared(leader, &lack, entry, reuse),
+                        Second::Fetch => Some(leader),
+                        Second::Apart => {
+                            cache.store.put_uncacheable(key, now().after(APART));
+                            leader.settle(Settled::Apart);
+                            None
+                        }
+                    };
+                    let second = lack.second.take();
+                    return self.lead(leader, lack, timeouts.deadline).await.after_second(second);
                 }
                 Joined::Waiter(flight) => match flight.settled().await {
+                    _ if std::mem::take(&mut late) => {}
                     Settled::Stored(entry) if entry.terms().selection.fits(head) => {
                         return Outcome::collapsed(Response::Stored(entry, None), lack.forward);
                     }
@@ -131,7 +149,7 @@ impl Fetch {
             }
             collapsed = true;
         }
-        match cache.known(key, head, asked, caching) {
+        match cache.known(miss, head, caching) {
             Known::Answer { entry, stale, refresh } => self.answer(entry, stale, refresh, true),
             Known::Nothing(lack) => self.lead(None, lack, timeouts.deadline).await,
         }
@@ -146,6 +164,19 @@ impl Fetch {
             true => Outcome::collapsed(Response::Stored(entry, None), Forward::UriMiss),
             false => Outcome::hit(entry, stale),
         }
+    }
+
+    /// Answers with what the second tier had, this request and those that wait.
+    fn shared(&self, leader: Leader<'_>, lack: &Lack, entry: Arc<Entry>, reuse: Reuse) -> Outcome {
+        match reuse {
+            Reuse::Fresh => leader.settle(Settled::Stored(Arc::clone(&entry))),
+            // Whether the others take it stale is theirs to say.
+            _ => drop(leader),
+        }
+        if reuse == Reuse::WhileRevalidating {
+            self.refresh(&entry);
+        }
+        Outcome::shared(entry, lack.forward, reuse != Reuse::Fresh)
     }
 
     /// Fetches a new version of `entry` while it is answered, unless that is being done (RFC 5861 §3).
@@ -164,7 +195,10 @@ impl Fetch {
         actix_rt::spawn(async move {
             let cache = Arc::clone(&fetch.0.cache);
             let Joined::Leader(leader) = cache.flights.join(&fetch.0.miss.key, variant.clone()) else { return };
-            let lack = Lack { forward: Forward::Stale, stale: Some(stale), on_error: true, apart: false, variant };
+            let mut lack = Lack::new(Forward::Stale, Some(Arc::clone(&stale)), true, false, variant);
+            if !fetch.0.may_refresh(&stale, &mut lack).await {
+                return;
+            }
             let in_time = tokio::time::timeout(deadline.remaining(), fetch.lead(Some(leader), lack, deadline));
             if let Ok(Outcome { response: Response::Failed(failure), .. }) = in_time.await {
                 tracing::debug!(reason = &*failure.reason, "a stale response could not be refreshed");
@@ -246,7 +280,7 @@ impl Fetch {
             Ok(fresh) => {
                 let fresh = Arc::new(fresh);
                 let stored = cache.store.put(&miss.key, head, Arc::clone(&fresh), began);
-                self.share(leader, &fresh);
+                self.share(leader, lack, &fresh);
                 done(Response::Stored(fresh, None), stored)
             }
             // As updated it may not be stored any more; this request it answers.
@@ -272,26 +306,26 @@ impl Fetch {
                     // It is not what the URL stands for any more.
                     cache.store.drop_entry(&miss.key, stale);
                 }
-                self.keep_apart(leader, refusal, times);
+                self.keep_apart(leader, lack, refusal, times);
                 return answered(Response::Reply(reply)).because(refusal.as_str());
             }
         };
         let announced = announced(&reply);
         match &reply.body {
-            Body::Stream(_) => self.fill(leader, terms, reply, announced, began, answered),
+            Body::Stream(_) => self.fill(leader, lack, terms, reply, began, answered),
             whole => {
                 let bytes = match whole {
                     // A copy: what came is a part of a larger buffer, which would be kept with it.
                     Body::Full(bytes) => Bytes::copy_from_slice(bytes),
                     _ => Bytes::new(),
                 };
-                if bytes.len() > cache.store.max_object() || announced.is_some_and(|len| len != bytes.len() as u64) {
-                    self.keep_apart(leader, Refusal::NoFreshness, times);
+                if bytes.len() > cache.max_object() || announced.is_some_and(|len| len != bytes.len() as u64) {
+                    self.keep_apart(leader, lack, Refusal::NoFreshness, times);
                     return answered(Response::Reply(reply)).because("size");
                 }
                 let entry = Arc::new(Entry::new(terms, &reply.head, bytes));
                 let stored = cache.store.put(&miss.key, head, Arc::clone(&entry), began);
-                self.share(leader, &entry);
+                self.share(leader, lack, &entry);
                 answered(Response::Stored(entry, None)).stored(stored)
             }
         }
@@ -301,17 +335,18 @@ impl Fetch {
     fn fill(
         &self,
         leader: Option<Leader<'_>>,
+        lack: &Lack,
         terms: Terms,
         reply: Reply,
-        announced: Option<u64>,
         began: Stamp,
         answered: impl Fn(Response) -> Outcome,
     ) -> Outcome {
         let Parts { cache, miss, head, timeouts, .. } = &*self.0;
+        let announced = announced(&reply);
         let expected = usize::try_from(announced.unwrap_or(0)).unwrap_or(usize::MAX);
-        let room = cache.begin_filling(expected).filter(|_| expected <= cache.store.max_object());
+        let room = cache.begin_filling(expected).filter(|_| expected <= cache.max_object());
         let Some(room) = room else {
-            self.keep_apart(leader, Refusal::NoFreshness, terms.times);
+            self.keep_apart(leader, lack, Refusal::NoFreshness, terms.times);
             return answered(Response::Reply(reply)).because("size");
         };
         let entry = Arc::new(Entry::new(terms.clone(), &reply.head, Bytes::new()));
@@ -321,7 +356,7 @@ impl Fetch {
         let place = match leader {
             Some(leader) if shared => leader.fill(&filling),
             leader => {
-                self.keep_apart(leader, Refusal::NoFreshness, terms.times);
+                self.keep_apart(leader, lack, Refusal::NoFreshness, terms.times);
                 None
             }
         };
@@ -335,6 +370,7 @@ impl Fetch {
             announced,
             room,
             began,
+            grant: lack.grant.take(),
             idle: timeouts.stream_idle,
         };
         actix_rt::spawn(filler.run(reply.body));
@@ -342,19 +378,25 @@ impl Fetch {
     }
 
     /// Gives those who wait what was fetched, if it may answer them.
-    fn share(&self, leader: Option<Leader<'_>>, entry: &Arc<Entry>) {
+    fn share(&self, leader: Option<Leader<'_>>, lack: &Lack, entry: &Arc<Entry>) {
         if is_shared(entry) {
+            if let Some(grant) = lack.grant.take() {
+                grant.keep(&self.0.miss.key, entry);
+            }
             settle(leader, Settled::Stored(Arc::clone(entry)));
         } else {
-            self.keep_apart(leader, Refusal::NoFreshness, entry.terms().times);
+            self.keep_apart(leader, lack, Refusal::NoFreshness, entry.terms().times);
         }
     }
 
     /// Lets those who wait fetch for themselves, and those who come as well for a while.
-    fn keep_apart(&self, leader: Option<Leader<'_>>, refusal: Refusal, times: Times) {
+    fn keep_apart(&self, leader: Option<Leader<'_>>, lack: &Lack, refusal: Refusal, times: Times) {
         // What is this request's own doing says nothing about others.
         if !matches!(refusal, Refusal::RequestNoStore | Refusal::Method) {
             self.0.cache.store.put_uncacheable(&self.0.miss.key, times.received.after(APART));
+            if let Some(grant) = lack.grant.take() {
+                grant.apart();
+            }
         }
         settle(leader, Settled::Apart);
     }
@@ -379,75 +421,4 @@ fn announced(reply: &Reply) -> Option<u64> {
         Body::Stream(_) => reply.body.len(),
         Body::Empty | Body::Full(_) => None,
     })
-}
-
-/// Moves a body into the store, whether or not anybody reads it.
-struct Filler {
-    landing: Landing,
-    key: Arc<troupe_cache::key::Key>,
-    request: troupe_wire::head::RequestHead,
-    terms: Terms,
-    head: troupe_wire::head::ResponseHead,
-    announced: Option<u64>,
-    room: Counted,
-    began: Stamp,
-    idle: Duration,
-}
-
-/// However filling ends, those who read learn of it and nobody else joins.
-struct Landing {
-    cache: Arc<Cache>,
-    filling: Arc<Filling>,
-    place: Option<Place>,
-}
-
-impl Filler {
-    async fn run(mut self, mut body: Body) {
-        let Landing { cache, filling, .. } = &self.landing;
-        let (mut bytes, mut fits) = (0usize, true);
-        let complete = loop {
-            match tokio::time::timeout(self.idle, body.next()).await {
-                Ok(Some(Ok(piece))) => {
-                    let before = bytes;
-                    bytes = bytes.saturating_add(piece.len());
-                    let reserved = usize::try_from(self.announced.unwrap_or(0)).unwrap_or(usize::MAX);
-                    let more = bytes.saturating_sub(reserved.max(before));
-                    if fits && (bytes > cache.store.max_object() || !self.room.add(more)) {
-                        // Too large: no entry any more, only passed on.
-                        fits = false;
-                        self.landing.leave();
-                        cache.store.put_uncacheable(&self.key, now().after(APART));
-                        filling.pass();
-                    }
-                    filling.push(piece);
-                    if !fits && !filling.room().await {
-                        break false;
-                    }
-                }
-                Ok(None) => break self.announced.is_none_or(|announced| announced == bytes as u64),
-                Ok(Some(Err(_))) | Err(_) => break false,
-            }
-        };
-        if complete && fits {
-            let entry = Entry::new(self.terms, &self.head, filling.whole());
-            cache.store.put(&self.key, &self.request, Arc::new(entry), self.began);
-        }
-        // In the store first: who has read it whole finds it there.
-        filling.finish(complete);
-    }
-}
-
-impl Landing {
-    fn leave(&self) {
-        if let Some(place) = &self.place {
-            self.cache.flights.land(place);
-        }
-    }
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        self.leave();
-        self.filling.finish(false);
-    }
 }

@@ -1,14 +1,17 @@
 //! The look-up: on the request's own path, without waiting for anything.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
-use troupe_cache::cache_status::Forward;
+use troupe_cache::cache_status::{CacheStatus, Forward};
 use troupe_cache::entry::Entry;
 use troupe_cache::key::{HostBuffer, Key, Sought};
 use troupe_cache::object::Object;
 use troupe_cache::reuse::{Asked, Reuse, decide};
+use troupe_cache::time::Moment;
 use troupe_wire::head::RequestHead;
 
+use super::l2::Grant;
 use super::outcome::Outcome;
 use super::route::RouteCaching;
 use super::{Cache, now};
@@ -30,6 +33,8 @@ pub(crate) enum Found {
 pub(crate) struct Miss {
     pub(super) key: Arc<Key>,
     pub(super) asked: Asked,
+    /// It is stored and fresh, and this request has drawn the lot to refresh it.
+    pub(super) early: bool,
 }
 
 /// What the store has for a request.
@@ -57,6 +62,32 @@ pub(super) struct Lack {
     pub(super) apart: bool,
     /// What of the request the URL's variants are told apart by.
     pub(super) variant: Vec<u8>,
+    /// What the second tier said.
+    pub(super) second: Option<CacheStatus>,
+    /// The right to fetch it for all gateways; whoever does something about the answer takes it.
+    pub(super) grant: Cell<Option<Grant>>,
+}
+
+impl Lack {
+    pub(super) fn new(
+        forward: Forward,
+        stale: Option<Arc<Entry>>,
+        on_error: bool,
+        apart: bool,
+        variant: Vec<u8>,
+    ) -> Self {
+        Self { forward, stale, on_error, apart, variant, second: None, grant: Cell::new(None) }
+    }
+
+    /// The second tier has a version that does not answer; it may be validated, if it is newer than what there is.
+    pub(super) fn learn(&mut self, entry: Arc<Entry>, reuse: Reuse) {
+        let Reuse::Validate { on_error, .. } = reuse else { return };
+        let made = |entry: &Entry| entry.terms().times.received.millis().saturating_sub(entry.terms().initial_age);
+        if self.stale.as_ref().is_none_or(|stale| made(stale) < made(&entry)) {
+            self.on_error = on_error;
+            self.stale = Some(entry);
+        }
+    }
 }
 
 impl Cache {
@@ -76,27 +107,37 @@ impl Cache {
             return Found::Pass(Forward::Bypass);
         };
         let object = self.store.get(&sought);
+        let (now, mut early) = (now(), false);
         if let Some(entry) = object.as_ref().and_then(|object| object.find(&request.head))
-            && decide(&asked, entry, now(), &caching.policy) == Reuse::Fresh
+            && decide(&asked, entry, now, &caching.policy) == Reuse::Fresh
+            && self.is_live()
         {
-            return Found::Hit(Box::new(Outcome::hit(Arc::clone(entry), false)));
+            early = is_early(entry, now);
+            if !early {
+                return Found::Hit(Box::new(Outcome::hit(Arc::clone(entry), false)));
+            }
         }
-        Found::Miss(Box::new(Miss { key: Arc::new(sought.to_key()), asked }))
+        Found::Miss(Box::new(Miss { key: Arc::new(sought.to_key()), asked, early }))
     }
 
     /// What the store has for a request.
-    pub(super) fn known(&self, key: &Key, head: &RequestHead, asked: &Asked, caching: &RouteCaching) -> Known {
-        let now = now();
+    pub(super) fn known(&self, miss: &Miss, head: &RequestHead, caching: &RouteCaching) -> Known {
+        let (Miss { key, asked, early }, now) = (miss, now());
         let object = self.store.get_key(key);
         let apart = object.as_ref().is_some_and(|object| object.is_uncacheable(now));
         let variant = object.as_ref().map(|object| object.variant_of(head)).unwrap_or_default();
-        let lack = |forward, stale, on_error, apart| Known::Nothing(Lack { forward, stale, on_error, apart, variant });
+        let lack =
+            |forward, stale, on_error, apart| Known::Nothing(Lack::new(forward, stale, on_error, apart, variant));
         let Some(entry) = object.as_ref().and_then(|object| object.find(head)) else {
             return lack(forward_without(object.as_deref()), None, false, apart);
         };
         let entry = Arc::clone(entry);
-        match decide(asked, &entry, now, &caching.policy) {
-            Reuse::Fresh => Known::Answer { entry, stale: false, refresh: false },
+        let reuse = match (decide(asked, &entry, now, &caching.policy), &self.tier) {
+            (reuse, Some(tier)) => tier.believed(reuse, &entry, now),
+            (reuse, None) => reuse,
+        };
+        match reuse {
+            Reuse::Fresh => Known::Answer { entry, stale: false, refresh: *early },
             Reuse::Stale => Known::Answer { entry, stale: true, refresh: false },
             Reuse::WhileRevalidating => Known::Answer { entry, stale: true, refresh: true },
             Reuse::Validate { by_request, on_error } => {
@@ -106,6 +147,16 @@ impl Cache {
             Reuse::NotForThis => lack(Forward::Bypass, None, false, true),
         }
     }
+}
+
+/// Whether this request is the one that refreshes a fresh entry before it is stale (XFetch, Vattani et al. 2015): the
+/// likelier the nearer its end and the longer it takes to fetch, so that of many requests about one does.
+fn is_early(entry: &Entry, now: Moment) -> bool {
+    let left = entry.fresh_for(now).max(0) as f64;
+    let times = entry.terms().times;
+    let fetch = times.received.since(times.requested).max(1) as f64;
+    // Beyond this hardly one request in ten million would: not worth a draw.
+    left <= fetch * 16.0 && -fetch * fastrand::f64().max(f64::MIN_POSITIVE).ln() >= left
 }
 
 fn forward_without(object: Option<&Object>) -> Forward {

@@ -14,6 +14,8 @@ use super::Follower;
 pub(crate) struct Outcome {
     pub(crate) response: Response,
     pub(crate) status: CacheStatus,
+    /// What is said about the second tier, where it was asked.
+    pub(crate) second: Option<CacheStatus>,
     pub(crate) result: CacheResult,
 }
 
@@ -45,22 +47,32 @@ pub(crate) enum CacheResult {
     Revalidated,
     /// Answered by what another request fetched.
     Collapsed,
+    /// Answered from the second tier.
+    Shared,
 }
 
 impl CacheResult {
     /// All of them, in their order.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Hit, Self::Miss, Self::Pass, Self::Stale, Self::Revalidated, Self::Collapsed];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Hit, Self::Miss, Self::Pass, Self::Stale, Self::Revalidated, Self::Collapsed, Self::Shared];
 
     /// The name in metrics.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::Hit => "hit",
+            Self::Hit | Self::Shared => "hit",
             Self::Miss => "miss",
             Self::Pass => "pass",
             Self::Stale => "stale",
             Self::Revalidated => "revalidated",
             Self::Collapsed => "collapsed",
+        }
+    }
+
+    /// The tier that it is counted for.
+    pub(crate) fn tier(self) -> &'static str {
+        match self {
+            Self::Shared => "l2",
+            Self::Hit | Self::Miss | Self::Pass | Self::Stale | Self::Revalidated | Self::Collapsed => "l1",
         }
     }
 }
@@ -86,19 +98,33 @@ impl Outcome {
     pub(crate) fn hit(entry: Arc<Entry>, stale: bool) -> Self {
         let result = if stale { CacheResult::Stale } else { CacheResult::Hit };
         let status = CacheStatus { hit: true, ..CacheStatus::default() };
-        Self { response: Response::Stored(entry, None), status, result }
+        Self { response: Response::Stored(entry, None), status, second: None, result }
+    }
+
+    /// Out of the second tier.
+    pub(super) fn shared(entry: Arc<Entry>, forward: Forward, stale: bool) -> Self {
+        let status = CacheStatus { forward: Some(forward), stored: true, ..CacheStatus::default() };
+        let second = Some(CacheStatus { hit: true, ..CacheStatus::default() });
+        let result = if stale { CacheResult::Stale } else { CacheResult::Shared };
+        Self { response: Response::Stored(entry, None), status, second, result }
+    }
+
+    /// What the second tier said before.
+    pub(super) fn after_second(mut self, second: Option<CacheStatus>) -> Self {
+        self.second = second;
+        self
     }
 
     /// By what another request fetched.
     pub(super) fn collapsed(response: Response, forward: Forward) -> Self {
         let status = CacheStatus { forward: Some(forward), collapsed: true, ..CacheStatus::default() };
-        Self { response, status, result: CacheResult::Collapsed }
+        Self { response, status, second: None, result: CacheResult::Collapsed }
     }
 
     /// Passed on because of `forward`.
     pub(super) fn forwarded(response: Response, forward: Forward, result: CacheResult) -> Self {
         let status = CacheStatus { forward: Some(forward), ..CacheStatus::default() };
-        Self { response, status, result }
+        Self { response, status, second: None, result }
     }
 
     pub(super) fn stored(mut self, stored: bool) -> Self {

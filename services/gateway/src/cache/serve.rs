@@ -15,13 +15,14 @@ use super::{Follower, now};
 use crate::answer::{Answer, AnswerHead, Payload};
 use crate::request::{Method, Request};
 
-/// The name in `Cache-Status`.
+/// The names in `Cache-Status`.
 const NAME: &str = "troupe-l1";
+const SECOND: &str = "troupe-l2";
 
 /// What an answer of a cached route says beside its stored head.
 #[derive(Debug)]
 pub(crate) struct Sent {
-    /// The member of `Cache-Status`.
+    /// The members of `Cache-Status`: nearest the origin first (RFC 9211 §2).
     pub(crate) status: String,
     /// `Age`, in seconds, of what comes out of the store.
     pub(crate) age: Option<u64>,
@@ -50,9 +51,18 @@ impl Sent {
                 outcome.status.ttl = Some(entry.fresh_for(now).div_euclid(1000));
             }
             age = said_age(entry, outcome, now);
+            if let Some(second) = outcome.second.as_mut().filter(|second| second.hit) {
+                second.ttl = outcome.status.ttl;
+            }
         }
         outcome.status.key = key;
-        Box::new(Self { age, ..*Self::of(&outcome.status) })
+        let mut status = String::with_capacity(64);
+        if let Some(second) = &outcome.second {
+            second.write(SECOND, &mut status);
+            status.push_str(", ");
+        }
+        outcome.status.write(NAME, &mut status);
+        Box::new(Self { status, age })
     }
 
     /// What is said where nothing stored was in play.
@@ -65,7 +75,8 @@ impl Sent {
 
 /// `Age` is the sign of what was not made for this request (RFC 9111 §5.1).
 fn said_age(entry: &Entry, outcome: &Outcome, now: Moment) -> Option<u64> {
-    let from_store = outcome.status.hit || outcome.status.collapsed || outcome.status.forward_status == Some(304);
+    let hit = outcome.status.hit || outcome.second.as_ref().is_some_and(|second| second.hit);
+    let from_store = hit || outcome.status.collapsed || outcome.status.forward_status == Some(304);
     // The time that this fetch took makes it no older than it is.
     let times = entry.terms().times;
     let came_old = entry.terms().initial_age.saturating_sub(times.received.since(times.requested)) >= 1000;

@@ -101,11 +101,12 @@ impl RouteCounts {
             let known = self.cache_counters.iter().position(|(other, ..)| *other == index);
             let place = known.unwrap_or_else(|| {
                 let result = CacheResult::ALL.get(index).map_or("", |result| result.as_str());
+                let tier = CacheResult::ALL.get(index).map_or("", |result| result.tier());
                 let label = || self.label.clone();
                 self.cache_counters.push((
                     index,
-                    counter!("troupe_gateway_cache_requests_total", "route" => label(), "tier" => "l1", "result" => result),
-                    counter!("troupe_gateway_cache_sent_bytes_total", "route" => label(), "tier" => "l1", "result" => result),
+                    counter!("troupe_gateway_cache_requests_total", "route" => label(), "tier" => tier, "result" => result),
+                    counter!("troupe_gateway_cache_sent_bytes_total", "route" => label(), "tier" => tier, "result" => result),
                 ));
                 self.cache_counters.len() - 1
             });

@@ -33,7 +33,7 @@ impl Calls {
 }
 
 fn cache_config(size: Size, max_object: Size) -> CacheConfig {
-    CacheConfig { l1: L1Config { size: Amount::Size(size), max_object } }
+    CacheConfig { l1: L1Config { size: Amount::Size(size), max_object }, ..CacheConfig::default() }
 }
 
 fn route(cache: Option<RouteCache>) -> Vec<RouteConfig> {

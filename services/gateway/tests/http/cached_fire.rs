@@ -79,6 +79,7 @@ fn every_body_is_whole_and_of_one_version() {
     let cache = Cache::new(&CacheConfig {
         // Room for a fifth of what there is.
         l1: L1Config { size: Amount::Size(Size::from_kib(512)), max_object: Size::from_kib(64) },
+        ..CacheConfig::default()
     })
     .expect("a cache");
     let versions = std::sync::Arc::new(AtomicUsize::new(0));

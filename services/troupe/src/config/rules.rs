@@ -5,6 +5,7 @@ mod redis;
 use std::net::SocketAddr;
 
 use troupe_balancer::upstream::config::UpstreamConfig;
+use troupe_cache::service::config::SecondTier;
 use troupe_gateway::config::RouteConfig;
 use troupe_gateway::router::OwnPages;
 use troupe_node::config::{Problem, nearest};
@@ -35,6 +36,7 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
         check_upstream(name, upstream, &mut problems);
     }
     redis::check(&config.redis, &config.mesh, &mut problems);
+    cache(config, &mut problems);
     let mesh = &config.mesh;
     let open = mesh.listen.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback());
     if open && mesh.key_file.as_os_str().is_empty() {
@@ -94,6 +96,18 @@ fn gateway(config: &Config, problems: &mut Vec<Problem>) {
         ("balancer.report_interval", config.balancer.report_interval),
         ("node.drain_timeout", config.node.drain_timeout),
     ] {
+        not_zero(key, value, problems);
+    }
+}
+
+/// An embedded store is the memory of one process: of two, each would tell its own gateways another truth.
+fn cache(config: &Config, problems: &mut Vec<Problem>) {
+    let cache = &config.cache;
+    if cache.l2 == SecondTier::Embedded && config.mesh.peers.cache.len() > 1 {
+        let message = "`mesh.peers.cache` has several cache services, and cache.l2 is \"embedded\": there can be one";
+        problems.push(Problem::new("mesh.peers.cache[1]", message).help("name one"));
+    }
+    for (key, value) in [("cache.store.lease", cache.store.lease), ("cache.store.max_ttl", cache.store.max_ttl)] {
         not_zero(key, value, problems);
     }
 }

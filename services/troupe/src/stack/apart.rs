@@ -11,6 +11,8 @@ use tokio::sync::{mpsc, watch};
 use troupe_balancer::Balancer;
 use troupe_balancer::instances::{Instance, InstanceId};
 use troupe_balancer::upstream::Upstreams;
+use troupe_cache::service::Faces;
+use troupe_contracts::cache::{lease::Lease, lookup::Lookup, purge::Purge, store::Store, watch::Watch};
 use troupe_contracts::invoke::Invoke;
 use troupe_contracts::operate::Operate;
 use troupe_contracts::report::Report;
@@ -213,6 +215,24 @@ impl Apart {
         Ok(Some(move || Pool::start(setup(), Service::Metrics.name(), wait, endpoints.clone())))
     }
 
+    /// Makes, on any thread, that thread's links to the cache services elsewhere; `None` where there are none.
+    pub(super) fn cache_links(
+        &mut self,
+        config: &Config,
+    ) -> Result<Option<impl Fn() -> Pool + Clone + Send + Sync + 'static + use<>>, CommandError> {
+        if config.mesh.peers.cache.is_empty() {
+            return Ok(None);
+        }
+        let endpoints = self.endpoints(config, Service::Cache)?;
+        let (caller, wait) = (self.caller(Service::Gateway), config.mesh.connect_wait);
+        let linked = self.linked.clone();
+        Ok(Some(move || {
+            let links = Pool::start(caller(), Service::Cache.name(), wait, endpoints.clone());
+            linked.add(Service::Cache, links.instances());
+            links
+        }))
+    }
+
     /// This start of this process, and its name.
     pub(super) fn instance(&self) -> (Uid, &str) {
         (self.uid, &self.name)
@@ -244,6 +264,11 @@ impl Apart {
                 ContractVersion { id: Report::ID, version: Report::VERSION },
                 ContractVersion { id: Operate::ID, version: Operate::VERSION },
                 ContractVersion { id: Snapshot::ID, version: Snapshot::VERSION },
+                ContractVersion { id: Lookup::ID, version: Lookup::VERSION },
+                ContractVersion { id: Store::ID, version: Store::VERSION },
+                ContractVersion { id: Lease::ID, version: Lease::VERSION },
+                ContractVersion { id: Purge::ID, version: Purge::VERSION },
+                ContractVersion { id: Watch::ID, version: Watch::VERSION },
             ];
             LinkSetup::caller(identity.clone(), keys.clone(), calls)
         }
@@ -277,6 +302,7 @@ fn listed_at(peers: &Peers, service: Service) -> &[String] {
     match service {
         Service::PhpPool => &peers.php_pool,
         Service::Balancer => &peers.balancer,
+        Service::Cache => &peers.cache,
         Service::Metrics => &peers.metrics,
         Service::Gateway => &[],
     }
@@ -292,6 +318,13 @@ pub(super) fn php_services(pools: &PhpPools, index: usize) -> Served {
     let php = pools.on_thread(index);
     let served = Served::new().with(Port::<Invoke>::inline(php.clone())).with(Port::<Report>::inline(php.clone()));
     served.with(Port::<Operate>::inline(php))
+}
+
+/// What a thread of the cache service serves to gateways.
+pub(super) fn cache_services(faces: &Faces) -> Served {
+    let served = Served::new().with(Port::inline(faces.lookup())).with(Port::inline(faces.store()));
+    let served = served.with(Port::inline(faces.lease())).with(Port::inline(faces.purge()));
+    served.with(Port::inline(faces.watch()))
 }
 
 /// What a thread of the metrics service serves: snapshots to everyone, the dashboard to gateways that show it.

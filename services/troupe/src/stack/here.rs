@@ -8,6 +8,7 @@ use troupe_balancer::Balancer;
 use troupe_balancer::instances::{InstanceId, only_local};
 use troupe_balancer::upstream::Upstreams;
 use troupe_contracts::invoke::Invoke;
+use troupe_mesh::contract::Contract;
 use troupe_mesh::port::{Port, Service};
 use troupe_mesh::wiring::Wiring;
 use troupe_node::config::QueueConfig;
@@ -48,7 +49,7 @@ pub(super) fn start_balancer(
 
 /// The calling thread's port to the balancer of this process.
 pub(super) fn relay_port(balancer: &Balancer, wiring: Wiring, index: usize, resolvers: &Resolvers) -> Port<Invoke> {
-    wired(wiring, balancer.on_thread(index, resolvers(index)))
+    wired::<Invoke>(wiring, balancer.on_thread(index, resolvers(index)))
 }
 
 /// The bounds of each pool's queue.
@@ -56,7 +57,8 @@ pub(super) fn queues(config: &Config, upstreams: &Upstreams) -> BTreeMap<String,
     config.php.iter().map(|(pool, config)| (pool.clone(), config.queue)).chain(upstreams.queues()).collect()
 }
 
-fn wired(wiring: Wiring, service: Rc<dyn Service<Invoke>>) -> Port<Invoke> {
+/// A port to a service of this thread, as services of one process are wired.
+pub(super) fn wired<C: Contract>(wiring: Wiring, service: Rc<dyn Service<C>>) -> Port<C> {
     wiring.port(Rc::clone(&service)).unwrap_or_else(|error| {
         tracing::error!(%error, "cannot wire the services as configured; they call each other inline");
         Port::inline(service)

@@ -24,6 +24,7 @@ mod mesh;
 mod metrics;
 mod signals;
 mod threads;
+mod tiers;
 mod timings;
 mod upstream;
 mod volume;

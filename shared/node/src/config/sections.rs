@@ -30,7 +30,7 @@ pub struct NodeConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdminConfig {
-    /// Its address. With --service and no address set: port 9090 for gateway, 9091 for balancer, 9092 for php-pool, 9094 for metrics.
+    /// Its address. With --service and no address set: port 9090 for gateway, 9091 for balancer, 9092 for php-pool, 9093 for cache, 9094 for metrics.
     #[schemars(schema_with = "text::socket_address")]
     pub listen: SocketAddr,
     /// A file with the token that requests must bear, but for /livez and /readyz; empty: none, which is for loopback only.

@@ -7,7 +7,9 @@ use super::Stack;
 use crate::ports;
 
 /// The services in the order in which they are started: callees before their callers.
-const SERVICES: [&str; 4] = ["metrics", "php-pool", "balancer", "gateway"];
+const SERVICES: [&str; 5] = ["metrics", "cache", "php-pool", "balancer", "gateway"];
+/// Those of which there is none unless a test asks for them.
+const BESIDE: [&str; 2] = ["metrics", "cache"];
 
 /// How many instances of each service there are, how they are linked, and what is special about one of them.
 #[derive(Debug, Clone, Default)]
@@ -67,6 +69,12 @@ impl Plan {
         self
     }
 
+    /// A cache service, which the gateways know.
+    #[must_use]
+    pub fn with_cache(self) -> Self {
+        self.several("cache", 1)
+    }
+
     /// Links over Unix sockets instead of TCP.
     #[must_use]
     pub fn over_unix(mut self) -> Self {
@@ -98,6 +106,7 @@ impl Plan {
         let balancers = self.mesh_addresses(&stack, "balancer");
         let php_pools = self.mesh_addresses(&stack, "php-pool");
         let metrics = self.mesh_addresses(&stack, "metrics");
+        let caches = self.mesh_addresses(&stack, "cache");
         for service in SERVICES {
             for index in 0..self.count(service) {
                 let mut settings = Vec::new();
@@ -108,9 +117,13 @@ impl Plan {
                 if self.redis.is_empty() || self.peers || metrics.is_empty() {
                     settings.push(format!("mesh.peers.metrics={metrics:?}"));
                 }
+                if self.redis.is_empty() || self.peers || caches.is_empty() {
+                    settings.push(format!("mesh.peers.cache={caches:?}"));
+                }
                 match service {
                     "balancer" => settings.push(format!("mesh.listen={:?}", balancers[index])),
                     "metrics" => settings.push(format!("mesh.listen={:?}", metrics[index])),
+                    "cache" => settings.push(format!("mesh.listen={:?}", caches[index])),
                     "php-pool" => settings.push(format!("mesh.listen={:?}", php_pools[index])),
                     _ => {
                         let address = stack.gateway_address(index);
@@ -133,7 +146,7 @@ impl Plan {
     }
 
     fn count(&self, service: &str) -> usize {
-        self.counts.get(service).copied().unwrap_or(usize::from(service != "metrics"))
+        self.counts.get(service).copied().unwrap_or(usize::from(!BESIDE.contains(&service)))
     }
 
     fn mesh_addresses(&self, stack: &Stack, service: &str) -> Vec<String> {

@@ -1,0 +1,42 @@
+//! `cache.l2` and `[cache.store]`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use troupe_node::units::{Duration, Size};
+
+/// Where the tier is that gateways share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum SecondTier {
+    /// There is none: each gateway's memory is on its own.
+    Off,
+    /// In the memory of the cache service, of which there is one instance then.
+    #[default]
+    Embedded,
+}
+
+/// What the second tier keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// How much memory the embedded store takes, index included.
+    pub size: Size,
+    /// Largest body that is kept.
+    pub max_object: Size,
+    /// No answer is kept for longer than this, fresh or stale.
+    pub max_ttl: Duration,
+    /// How long a gateway may fetch an answer that others wait for, before another may fetch it as well.
+    pub lease: Duration,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            size: Size::from_mib(256),
+            max_object: Size::from_mib(8),
+            max_ttl: Duration::from_secs(24 * 60 * 60),
+            lease: Duration::from_secs(10),
+        }
+    }
+}

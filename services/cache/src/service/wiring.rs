@@ -1,0 +1,102 @@
+//! How the service is put together.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use troupe_contracts::cache::lease::Lease;
+use troupe_contracts::cache::lookup::Lookup;
+use troupe_contracts::cache::purge::{Purge, Purged};
+use troupe_contracts::cache::store::Store;
+use troupe_contracts::cache::watch::Watch;
+use troupe_mesh::failure::Failure;
+use troupe_mesh::port::Service;
+
+use super::config::StoreConfig;
+use super::embedded::Embedded;
+use super::face::Face;
+use super::meters::Gauges;
+use super::tier::Tier;
+
+/// How often gauges are read.
+const GAUGES: Duration = Duration::from_secs(1);
+
+/// The cache service of this process. Clones share it.
+#[derive(Debug, Clone)]
+pub struct CacheService {
+    store: Shared,
+    max_object: usize,
+}
+
+/// What all threads share.
+#[derive(Debug, Clone)]
+enum Shared {
+    Embedded(Arc<Embedded>),
+}
+
+/// What answers the contracts of the cache on one thread.
+#[derive(Clone)]
+pub struct Faces(Face);
+
+impl CacheService {
+    /// With a store in this process's memory.
+    pub fn embedded(config: &StoreConfig) -> Self {
+        let store = Shared::Embedded(Arc::new(Embedded::new(config)));
+        Self { store, max_object: config.max_object.as_usize() }
+    }
+
+    /// The service on the calling thread.
+    pub fn on_thread(&self) -> Faces {
+        Faces(Face::new(self.tier(), self.max_object))
+    }
+
+    /// Takes answers out of every tier; returns when no gateway gives them any more.
+    ///
+    /// # Errors
+    /// When that is not known.
+    pub async fn purge(&self, call: Purge) -> Result<Purged, Failure> {
+        self.tier().purge(call).await
+    }
+
+    /// Reads the gauges once a second, until the calling thread's event loop ends.
+    pub async fn measure(self) {
+        let (gauges, tier) = (Gauges::new(), self.tier());
+        loop {
+            gauges.read(&tier);
+            tokio::time::sleep(GAUGES).await;
+        }
+    }
+
+    fn tier(&self) -> Tier {
+        match &self.store {
+            Shared::Embedded(store) => Tier::Embedded(Arc::clone(store)),
+        }
+    }
+}
+
+impl Faces {
+    /// Answers look-ups.
+    pub fn lookup(&self) -> Rc<dyn Service<Lookup>> {
+        Rc::new(self.0.clone())
+    }
+
+    /// Answers stores.
+    pub fn store(&self) -> Rc<dyn Service<Store>> {
+        Rc::new(self.0.clone())
+    }
+
+    /// Answers what concerns leases.
+    pub fn lease(&self) -> Rc<dyn Service<Lease>> {
+        Rc::new(self.0.clone())
+    }
+
+    /// Answers purges.
+    pub fn purge(&self) -> Rc<dyn Service<Purge>> {
+        Rc::new(self.0.clone())
+    }
+
+    /// Serves watchers.
+    pub fn watch(&self) -> Rc<dyn Service<Watch>> {
+        Rc::new(self.0.clone())
+    }
+}

@@ -1,0 +1,139 @@
+//! Purges that are passed on to the cache service, and leases that are given back: from any thread, carried out on one.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use troupe_cache::store::Selector;
+use troupe_contracts::cache::lease::Lease;
+use troupe_contracts::cache::purge::{Purge, Purged, Target};
+use troupe_mesh::contract::Envelope;
+use troupe_mesh::deadline::Deadline;
+use troupe_mesh::failure::{Failure, Outcome};
+use troupe_mesh::port::Port;
+
+use super::Tier;
+
+/// Orders that may wait.
+const MAX_ORDERS: usize = 4096;
+/// How long a purge may take: as long as a gateway may give what it has stored, the service's own claim on the store, and
+/// time enough for a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long giving back a lease may take.
+const GIVING: Duration = Duration::from_secs(1);
+/// For how long the invalidation by an unsafe request is tried again while the service is away.
+const TRIES: u32 = 20;
+/// Pause between two of these.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What is to be carried out.
+#[derive(Debug)]
+pub(super) enum Order {
+    Purge(Purge, Option<oneshot::Sender<Result<Purged, Failure>>>),
+    Give(Lease),
+}
+
+/// What was ordered and not carried out yet.
+#[derive(Debug)]
+pub struct Orders(mpsc::Receiver<Order>);
+
+/// Why a purge is not known to be done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(in crate::cache) enum PurgeFailed {
+    /// Too many wait.
+    #[error("too many purges wait for the cache service")]
+    TooMany,
+    /// The service is away, or its store.
+    #[error("the cache service did not confirm it: {0}")]
+    Unconfirmed(Failure),
+}
+
+pub(super) fn channel() -> (mpsc::Sender<Order>, Orders) {
+    let (sender, receiver) = mpsc::channel(MAX_ORDERS);
+    (sender, Orders(receiver))
+}
+
+impl Tier {
+    /// Takes out what `selector` is about, in every tier and at every gateway; returns when none gives it any more.
+    pub(in crate::cache) async fn purge(&self, selector: &Selector, soft: bool) -> Result<Purged, PurgeFailed> {
+        let (reply, answer) = oneshot::channel();
+        let purge = Purge { target: Target::from(selector), soft, source: None };
+        self.orders.try_send(Order::Purge(purge, Some(reply))).map_err(|_| PurgeFailed::TooMany)?;
+        match answer.await {
+            Ok(Ok(purged)) => Ok(purged),
+            Ok(Err(failure)) => Err(PurgeFailed::Unconfirmed(failure)),
+            Err(_) => Err(PurgeFailed::TooMany),
+        }
+    }
+
+    /// Has the other gateways forget what this one has just forgotten. Nobody waits for it.
+    pub(in crate::cache) fn tell(&self, selector: &Selector) {
+        let purge = Purge { target: Target::from(selector), soft: false, source: Some(self.uid) };
+        if self.orders.try_send(Order::Purge(purge, None)).is_err() {
+            self.meters.purges_lost.increment(1);
+        }
+    }
+
+    /// Gives a lease back. One that cannot be is over when its time is.
+    pub(super) fn give(&self, lease: Lease) {
+        let _ = self.orders.try_send(Order::Give(lease));
+    }
+}
+
+/// Carries out what is ordered, many at once.
+pub(super) async fn carry_out(tier: &Tier, mut orders: Orders, purge: Port<Purge>, lease: Port<Lease>) {
+    while let Some(order) = orders.0.recv().await {
+        match order {
+            Order::Purge(call, reply) => {
+                let (port, lost) = (purge.clone(), tier.meters.purges_lost.clone());
+                actix_rt::spawn(async move {
+                    let outcome = match reply.is_some() {
+                        true => confirmed(&port, call).await,
+                        false => told(&port, call).await,
+                    };
+                    match (reply, outcome) {
+                        // Whoever asked may be gone.
+                        (Some(reply), outcome) => drop(reply.send(outcome)),
+                        (None, Ok(_)) => {}
+                        (None, Err(failure)) => {
+                            lost.increment(1);
+                            tracing::warn!(%failure, "an invalidation could not be told to the other gateways");
+                        }
+                    }
+                });
+            }
+            Order::Give(call) => {
+                let port = lease.clone();
+                actix_rt::spawn(async move {
+                    let call = port.call(Envelope::new(call, Deadline::after(GIVING)));
+                    // A lease that is not given back is over when its time is.
+                    let _ = tokio::time::timeout(GIVING, call).await;
+                });
+            }
+        }
+    }
+}
+
+async fn confirmed(port: &Port<Purge>, call: Purge) -> Result<Purged, Failure> {
+    let deadline = Deadline::after(PATIENCE);
+    let call = port.call(Envelope::new(call, deadline));
+    // A service that is frozen answers nothing, not even that the time is up.
+    tokio::time::timeout(PATIENCE, call).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// The same again and again while nothing was begun.
+async fn told(port: &Port<Purge>, call: Purge) -> Result<Purged, Failure> {
+    let mut outcome = Err(late());
+    for _ in 0..TRIES {
+        outcome = confirmed(port, call.clone()).await;
+        // Twice is as good as once: what is purged again is only fetched again.
+        if outcome.is_ok() {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    outcome
+}
+
+fn late() -> Failure {
+    Failure::new(Outcome::Deadline, troupe_mesh::failure::Stage::Cache, "it did not answer in time")
+}

@@ -1,0 +1,103 @@
+//! The fetch path's part: what the second tier makes of a miss.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use troupe_cache::cache_status::{CacheStatus, Forward};
+use troupe_cache::entry::Entry;
+use troupe_cache::reuse::{Reuse, decide};
+use troupe_contracts::cache::Leased;
+use troupe_contracts::cache::lookup::Want;
+use troupe_mesh::deadline::Deadline;
+
+use super::Grant;
+use super::grant::Right;
+use crate::cache::fetch::Parts;
+use crate::cache::lookup::Lack;
+use crate::cache::now;
+
+/// How long a request waits for another gateway that fetches the same, before it fetches for itself.
+const LEASE_WAIT: Duration = Duration::from_secs(5);
+/// How often a request looks again after such a wait.
+const ROUNDS: usize = 3;
+
+/// What comes of asking the second tier.
+#[derive(Debug)]
+pub(in crate::cache) enum Second {
+    /// The answer; stale, it is answered while it is refreshed.
+    Answer(Arc<Entry>, Reuse),
+    /// It has to be fetched, by this gateway for all or by each for itself.
+    Fetch,
+    /// It has to be fetched, and nobody is to wait for it.
+    Apart,
+}
+
+impl Parts {
+    /// Asks the second tier, before a fetch for `lack`: what it says goes into `lack`.
+    pub(in crate::cache) async fn second_tier(&self, lack: &mut Lack, deadline: Deadline) -> Second {
+        let Some(l2) = &self.l2 else { return Second::Fetch };
+        // Who wants it from the origin neither takes what is stored nor waits for what others fetch.
+        let want = if lack.forward == Forward::Request { Want::Refresh } else { Want::Answer };
+        for _ in 0..ROUNDS {
+            let began = self.cache.store.stamp();
+            let answered = match l2.look_up(&self.miss.key, &self.head, want).await {
+                Ok(answered) => answered,
+                Err(why) => {
+                    lack.second = Some(said(lack, Some(why)));
+                    return Second::Fetch;
+                }
+            };
+            lack.second = Some(said(lack, None));
+            if let Leased::Granted { name, token } = answered.leased {
+                lack.grant.set(Some(Grant::new(l2.clone(), Right { name, token, born: answered.born })));
+            }
+            if let Some(entry) = answered.entry {
+                let reuse = decide(&self.miss.asked, &entry, now(), &self.caching.policy);
+                if want == Want::Answer && matches!(reuse, Reuse::Fresh | Reuse::Stale | Reuse::WhileRevalidating) {
+                    self.cache.store.put(&self.miss.key, &self.head, Arc::clone(&entry), began);
+                    return Second::Answer(entry, reuse);
+                }
+                lack.learn(entry, reuse);
+            }
+            let name = match answered.leased {
+                Leased::Held { name } if want == Want::Answer => name,
+                Leased::Apart => return Second::Apart,
+                _ => return Second::Fetch,
+            };
+            match l2.wait(name, LEASE_WAIT.min(deadline.remaining() / 2)).await {
+                Leased::Over => {}
+                Leased::Apart => return Second::Apart,
+                _ => return Second::Fetch,
+            }
+        }
+        Second::Fetch
+    }
+
+    /// Asks for the right to refresh `entry`. Whether to fetch; where somebody has fetched already, that is stored here.
+    pub(in crate::cache) async fn may_refresh(&self, entry: &Entry, lack: &mut Lack) -> bool {
+        let Some(l2) = &self.l2 else { return true };
+        let began = self.cache.store.stamp();
+        let Ok(answered) = l2.look_up(&self.miss.key, &self.head, Want::Refresh).await else { return true };
+        let grant = match answered.leased {
+            Leased::Granted { name, token } => Grant::new(l2.clone(), Right { name, token, born: answered.born }),
+            // Another does, and what it brings is found there when this one is stale.
+            _ => return false,
+        };
+        if let Some(theirs) = answered.entry.filter(|theirs| is_newer(theirs, entry)) {
+            self.cache.store.put(&self.miss.key, &self.head, theirs, began);
+            return false;
+        }
+        lack.grant.set(Some(grant));
+        true
+    }
+}
+
+/// Whether one is fresh for clearly longer than the other.
+fn is_newer(theirs: &Entry, ours: &Entry) -> bool {
+    let now = now();
+    theirs.fresh_for(now) > ours.fresh_for(now).max(0).saturating_add(1000)
+}
+
+fn said(lack: &Lack, detail: Option<&'static str>) -> CacheStatus {
+    CacheStatus { forward: Some(lack.forward), detail, ..CacheStatus::default() }
+}

@@ -1,0 +1,194 @@
+//! After the answer to a purge no gateway gives what was purged, whatever happens meanwhile.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use troupe_testkit::http::Connection;
+use troupe_testkit::stack::Stack;
+use troupe_testkit::wait;
+
+use super::{BOUND, Origin, await_live, embedded, get, metric, purge, version};
+
+/// Readers that ask all gateways without a pause, and check each answer: it is of a version no older than the one whose
+/// purge was answered before the request was sent.
+pub(super) struct Readers {
+    purged: Arc<AtomicU64>,
+    over: Arc<AtomicBool>,
+    threads: Vec<thread::JoinHandle<u64>>,
+}
+
+impl Readers {
+    pub(super) fn start(addresses: &[SocketAddr], target: &'static str) -> Self {
+        let (purged, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let read = |address: SocketAddr| {
+            let (purged, over) = (Arc::clone(&purged), Arc::clone(&over));
+            thread::spawn(move || {
+                let mut connection = Connection::open(address).unwrap();
+                let mut answers = 0;
+                while !over.load(Ordering::SeqCst) {
+                    let least = purged.load(Ordering::SeqCst);
+                    let answer = connection.request("GET", target, &[], b"").unwrap();
+                    let status = answer.header("cache-status").to_owned();
+                    assert!(version(&answer) >= least, "{} after {least} at {address}: {status}", answer.text());
+                    answers += 1;
+                }
+                answers
+            })
+        };
+        let threads = addresses.iter().map(|address| read(*address)).collect();
+        Self { purged, over, threads }
+    }
+
+    /// No version before this one is to be seen any more.
+    pub(super) fn purged(&self, version: u64) {
+        self.purged.store(version, Ordering::SeqCst);
+    }
+
+    /// Ends them; how many answers they saw. Panics when one saw what it must not.
+    pub(super) fn stop(self) -> u64 {
+        self.over.store(true, Ordering::SeqCst);
+        self.threads.into_iter().map(|thread| thread.join().expect("a reader saw what was purged")).sum()
+    }
+}
+
+/// Makes a new version and purges the one before, so often.
+pub(super) fn churn(origin: &Origin, readers: &Readers, times: u64, purge: impl Fn(u64)) {
+    for _ in 0..times {
+        let version = origin.version.fetch_add(1, Ordering::SeqCst) + 1;
+        purge(version);
+        readers.purged(version);
+    }
+}
+
+fn admins(stack: &Stack) -> Vec<SocketAddr> {
+    stack.instances.iter().filter(|instance| instance.service == "gateway").map(|instance| instance.admin).collect()
+}
+
+const QUERIES: [&str; 6] = [
+    "url=http://troupe.test/a",
+    "group=things",
+    "prefix=http://troupe.test/",
+    "host=troupe.test",
+    "all=true",
+    "url=http://troupe.test/a&soft=true",
+];
+
+#[test]
+fn after_a_purge_no_gateway_gives_what_was_purged() {
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let stack = embedded(4, &origin.config(""));
+    let readers = Readers::start(&stack.addresses, "/a");
+    let admins = admins(&stack);
+    churn(&origin, &readers, 300, |version| {
+        let admin = admins[version as usize % admins.len()];
+        let answer = purge(admin, QUERIES[version as usize % QUERIES.len()]);
+        assert_eq!((answer.status, answer.json()["lapsed"].as_u64()), (200, Some(0)), "{}", answer.text());
+    });
+    let answers = readers.stop();
+    assert!(answers > 300, "{answers}");
+    // Purges did not just switch the cache off.
+    assert!((origin.asked("/a") as u64) < answers, "{answers} answers, {} fetches", origin.asked("/a"));
+    for address in &stack.addresses {
+        get(*address, "/a");
+        assert!(get(*address, "/a").header("cache-status").starts_with("troupe-l1; hit"));
+    }
+}
+
+#[test]
+fn the_answer_counts_what_was_found_and_who_confirmed() {
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let mut stack = embedded(3, &origin.config(""));
+    for address in &stack.addresses {
+        get(*address, "/a");
+        get(*address, "/b");
+    }
+    let told = purge(stack.instance("gateway").admin, "url=http://troupe.test/a").json();
+    assert_eq!(
+        (told["urls"].as_u64(), told["confirmed"].as_u64(), told["lapsed"].as_u64()),
+        (Some(3), Some(3), Some(0))
+    );
+    // At the service's own listener as well.
+    let told = purge(stack.instance("cache").admin, "group=things").json();
+    assert_eq!((told["urls"].as_u64(), told["responses"].as_u64()), (Some(3), Some(3)));
+    assert_eq!(purge(stack.instance("cache").admin, "all=true").json()["urls"], 0);
+}
+
+#[test]
+fn a_frozen_gateway_is_waited_for_until_it_has_nothing_fresh() {
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let mut stack = embedded(2, &origin.config(""));
+    let addresses = stack.addresses.clone();
+    for address in &addresses {
+        assert_eq!(version(&get(*address, "/a")), 1);
+    }
+    stack.instance_at("gateway", 1).signal(Signal::STOP);
+    origin.version.store(2, Ordering::SeqCst);
+    let told = purge(stack.instance("gateway").admin, "url=http://troupe.test/a").json();
+    assert_eq!((told["confirmed"].as_u64(), told["lapsed"].as_u64()), (Some(1), Some(1)));
+    // The request waits in its socket; it is answered the moment the gateway runs again, before that has heard anything.
+    let late = thread::spawn(move || version(&get(addresses[1], "/a")));
+    thread::sleep(Duration::from_millis(100));
+    stack.instance_at("gateway", 1).signal(Signal::CONT);
+    assert_eq!(late.join().unwrap(), 2);
+}
+
+#[test]
+fn without_the_service_what_is_stored_is_validated_and_stands_in_for_errors() {
+    let origin = Origin::start("max-age=600\r\nETag: \"x\"", Duration::ZERO);
+    let mut stack = embedded(1, &origin.config("cache.stale_when_cut = \"10m\""));
+    let address = stack.addresses[0];
+    assert_eq!(version(&get(address, "/a")), 1);
+    stack.instance("cache").kill();
+    wait::until("the gateway to be cut off", BOUND, || {
+        (!get(address, "/a").header("cache-status").starts_with("troupe-l1; hit")).then_some(())
+    });
+    origin.version.store(2, Ordering::SeqCst);
+    assert_eq!(version(&get(address, "/a")), 2, "what is stored is not believed");
+    origin.version.store(0, Ordering::SeqCst);
+    let stale = get(address, "/a");
+    assert!(stale.header("cache-status").contains("detail=origin-failed"), "{:?}", stale.headers);
+    assert_eq!(version(&stale), 2);
+    origin.version.store(3, Ordering::SeqCst);
+    stack.restart("cache");
+    await_live(&stack);
+    assert_eq!(version(&get(address, "/a")), 3, "it may have missed a purge");
+    assert!(get(address, "/a").header("cache-status").starts_with("troupe-l1; hit"));
+    assert!(metric(&stack, "gateway", "troupe_gateway_cache_cuts_total") >= 1.0);
+}
+
+#[test]
+fn what_is_purged_stays_purged_while_the_service_dies_and_comes_back() {
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let mut stack = embedded(3, &origin.config(""));
+    let readers = Readers::start(&stack.addresses, "/a");
+    let admin = stack.instance("gateway").admin;
+    for _ in 0..4 {
+        stack.instance("cache").kill();
+        stack.restart("cache");
+        churn(&origin, &readers, 10, |_| {
+            // While no service answers, a purge says so and is tried again.
+            wait::until("a purge", BOUND, || (purge(admin, "url=http://troupe.test/a").status == 200).then_some(()));
+        });
+    }
+    readers.stop();
+}
+
+#[test]
+fn an_unsafe_request_at_one_gateway_is_heard_by_the_others() {
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let stack = embedded(2, &origin.config(""));
+    for address in &stack.addresses {
+        assert_eq!(version(&get(*address, "/a")), 1);
+    }
+    origin.version.store(2, Ordering::SeqCst);
+    let mut connection = Connection::open(stack.addresses[0]).unwrap();
+    assert_eq!(version(&connection.request("POST", "/a", &[], b"x").unwrap()), 2);
+    assert_eq!(version(&get(stack.addresses[0], "/a")), 2, "at once where it was made");
+    wait::until("the other gateway to hear of it", BOUND, || {
+        (version(&get(stack.addresses[1], "/a")) == 2).then_some(())
+    });
+}

@@ -1,0 +1,90 @@
+//! One fetch for all gateways, whatever becomes of whoever fetches.
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use troupe_testkit::http::Connection;
+use troupe_testkit::upstream::{Then, Upstream};
+
+use super::{Origin, embedded, get, version};
+
+/// Has every gateway asked for `target` by two clients at once.
+fn all_at_once(addresses: &[SocketAddr], target: &'static str) -> Vec<u64> {
+    let clients: Vec<_> = addresses
+        .iter()
+        .flat_map(|address| [*address; 2])
+        .map(|address| thread::spawn(move || version(&get(address, target))))
+        .collect();
+    clients.into_iter().map(|client| client.join().unwrap()).collect()
+}
+
+#[test]
+fn eight_gateways_fetch_once() {
+    let origin = Origin::start("max-age=600", Duration::from_millis(500));
+    let stack = embedded(8, &origin.config(""));
+    assert_eq!(all_at_once(&stack.addresses, "/a"), [1; 16]);
+    assert_eq!(origin.asked("/a"), 1);
+}
+
+/// One fetch per lifetime, early refreshes and all.
+#[test]
+fn eight_gateways_fetch_once_per_lifetime() {
+    let origin = Origin::start("max-age=2", Duration::from_millis(20));
+    let stack = embedded(8, &origin.config(""));
+    let until = Instant::now() + Duration::from_secs(16);
+    let began = Instant::now();
+    let readers: Vec<_> = stack
+        .addresses
+        .iter()
+        .map(|address| {
+            let address = *address;
+            thread::spawn(move || {
+                let mut connection = Connection::open(address).unwrap();
+                while Instant::now() < until {
+                    version(&connection.request("GET", "/a", &[], b"").unwrap());
+                    thread::sleep(Duration::from_millis(2));
+                }
+            })
+        })
+        .collect();
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    let lifetimes = began.elapsed().as_secs_f64() / 2.0;
+    let fetches = origin.asked("/a") as f64;
+    // An early refresh ends a lifetime before its time, by what a fetch takes and a little more.
+    assert!(fetches <= 1.1 * lifetimes + 2.0, "{fetches} fetches in {lifetimes} lifetimes");
+    assert!(fetches >= lifetimes * 0.7, "{fetches} fetches in {lifetimes} lifetimes");
+}
+
+#[test]
+fn a_holder_that_dies_is_succeeded() {
+    let origin = Origin::start("max-age=600", Duration::from_secs(3));
+    let mut stack = embedded(2, &origin.config("cache.store.lease = \"2s\""));
+    let (first, second) = (stack.addresses[0], stack.addresses[1]);
+    let held = thread::spawn(move || troupe_testkit::http::get(first, "/a"));
+    while origin.server.most_at_once() == 0 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    stack.instance("gateway").kill();
+    assert_eq!(version(&get(second, "/a")), 1);
+    assert!(held.join().unwrap().is_err());
+    assert_eq!(origin.asked("/a"), 2);
+}
+
+#[test]
+fn what_is_not_stored_is_waited_for_by_no_gateway() {
+    let server = Upstream::start(|exchange| {
+        thread::sleep(Duration::from_millis(300));
+        exchange.send("HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: 9\r\n\r\nversion 1")?;
+        Ok(Then::Keep)
+    });
+    let origin = Origin { server, version: std::sync::Arc::default() };
+    let stack = embedded(4, &origin.config(""));
+    // The first of all says that nobody is to wait; one after the other they would take ten seconds.
+    let began = Instant::now();
+    for _ in 0..4 {
+        all_at_once(&stack.addresses, "/a");
+    }
+    assert_eq!(origin.asked("/a"), 32);
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}

@@ -1,0 +1,80 @@
+//! What one gateway has fetched, another gives.
+
+use std::time::Duration;
+
+use troupe_testkit::wait;
+
+use super::{BOUND, Origin, embedded, get, metric, version};
+
+#[test]
+fn what_one_gateway_fetched_another_gives() {
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let stack = embedded(2, &origin.config(""));
+    let first = get(stack.addresses[0], "/a");
+    let status = first.header("cache-status");
+    assert!(status.starts_with("troupe-l2; fwd=uri-miss, troupe-l1; fwd=uri-miss; ttl="), "{status}");
+    let second = get(stack.addresses[1], "/a");
+    let status = second.header("cache-status");
+    assert!(status.starts_with("troupe-l2; hit; ttl=") && status.contains(", troupe-l1; fwd=uri-miss"), "{status}");
+    assert_eq!((second.text(), second.header("age").is_empty()), (first.text(), false));
+    assert!(get(stack.addresses[1], "/a").header("cache-status").starts_with("troupe-l1; hit"));
+    assert_eq!(origin.asked("/a"), 1);
+    wait::until("the figures", BOUND, || {
+        (metric(&stack, "gateway", "troupe_gateway_cache_l2_lookups_total{result=\"hit\"}") >= 1.0
+            && metric(&stack, "cache", "troupe_cache_stores_total{result=\"stored\"}") >= 1.0
+            && metric(&stack, "cache", "troupe_cache_objects") >= 1.0
+            && metric(&stack, "cache", "troupe_cache_watchers") == 2.0)
+            .then_some(())
+    });
+}
+
+#[test]
+fn variants_are_shared_too() {
+    let origin = Origin::start("max-age=600\r\nVary: Accept-Language\r\nETag: \"x\"", Duration::ZERO);
+    let stack = embedded(2, &origin.config(""));
+    let ask = |gateway: usize, language: &str| {
+        let mut connection = troupe_testkit::http::Connection::open(stack.addresses[gateway]).unwrap();
+        connection.request("GET", "/v", &[("Accept-Language", language)], b"").unwrap()
+    };
+    for language in ["de", "en"] {
+        assert_eq!(version(&ask(0, language)), 1);
+    }
+    for language in ["de", "en"] {
+        let status = ask(1, language).header("cache-status").to_owned();
+        assert!(status.starts_with("troupe-l2; hit"), "{language}: {status}");
+    }
+    assert_eq!(origin.asked("/v"), 2);
+}
+
+#[test]
+fn a_gateway_without_a_memory_of_its_own_uses_the_shared_one() {
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let stack = embedded(1, &origin.config("cache.l1.size = \"0B\""));
+    assert_eq!(version(&get(stack.addresses[0], "/a")), 1);
+    for _ in 0..3 {
+        assert!(get(stack.addresses[0], "/a").header("cache-status").starts_with("troupe-l2; hit"));
+    }
+    assert_eq!(origin.asked("/a"), 1);
+}
+
+#[test]
+fn a_cache_service_that_is_frozen_costs_a_request_no_more_than_its_wait() {
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let mut stack = embedded(1, &origin.config(""));
+    let address = stack.addresses[0];
+    stack.instance("cache").signal(rustix::process::Signal::STOP);
+    let began = std::time::Instant::now();
+    for n in 0..100 {
+        assert_eq!(version(&get(address, &format!("/{n}"))), 1);
+    }
+    // Five wait for 50 ms each, then one each second.
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(metric(&stack, "gateway", "troupe_gateway_cache_l2_lookups_total{result=\"unasked\"}") >= 50.0);
+    stack.instance("cache").signal(rustix::process::Signal::CONT);
+    wait::until("it is asked again", BOUND, || {
+        // One that nobody has asked for.
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let target = format!("/again-{}", now.as_nanos());
+        get(address, &target).header("cache-status").starts_with("troupe-l2; fwd=uri-miss, ").then_some(())
+    });
+}
