@@ -46,7 +46,7 @@ impl Pool {
             }
             return;
         }
-        slot.learn_ok(rtt_us, now_us, self.decay_ms);
+        slot.learn_ok(rtt_us, self.p95_us(), now_us, self.decay_ms);
         self.sketch.add(rtt_us, turn);
         if self.median_us() == 0.0 {
             self.set_median_us(rtt_us.max(score::FLOOR_US));

@@ -209,7 +209,7 @@ impl Lifecycle {
         if slot.last_ok() {
             self.failing_since_us = None;
             if slot.in_flight() == 0 && median > 0.0 {
-                slot.fade(median, now_us, pool.decay_ms);
+                slot.fade(median, now_us, pool.decay_ms / score::IDLE_FADE);
             }
         } else if self.state == State::Ready {
             let since = *self.failing_since_us.get_or_insert(now_us);

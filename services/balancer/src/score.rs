@@ -1,18 +1,23 @@
 //! What a worker costs: pure arithmetic, without a clock and without atomics.
 //!
 //! `score = 1 / cost`, `cost = L * (q + 1) / (w * s)`: L is the peak-EWMA of outcome-adjusted latency, q the calls in
-//! flight, w the weight and s the slow-start factor (both in one number here, the gain). Two refinements keep noise from
-//! steering traffic: a peak counts once three samples in a row agree on it, and latencies within [`BAND`] of the pool's
-//! median compare as equal, so that equal workers get equal shares by their calls in flight.
+//! flight, w the weight and s the slow-start factor (both in one number here, the gain). Refinements keep noise from
+//! steering traffic: a peak counts once three samples in a row agree on it, and at once only well beyond what is usual in the pool;
+//! latencies within [`BAND`] of the pool's median compare as equal, so that equal workers get equal shares by their calls in
+//! flight; and what nobody can disprove, because nobody calls the worker, fades faster.
 
 /// Faster than this nothing is told apart: below it, latency is the noise of the scheduler.
 pub const FLOOR_US: f32 = 100.0;
-/// Latencies less than this factor from the median, either way, count as the median.
+/// Latencies less than this factor from the median, either way, count as the median; and a peak less than this factor beyond
+/// what is usual is none.
 pub const BAND: f32 = 2.0;
 /// The least a failed call counts for. A worker that fails fast must not look fast.
 pub const LEAST_PENALTY_US: f32 = 1_000_000.0;
 /// A failed call counts for at least this many times the pool's 95th percentile.
 const PENALTY_PER_P95: f32 = 3.0;
+/// An estimate fades this much faster while the worker has no call: it keeps calls away, and with them what would disprove it.
+/// One that is right is confirmed again by the first call.
+pub const IDLE_FADE: f32 = 4.0;
 /// The share of full weight a worker starts with.
 const SLOW_START_FLOOR: f32 = 0.1;
 /// How much one reply moves a worker's rate of application errors: a memory of about sixty replies.
@@ -46,19 +51,24 @@ impl Estimate {
         Self { latency_us: f32::from_bits((word >> 32) as u32), at_ms: word as u32 }
     }
 
-    /// After a call that took `sample_us`, where the least of the two before took `previous_us` (0: there were none).
+    /// After a call that took `sample_us`, where the least of the two before took `previous_us` (0: there were none), and
+    /// `usual_us` is what 95 of 100 calls of the pool do not exceed (0: unknown).
     ///
-    /// Upward at once, but only as far as all three agree; downward with time constant `decay_ms`, at most once in a
-    /// millisecond, which is what makes it cheap under load.
+    /// Upward at once, but only as far as all three agree, and only well beyond the usual: where calls differ in what they ask for,
+    /// three long ones in a row happen to every worker. Else with time constant `decay_ms`, at most once in a millisecond,
+    /// which is what makes it cheap under load.
     #[must_use]
-    pub fn observe(self, sample_us: f32, previous_us: f32, now_ms: u32, decay_ms: f32) -> Self {
+    pub fn observe(self, sample_us: f32, previous_us: f32, usual_us: f32, now_ms: u32, decay_ms: f32) -> Self {
         let sample = sample_us.max(FLOOR_US);
         if self.latency_us == 0.0 {
             return Self { latency_us: sample, at_ms: now_ms };
         }
         let confirmed = sample.min(previous_us);
-        if confirmed > self.latency_us {
+        if confirmed > self.latency_us.max(usual_us * BAND) {
             return Self { latency_us: confirmed, at_ms: now_ms };
+        }
+        if confirmed > self.latency_us {
+            return self.toward(confirmed, now_ms, decay_ms);
         }
         if sample >= self.latency_us { self } else { self.toward(sample, now_ms, decay_ms) }
     }
@@ -143,15 +153,26 @@ mod tests {
 
     #[test]
     fn a_peak_is_noise_until_others_confirm_it() {
-        let calm = Estimate::UNKNOWN.observe(1_000.0, 0.0, 1, DECAY);
-        let after_one = calm.observe(50_000.0, 1_000.0, 2, DECAY);
+        let calm = Estimate::UNKNOWN.observe(1_000.0, 0.0, 0.0, 1, DECAY);
+        let after_one = calm.observe(50_000.0, 1_000.0, 0.0, 2, DECAY);
         assert_eq!(after_one, calm);
-        assert_eq!(after_one.observe(60_000.0, 50_000.0, 3, DECAY).latency_us, 50_000.0);
+        assert_eq!(after_one.observe(60_000.0, 50_000.0, 0.0, 3, DECAY).latency_us, 50_000.0);
+    }
+
+    #[test]
+    fn what_is_usual_in_the_pool_is_no_peak() {
+        let calm = Estimate::UNKNOWN.observe(1_000.0, 0.0, 0.0, 0, DECAY);
+        let usual = calm.observe(50_000.0, 50_000.0, 65_536.0, 50, DECAY);
+        assert!((1_200.0..1_300.0).contains(&usual.latency_us), "{usual:?}");
+        assert_eq!(calm.observe(140_000.0, 140_000.0, 65_536.0, 50, DECAY).latency_us, 140_000.0);
+        // A worker that is slow at every call is found out within a few seconds all the same.
+        let always = (1..=60).fold(calm, |slow, turn| slow.observe(50_000.0, 50_000.0, 65_536.0, turn * 50, DECAY));
+        assert!(always.latency_us > 10_000.0, "{always:?}");
     }
 
     #[test]
     fn a_failure_counts_at_once() {
-        let calm = Estimate::UNKNOWN.observe(1_000.0, 0.0, 1, DECAY);
+        let calm = Estimate::UNKNOWN.observe(1_000.0, 0.0, 0.0, 1, DECAY);
         assert_eq!(calm.penalise(penalty(5_000.0), 2).latency_us, 1_000_000.0);
         assert_eq!(penalty(1_000_000.0), 3_000_000.0);
     }
@@ -159,7 +180,7 @@ mod tests {
     #[test]
     fn a_peak_fades_to_a_third_in_one_decay() {
         let peak = Estimate { latency_us: 1_000_000.0, at_ms: 0 };
-        let faded = peak.observe(1_000.0, 1_000.0, 10_000, DECAY).latency_us;
+        let faded = peak.observe(1_000.0, 1_000.0, 0.0, 10_000, DECAY).latency_us;
         assert!((360_000.0..380_000.0).contains(&faded), "{faded}");
     }
 
@@ -195,13 +216,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_estimate_stays_between_what_was_seen(samples in proptest::collection::vec((1.0f32..1e7, 0u32..2_000), 1..60)) {
+        fn an_estimate_stays_between_what_was_seen(usual in 0.0f32..1e6, samples in proptest::collection::vec((1.0f32..1e7, 0u32..2_000), 1..60)) {
             let mut estimate = Estimate::UNKNOWN;
             let (mut now, mut previous) = (u32::MAX - 20_000, 0.0);
             let (mut low, mut high) = (f32::MAX, FLOOR_US);
             for (sample, gap) in samples {
                 now = now.wrapping_add(gap);
-                estimate = estimate.observe(sample, previous, now, DECAY);
+                estimate = estimate.observe(sample, previous, usual, now, DECAY);
                 previous = sample;
                 low = low.min(sample.max(FLOOR_US));
                 high = high.max(sample);

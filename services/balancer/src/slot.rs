@@ -216,8 +216,8 @@ impl Slot {
 
     // === lessons ===
 
-    /// A reply after `rtt_us`: application errors are told through `rate`, not here.
-    pub(crate) fn learn_ok(&self, rtt_us: f32, now_us: u64, decay_ms: f32) {
+    /// A reply after `rtt_us`, where 95 of 100 of the pool's take at most `usual_us`: application errors are told through `rate`, not here.
+    pub(crate) fn learn_ok(&self, rtt_us: f32, usual_us: f32, now_us: u64, decay_ms: f32) {
         self.progress_us.store(now_us, Ordering::Relaxed);
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
@@ -225,7 +225,7 @@ impl Slot {
         if !self.last_ok.load(Ordering::Relaxed) {
             self.last_ok.store(true, Ordering::Relaxed);
         }
-        self.learn_latency(rtt_us, now_us, decay_ms);
+        self.learn_latency(rtt_us, usual_us, now_us, decay_ms);
     }
 
     /// A reply came: the worker is alive, and nothing else is learnt.
@@ -236,16 +236,17 @@ impl Slot {
     /// A call took at least this long: its caller left before the reply.
     pub(crate) fn learn_at_least(&self, elapsed_us: f32, now_us: u64, decay_ms: f32) {
         if elapsed_us > self.estimate().latency_us {
-            self.learn_latency(elapsed_us, now_us, decay_ms);
+            // It is a bound: how far beyond the usual the call would have gone, nobody knows.
+            self.learn_latency(elapsed_us, 0.0, now_us, decay_ms);
         }
     }
 
-    fn learn_latency(&self, sample_us: f32, now_us: u64, decay_ms: f32) {
+    fn learn_latency(&self, sample_us: f32, usual_us: f32, now_us: u64, decay_ms: f32) {
         let before = self.previous.load(Ordering::Relaxed);
         let least = f32::from_bits(before as u32).min(f32::from_bits((before >> 32) as u32));
         // Two threads may overwrite each other's sample; the next ones are as good.
         self.previous.store((before << 32) | u64::from(sample_us.to_bits()), Ordering::Relaxed);
-        self.revise(|estimate| estimate.observe(sample_us, least, millis(now_us), decay_ms));
+        self.revise(|estimate| estimate.observe(sample_us, least, usual_us, millis(now_us), decay_ms));
     }
 
     /// A failure worth `sample_us`. Returns how many there were in a row.

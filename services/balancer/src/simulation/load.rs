@@ -22,6 +22,45 @@ fn equal_workers_get_equal_shares() {
 }
 
 #[test]
+fn a_mix_of_calls_at_low_load_is_shared_evenly() {
+    const WINDOW: u64 = 60 * SECOND;
+    for seed in 1..=3 {
+        let mixed = || -> Behaviour {
+            Box::new(|_, rng| Answer::Status(200, steady(if rng.u8(..10) == 0 { 60 * MS } else { MS }, rng)))
+        };
+        let mut sim = Sim::new(seed, 1, (0..4).map(|_| server(16, mixed())).collect(), 80.0);
+        sim.run(5 * WINDOW);
+        for (from, index) in (0..5).flat_map(|window| (0..4).map(move |index| (window * WINDOW, index))) {
+            let share = sim.share(index, from, from + WINDOW);
+            assert!((0.2125..=0.2875).contains(&share), "seed {seed}, from {from}: worker {index} got {share}");
+        }
+        sim.check_invariants();
+    }
+}
+
+#[test]
+fn a_worker_that_was_slow_for_a_moment_is_back_soon() {
+    const SLOW: u64 = 20 * SECOND;
+    const END: u64 = SLOW + 3 * SECOND;
+    for seed in 1..=3 {
+        let behaviour = |once: bool| -> Behaviour {
+            Box::new(move |now, rng| {
+                let slow = once && (SLOW..END).contains(&now);
+                Answer::Status(200, steady(if slow { 100 * MS } else { 2 * MS }, rng))
+            })
+        };
+        let mut sim = Sim::new(seed, 1, (0..4).map(|index| server(16, behaviour(index == 0))).collect(), 100.0);
+        sim.run(SLOW + 60 * SECOND);
+        let calls = sim.between(END, u64::MAX).filter(|call| call.server == 0);
+        let back = calls.map(|call| call.started - END).min().unwrap_or(u64::MAX);
+        assert!(back < 15 * SECOND, "seed {seed}: no call for {back} us");
+        let share = sim.share(0, SLOW + 25 * SECOND, SLOW + 60 * SECOND);
+        assert!((0.2125..=0.2875).contains(&share), "seed {seed}: share {share}");
+        sim.check_invariants();
+    }
+}
+
+#[test]
 fn several_balancers_do_not_herd() {
     for seed in 1..=3 {
         // 70 % of ten workers with 16 slots of 20 ms.
