@@ -69,12 +69,12 @@ verb=$1
 shift
 case $verb in
     up) need_compose && up "$@" ;;
-    down) need_compose && "${COMPOSE[@]}" --profile load --profile observe down --remove-orphans "$@" >&2 ;;
+    down) need_compose && "${COMPOSE[@]}" --profile load --profile observe --profile tools down --remove-orphans "$@" >&2 ;;
     roll)
         case ${1:-} in
-            gateway | balancer | php-pool) need_compose && roll "$1" ;;
+            gateway | balancer | php-pool | metrics) need_compose && roll "$1" ;;
             *)
-                say "usage: scripts/stack.sh roll gateway|balancer|php-pool"
+                say "usage: scripts/stack.sh roll gateway|balancer|php-pool|metrics"
                 exit 2
                 ;;
         esac

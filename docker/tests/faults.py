@@ -1,4 +1,4 @@
-"""Networks that part, programs that freeze, disks that fill, keys that do not fit, Redis in every kind of trouble."""
+"""Networks that part, programs that freeze, disks that fill, Redis in every kind of trouble."""
 
 import contextlib
 import time
@@ -127,36 +127,6 @@ def packets_are_late_and_lost(bench: Bench) -> str:
     return f"{window.requests} requests, the slowest took {window.slowest:.2f} s"
 
 
-def an_instance_has_another_key(bench: Bench) -> str:
-    """A php-pool with a key of its own is found by its name, gets no link, and costs nothing."""
-    real = bench.stack.one("php-pool")
-    described = bench.stack.inspect(real)["Config"]
-    environment = [part for variable in described["Env"] for part in ("-e", variable)]
-    network = bench.stack.network("mesh")
-    # Like the others in all but the key: it stands in DNS and in Redis as they do.
-    script = "head -c 48 /dev/urandom | base64 > /tmp/k && exec troupe run --service php-pool --set mesh.key_file=/tmp/k"
-    balancer = bench.stack.one("balancer")
-    refused_before = bench.stack.metrics(balancer).sum("troupe_mesh_failed_dials_total")
-    with bench.lossless():
-        stranger = run(
-            "docker", "run", "-d", "--rm", "--init", "--network", network, "--network-alias", "php-pool", "--volumes-from",
-            real, *environment, "--entrypoint", "bash", described["Image"], "-c", script,
-        ).strip()
-        try:
-            wait(
-                20,
-                lambda: bench.stack.metrics(balancer).sum("troupe_mesh_failed_dials_total") > refused_before,
-                "the balancer never tried the stranger",
-            )
-            time.sleep(3)
-            status, body = bench.stack.get("/api/hello")
-            check(status == 200, f"status {status}: {body[:200]}")
-        finally:
-            run("docker", "kill", stranger, tolerate=True)
-    bench.nothing_left()
-    return "refused"
-
-
 def redis_is_stopped(bench: Bench) -> str:
     """Redis away for six seconds: nothing fails."""
     with bench.lossless():
@@ -199,7 +169,6 @@ SCENARIOS = [
     a_php_pool_freezes,
     the_disk_is_full,
     packets_are_late_and_lost,
-    an_instance_has_another_key,
     redis_is_stopped,
     redis_is_frozen,
     redis_is_flushed,

@@ -8,7 +8,11 @@ from stack import check, wait
 # Eight clients: each may lose the request it had under way, and two more that were sent before anybody knew: on a machine that
 # is busy with something else, a connection's end is told of late.
 IN_FLIGHT = 24
-PROGRAMS = {"php-pool": "troupe", "balancer": "troupe", "gateway": "troupe", "redis": "redis-server", "edge": "haproxy"}
+PROGRAMS = {
+    "php-pool": "troupe", "balancer": "troupe", "gateway": "troupe", "metrics": "troupe", "redis": "redis-server", "edge": "haproxy",
+}
+# No request needs them.
+BESIDE_THE_PATH = ("metrics", "redis")
 # The front and the only gateway take the port away until they are back.
 CARRIES_THE_PORT = ("gateway", "edge")
 
@@ -25,8 +29,8 @@ def killed(service: str) -> Scenario:
             wait(10, lambda: bench.stack.started(container) != before, f"{service} was not started again")
             took = bench.recovers(window, began)
         failed = len(window.failures)
-        if service == "redis":
-            check(failed == 0, f"{failed} requests failed for want of Redis: {window.describe()}")
+        if service in BESIDE_THE_PATH:
+            check(failed == 0, f"{failed} requests failed for want of {service}: {window.describe()}")
         elif service not in CARRIES_THE_PORT:
             check(failed <= IN_FLIGHT, f"{failed} requests failed, {IN_FLIGHT} at most: {window.describe()}")
         bench.nothing_left()

@@ -5,15 +5,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from stack import TROUPE, Metrics, Stack, check, run, wait
+import census
+from stack import TROUPE, Failed, Metrics, Stack, check, run, wait
 from traffic import Traffic, Window
 
 # After a fault everything has to be well again within this.
 HEALTHY_SECONDS = 10.0
 # Without failures for this long, traffic counts as recovered.
 CALM_SECONDS = 1.5
-# Instances that go on over a fault may have this many descriptors more than before it: connections that are kept.
-SPARE_DESCRIPTORS = 64
+# Traffic after which a process that was just started has what it needs: its buffers, and PHP its code.
+WARM_SECONDS = 6.0
 
 
 @dataclass
@@ -22,6 +23,63 @@ class Bench:
 
     stack: Stack
     traffic: Traffic
+    # When the programs started that are warm.
+    _warm: frozenset[str] = frozenset()
+
+    def unharmed(self, scenario: "Scenario") -> str:
+        """Runs a scenario; in the end every service holds what it held before: descriptors, links, processes, memory.
+
+        Memory that grew may have been needed for the first time. So where it did, the scenario runs once more: what grows each
+        time is a leak.
+        """
+        before = self._at_rest()
+        outcome = scenario(self)
+        grown = self._holds_no_more(before)
+        if not grown:
+            return outcome
+        again = self._at_rest()
+        outcome = scenario(self)
+        regrown = self._holds_no_more(again)
+        check(not regrown, f"memory grew twice: {'; '.join(grown)}; then {'; '.join(regrown)}")
+        return f"{outcome}; twice, since at first memory grew: {'; '.join(grown)}"
+
+    def _at_rest(self) -> dict[str, census.Held]:
+        """Without traffic, and with programs that have had some."""
+        held = self._quiet_census()
+        if frozenset(one.started for one in held.values()) != self._warm:
+            self.traffic.resume()
+            time.sleep(WARM_SECONDS)
+            held = self._quiet_census()
+            self._warm = frozenset(one.started for one in held.values())
+        return held
+
+    def _quiet_census(self) -> dict[str, census.Held]:
+        self.traffic.pause()
+        # Connections of the last requests end.
+        time.sleep(1)
+        return census.take(self.stack)
+
+    def _holds_no_more(self, before: dict[str, census.Held]) -> list[str]:
+        """Waits until nothing is held that was not held before; gives what memory grew nevertheless."""
+        self.traffic.pause()
+        found: list[str] = []
+
+        def no_more() -> bool:
+            try:
+                after = census.take(self.stack)
+            except Failed as failure:
+                found[:] = [str(failure)]
+                return False
+            found[:] = census.leaked(before, after)
+            return not found
+
+        wait(HEALTHY_SECONDS, no_more, lambda: f"held {HEALTHY_SECONDS} s after it, and not before: {'; '.join(found)}")
+        after = census.take(self.stack)
+        deadline = time.monotonic() + HEALTHY_SECONDS
+        while census.grown(before, after) and time.monotonic() < deadline:
+            time.sleep(1)
+            after = census.take(self.stack)
+        return census.grown(before, after)
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[Window]:

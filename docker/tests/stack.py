@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SERVICES = ("redis", "php-pool", "balancer", "gateway", "edge")
+SERVICES = ("redis", "php-pool", "balancer", "gateway", "metrics", "edge")
 # Those that have an operators' port.
-TROUPE = ("php-pool", "balancer", "gateway")
+TROUPE = ("php-pool", "balancer", "gateway", "metrics")
+PROFILES = ("load", "observe", "tools")
 # Longest time that one command of docker or compose may take; a start waits for four health checks in a row.
 COMMAND_SECONDS = 240
 
@@ -80,7 +81,8 @@ class Stack:
     def down(self) -> None:
         """Ends it, its secrets included."""
         self._token = ""
-        self.compose("--profile", "load", "--profile", "observe", "down", "-v", "--remove-orphans", "-t", "2")
+        profiles = [word for profile in PROFILES for word in ("--profile", profile)]
+        self.compose(*profiles, "down", "-v", "--remove-orphans", "-t", "2")
 
     def roll(self, service: str) -> None:
         run(str(ROOT / "scripts" / "stack.sh"), "roll", service, env=self.env)
@@ -150,21 +152,29 @@ class Stack:
         finally:
             connection.close()
 
-    def metrics(self, container: str) -> "Metrics":
+    def token(self) -> str:
+        """The admin token."""
+        self._token = self._token or self.execute(self.ids("gateway")[0], "cat /run/troupe/admin.token").strip()
+        return self._token
+
+    def metrics(self, container: str, path: str = "/metrics") -> "Metrics":
         """What an instance says of itself, asked on its own address: only this machine can."""
-        self._token = self._token or self.execute(container, "cat /run/troupe/admin.token").strip()
+        status, text = self.ask(container, path, {"Authorization": f"Bearer {self.token()}"})
+        check(status == 200, f"{path} of {container[:12]} answers {status}: {text[:200]}")
+        return Metrics(text)
+
+    def ask(self, container: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
+        """One request to the operators' port of an instance, on its own address."""
         networks = self.inspect(container)["NetworkSettings"]["Networks"]
         address = networks.get(self.network("mesh"), {}).get("IPAddress", "")
         check(address, f"container {container[:12]} is not in the mesh's network")
         connection = http.client.HTTPConnection(address, 9090, timeout=10)
         try:
-            connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {self._token}"})
+            connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
-            text = answer.read().decode()
-            check(answer.status == 200, f"/metrics of {container[:12]} answers {answer.status}: {text[:200]}")
-            return Metrics(text)
+            return answer.status, answer.read().decode()
         except OSError as error:
-            raise Failed(f"/metrics of {container[:12]} does not answer: {error}") from error
+            raise Failed(f"{path} of {container[:12]} does not answer: {error}") from error
         finally:
             connection.close()
 

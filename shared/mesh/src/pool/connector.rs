@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
-use troupe_wire::handshake::Uid;
+use troupe_wire::handshake::{Session, Uid};
 
 use super::Links;
 use super::reports::Reports;
@@ -147,8 +147,9 @@ struct Listed<'a> {
 
 impl<'a> Listed<'a> {
     fn new(links: &'a Rc<Links>, link: Link, endpoint: &Endpoint) -> Self {
-        let peer = &link.session().peer;
-        tracing::info!(peer = %peer.service, instance = %peer.instance, uid = %peer.uid, build = %peer.build, endpoint = %endpoint.name, "link up");
+        let Session { protocol, peer, .. } = link.session();
+        let newest = peer.protocol_max;
+        tracing::info!(peer = %peer.service, instance = %peer.instance, uid = %peer.uid, build = %peer.build, protocol, newest, endpoint = %endpoint.name, "link up");
         links.members.borrow_mut().add(&link, endpoint);
         links.publish();
         links.up.notify_waiters();

@@ -6,8 +6,9 @@ use crate::credit::{LINK_WINDOW, STREAM_WINDOW};
 use crate::frame::MAX_OPENING_PAYLOAD;
 use crate::stream_id::MAX_STREAMS;
 
-/// The version of the frame protocol that this code speaks.
-pub const PROTOCOL: u16 = 1;
+/// The version of the frame protocol that this code speaks. With the feature `next-protocol`, for tests alone, it is the one
+/// after that, so that instances of two versions can stand side by side before there are two.
+pub const PROTOCOL: u16 = if cfg!(feature = "next-protocol") { 2 } else { 1 };
 
 /// The oldest version that it still speaks: one before, once there is one.
 pub const PROTOCOL_OLDEST: u16 = 1;
