@@ -7,6 +7,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from suite import LoadFailed
+
 LOADTESTS = Path(__file__).resolve().parent.parent
 # Beyond its load a generator needs time to connect and to report; what takes longer hangs.
 SLACK_SECONDS = 60
@@ -21,10 +23,6 @@ SCENARIOS = {
 }
 # Locust's own word for a missed goal; see locust/slo.py.
 MISSED = 3
-
-
-class LoadFailed(Exception):
-    """Nothing was measured; says why."""
 
 
 def wrk(host: str, path: str, script: str, options: argparse.Namespace) -> dict:

@@ -3,12 +3,14 @@
 import argparse
 import datetime
 import json
-import shutil
 import statistics
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
+from suite import rate, table
+
+# Behind this folder: it has a report.py, too.
+sys.path.append(str(Path(__file__).resolve().parent.parent / "bench"))
 import machine  # noqa: E402  the same facts as in the reports of make bench
 
 BASELINE = "bare actix-web"
@@ -35,10 +37,6 @@ def errors(results: dict) -> list[str]:
     return found
 
 
-def rate(run: dict) -> float:
-    return run["requests"] / (run["duration_us"] / 1e6)
-
-
 def summary(results: dict) -> dict[str, dict]:
     """Medians over the rounds, and the ratio to the yardstick of the same rounds."""
     base = results["wrk"].get(BASELINE)
@@ -58,15 +56,11 @@ def summary(results: dict) -> dict[str, dict]:
     return found
 
 
-def markdown(results: dict, options: argparse.Namespace, now: datetime.datetime) -> str:
-    facts = results["machine"]
-    dirty = " (dirty)" if facts["dirty"] else ""
-    lines = [f"# Load, {now:%Y-%m-%d}, commit {facts['commit']}{dirty}", ""]
-    lines += [
-        f"{options.host}, {options.connections} connections, {options.rounds} rounds of {options.seconds} s in turn, medians.",
-        "wrk asks as fast as it is answered: its figures are the most the stack takes, not what its users see.",
-        "Where the generator shares the cores with the stack, ratios mean something and absolute figures do not.", "",
-        ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in facts.items()), "",
+def lines(results: dict, options: argparse.Namespace) -> list[str]:
+    """What the report says of wrk and Locust."""
+    said = [
+        f"{options.connections} connections, {options.rounds} rounds of {options.seconds} s in turn, medians.",
+        "wrk asks as fast as it is answered: its figures are the most the stack takes, not what its users see.", "",
         "## wrk", "",
     ]
     head = ["", "req/s", "least to most", f"of {BASELINE}", "MB/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "errors"]
@@ -77,34 +71,27 @@ def markdown(results: dict, options: argparse.Namespace, now: datetime.datetime)
         times = [f"{found[f'{time}_ms']:.2f}" for time in TIMES]
         body.append([name, f"{found['per_second']:,}", spread, ratio, f"{found['megabytes_per_second']}", *times,
                      str(found["errors"])])
-    lines += table(head, body)
+    said += table(head, body)
     if locust := results["locust"]:
-        lines += ["## Locust", "", f"{options.shape or f'{options.users} users'}; times in ms.", ""]
+        said += ["## Locust", "", f"{options.shape or f'{options.users} users'}; times in ms.", ""]
         head = ["", "requests", "failed", "req/s", "p50", "p95", "p99", "max"]
-        lines += table(head, [
+        said += table(head, [
             [row["name"], str(row["requests"]), str(row["failures"]), str(row["per_second"]),
              *(f"{row[key]:.0f}" if key in row else "" for key in ("p50", "p95", "p99", "max"))]
             for row in locust["rows"]
         ])
-        missed = locust["missed"]
-        lines += ["Every goal of slo.toml is reached." if not missed else "Missed: " + "; ".join(missed) + ".", ""]
-    return "\n".join(lines)
+    return said
 
 
-def table(head: list[str], body: list[list[str]]) -> list[str]:
-    widths = [max(len(cells[column]) for cells in [head, *body]) for column in range(len(head))]
-
-    def line(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
-
-    return [line(head), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(line, body), ""]
+def heading(title: str, facts: dict, now: datetime.datetime) -> list[str]:
+    dirty = " (dirty)" if facts["dirty"] else ""
+    machine = ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in facts.items())
+    return [f"# {title}, {now:%Y-%m-%d}, commit {facts['commit']}{dirty}", "", f"{machine}.", ""]
 
 
-def store(folder: Path, text: str, results: dict, options: argparse.Namespace, now: datetime.datetime, scratch: Path) -> None:
+def store(folder: Path, text: str, data: dict, options: argparse.Namespace, now: datetime.datetime) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.md").write_text(text + "\n")
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-    data = {"date": now.isoformat(timespec="seconds"), "settings": settings, "summary": summary(results), **results}
+    data = {"date": now.isoformat(timespec="seconds"), "settings": settings, **data}
     (folder / "report.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
-    if (scratch / "locust.html").exists():
-        shutil.copy(scratch / "locust.html", folder / "locust.html")

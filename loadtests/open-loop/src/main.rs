@@ -1,4 +1,4 @@
-//! Load at a fixed rate over loopback: requests fall due on a schedule, whether or not the server keeps up.
+//! Load at a fixed rate: requests fall due on a schedule, whether or not the server keeps up.
 //!
 //! A closed-loop generator such as wrk sends the next request when the answer to the last one has come, so a server
 //! that stalls is asked less while it stalls, and the stall hides from the percentiles. Here the latency of a request
@@ -8,7 +8,7 @@ mod connection;
 mod generator;
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,7 +21,10 @@ use crate::generator::{Outcome, Plan};
 #[derive(Parser)]
 #[command(about = "HTTP/1.1 load at a fixed rate; latencies count from when a request fell due")]
 struct Arguments {
-    /// Port on 127.0.0.1
+    /// The server's name or address
+    #[arg(long, default_value = "127.0.0.1")]
+    host: String,
+    /// Its port
     #[arg(long)]
     port: u16,
     /// Path to get
@@ -63,9 +66,10 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> std::io::Result<String> {
     let threads = arguments.threads.max(1);
-    let request = format!("GET {} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n\r\n", arguments.path, arguments.port);
+    let Arguments { host, port, path, .. } = arguments;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n");
     let plan = Arc::new(Plan {
-        address: SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port)),
+        address: resolve(host, *port)?,
         request: request.into_bytes(),
         body: std::fs::read(&arguments.body)?,
         connections: (arguments.connections / threads).max(1),
@@ -85,6 +89,12 @@ fn run(arguments: &Arguments) -> std::io::Result<String> {
         total.add(outcome);
     }
     Ok(report(arguments, total))
+}
+
+/// The first address of a name.
+fn resolve(host: &str, port: u16) -> std::io::Result<SocketAddr> {
+    let mut found = (host, port).to_socket_addrs()?;
+    found.next().ok_or_else(|| std::io::Error::other(format!("{host} has no address")))
 }
 
 fn report(arguments: &Arguments, mut total: Outcome) -> String {

@@ -1,0 +1,43 @@
+"""`crowd`: ten thousand connections at once, with small, middling and large answers."""
+
+import argparse
+
+import generators
+import steps
+from suite import LoadFailed, Outcome, failed, fetch, many_descriptors, table, well
+
+CONNECTIONS = 10_000
+# Beside its connections, a generator needs some descriptors of its own.
+SPARE = 100
+# By what the body is near to: items of the page that the cache keeps, and of the list that PHP makes for each request.
+SIZES = {"100 B": (0, 1), "6.5 KB": (147, 115), "50 KB": (1_000, 840)}
+# What guides to servers for ten thousand users print of their own stacks.
+GUIDES = [
+    ("a guide: nginx, php-fpm and Redis, tuned", "10,000 users", "50,000", "250"),
+    ("a guide: the same, all answers cached", "10,000 users", "120,000", "95"),
+]
+DIFFERS = (
+    "What differs: the guides have 4 vCPU for the servers and a generator elsewhere, and do not say what their answers hold; here "
+    "generator and stack share this machine's cores. A closed loop of 10,000 connections has a mean latency of 10,000 "
+    "divided by its rate, whatever the server does: only p99 beside the mean says how evenly they are served."
+)
+
+
+def crowd(options: argparse.Namespace) -> Outcome:
+    """Each size from the cache and from PHP; no request may fail."""
+    available = many_descriptors()
+    if available < CONNECTIONS + SPARE:
+        raise LoadFailed(f"{CONNECTIONS:,} connections need as many descriptors, and the limit is {available:,}: raise ulimit -Hn")
+    runs, body, errors = {}, [], []
+    for size, (cached_items, items) in SIZES.items():
+        for kind, path in (("cache", f"/api/page?items={cached_items}"), ("PHP", f"/api/data?items={items}")):
+            name, length = f"{kind}, {size}", len(fetch(options.host + path))
+            run = steps.step(options, path, CONNECTIONS, options.seconds)
+            well(options.host, name)
+            runs[name] = run | {"body": length}
+            body.append([f"{name} ({length:,} B)", *steps.row("", CONNECTIONS, run)[1:]])
+            if failed(run):
+                errors.append(f"{name}: {failed(run)}")
+    lines = [f"{options.seconds} s each; /health answered 200 after each.", "", *table(steps.HEAD, body)]
+    lines += table(["beside it", "", "req/s", "p99 ms"], [list(guide) for guide in GUIDES]) + [DIFFERS, ""]
+    return Outcome("The crowd", lines, {"runs": runs}, errors)

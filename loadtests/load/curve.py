@@ -1,0 +1,61 @@
+"""`curve`: how long a request takes at a quarter, half, three quarters and nine tenths of what the stack can take."""
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import steps
+from suite import LoadFailed, Outcome, address, failed, fetch, rate, table, well
+
+PATH = steps.API
+CONNECTIONS = 64
+SHARES = (0.25, 0.50, 0.75, 0.90)
+SLACK_SECONDS = 60
+
+
+def curve(options: argparse.Namespace) -> Outcome:
+    """Capacity by a closed loop, then an open one at each share of it: latencies count from when a request fell due."""
+    if options.open_loop is None:
+        raise LoadFailed("the generator loadtests/open-loop is not built; scripts/load.sh builds it where cargo is")
+    closed = steps.step(options, PATH, CONNECTIONS, options.seconds)
+    well(options.host, "the closed loop")
+    capacity = rate(closed)
+    runs = {}
+    with tempfile.NamedTemporaryFile(prefix="troupe-body-") as body:
+        body.write(fetch(options.host + PATH))
+        body.flush()
+        for share in SHARES:
+            runs[share] = open_loop(options, int(capacity * share), body.name)
+            well(options.host, f"{share:.0%} of the capacity")
+    errors = [f"closed loop: {failed(closed)}"] if failed(closed) else []
+    errors += [f"{share:.0%}: {run['errors']} errors" for share, run in runs.items() if run["errors"]]
+    head = ["of the capacity", "req/s asked", "answered", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "generator late, p99 ms"]
+    lines = [f"Capacity: {capacity:,.0f} req/s at {CONNECTIONS} connections of a closed loop. Unfinished requests count as not answered.", ""]
+    lines += table(head, [
+        [f"{share:.0%}", f"{run['rate']:,}", f"{run['requests'] / (run['requests'] + run['unfinished']):.2%}",
+         *(f"{run['latency_us'][time] / 1000:.2f}" for time in ("p50", "p90", "p99", "p999")),
+         f"{run['generator_late_us_p99'] / 1000:.2f}"]
+        for share, run in runs.items()
+    ])
+    data = {"capacity": round(capacity), "closed": closed, "open": {f"{share:.2f}": run for share, run in runs.items()}}
+    return Outcome("Latency at fixed rates", lines, data, errors)
+
+
+def open_loop(options: argparse.Namespace, per_second: int, body: str) -> dict:
+    name, port = address(options.host)
+    threads = 1 if len(os.sched_getaffinity(0)) < 4 else 2
+    command = [str(options.open_loop), f"--host={name}", f"--port={port}", f"--path={PATH}", f"--body={body}"]
+    command += [f"--rate={max(1, per_second)}", f"--connections={CONNECTIONS}", f"--seconds={options.seconds}", f"--threads={threads}"]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=options.seconds + SLACK_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LoadFailed(f"{Path(command[0]).name} did not end within {options.seconds + SLACK_SECONDS} s") from error
+    last = done.stdout.strip().rpartition("\n")[2]
+    if done.returncode != 0 or not last.startswith("{"):
+        raise LoadFailed(f"{' '.join(command)}: exit {done.returncode}: {(done.stderr or done.stdout).strip()[-500:]}")
+    return json.loads(last)
