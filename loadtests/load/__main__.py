@@ -52,15 +52,17 @@ def load(options: argparse.Namespace) -> Outcome:
     return Outcome("Load", report.lines(results, options), data, report.errors(results), missed, files)
 
 
-# By name: the suite, and the programs that it needs.
-SUITES: dict[str, tuple[Callable[[argparse.Namespace], Outcome], tuple[str, ...]]] = {
-    "load": (load, ("wrk", "locust")),
-    "baseline": (steps.baseline, ("wrk",)),
-    "stress": (steps.stress, ("wrk",)),
-    "crowd": (crowd.crowd, ("wrk",)),
-    "curve": (curve.curve, ("wrk",)),
-    "connects": (connects.connects, ("ab",)),
-    "guides": (guides.guides, ("ab", "hey", "wrk", "locust", "curl")),
+# By name: the suite, the length of one run of a generator in seconds, and the programs that it needs.
+SUITES: dict[str, tuple[Callable[[argparse.Namespace], Outcome], int, tuple[str, ...]]] = {
+    "load": (load, 8, ("wrk", "locust")),
+    "baseline": (steps.baseline, 15, ("wrk",)),
+    "stress": (steps.stress, 15, ("wrk",)),
+    # Ten thousand connections take seconds to be made.
+    "crowd": (crowd.crowd, 20, ("wrk",)),
+    "curve": (curve.curve, 10, ("wrk",)),
+    # These two count requests, not seconds.
+    "connects": (connects.connects, 1, ("ab",)),
+    "guides": (guides.guides, 1, ("ab", "hey", "wrk", "locust", "curl")),
 }
 
 
@@ -71,7 +73,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("suite", nargs="?", choices=SUITES, default="load")
     parser.add_argument("--host", default="http://127.0.0.1:8080", help="the stack (HOST=); default: this machine's")
     parser.add_argument("--rounds", type=int, default=3, help="load: rounds of wrk, interleaved; medians are reported")
-    parser.add_argument("--seconds", type=int, default=8, help="length of one run of a generator")
+    parser.add_argument("--seconds", type=int, help="length of one run of a generator; default: the suite's own")
     parser.add_argument("--connections", type=int, default=50, help="load: wrk's")
     parser.add_argument("--users", type=int, default=40, help="load: Locust's users")
     parser.add_argument("--locust-seconds", type=int, default=30, help="load: length of Locust's run; 0 leaves it out")
@@ -81,6 +83,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--open-loop", type=Path, metavar="BINARY", help="the generator of curve")
     parser.add_argument("--out", default=str(ROOT / "reports"), help="where the report's folder is made; - prints it only")
     chosen = parser.parse_args()
+    chosen.seconds = SUITES[chosen.suite][1] if chosen.seconds is None else chosen.seconds
     if chosen.rounds < 1 or chosen.seconds < 1 or chosen.connections < 1:
         parser.error("--rounds, --seconds and --connections: at least 1")
     if urllib.parse.urlsplit(chosen.host).scheme != "http":
@@ -91,7 +94,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
-    suite, tools = SUITES[options.suite]
+    suite, _, tools = SUITES[options.suite]
     needed = [options.locust if tool == "locust" else tool for tool in tools if tool != "locust" or options.locust_seconds]
     for tool in needed:
         if not shutil.which(tool):

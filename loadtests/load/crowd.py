@@ -10,7 +10,7 @@ CONNECTIONS = 10_000
 # Beside its connections, a generator needs some descriptors of its own.
 SPARE = 100
 # By what the body is near to: items of the page that the cache keeps, and of the list that PHP makes for each request.
-SIZES = {"100 B": (0, 1), "6.5 KB": (147, 115), "50 KB": (1_000, 840)}
+SIZES = {"100 B": (0, 2), "6.5 KB": (126, 126), "50 KB": (965, 960)}
 # What guides to servers for ten thousand users print of their own stacks.
 GUIDES = [
     ("a guide: nginx, php-fpm and Redis, tuned", "10,000 users", "50,000", "250"),

@@ -80,12 +80,12 @@ def guides(options: argparse.Namespace) -> Outcome:
     for command in COMMANDS:
         line = command.line.format(host=options.host)
         words = line.split()
-        program = options.locust if words[0] == "locust" else words[0]
-        if not shutil.which(program):
+        program = shutil.which(options.locust if words[0] == "locust" else words[0])
+        if program is None:
             errors.append(f"{words[0]} is not installed: {line}")
             continue
         done = subprocess.run(
-            [program, *words[1:]], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_SECONDS, cwd=FOLDER
+            [Path(program).absolute(), *words[1:]], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_SECONDS, cwd=FOLDER
         )
         said = done.stdout + done.stderr
         wrong = command.wrong(said) or (f"exit {done.returncode}" if done.returncode else "")
