@@ -22,6 +22,7 @@ use crate::cache::l2::L2;
 use crate::cache::{
     self, Cache, CacheResult, Fetch, Fetching, Miss, Outcome as Cached, Response, RouteCaching, Sent, Timeouts,
 };
+use crate::config::GatewayConfig;
 use crate::dashboard;
 use crate::landing;
 use crate::metrics::Cause;
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) draining: AtomicBool,
     /// Tells the threads of the drain.
     pub(crate) drain: watch::Sender<bool>,
+    /// Tells the threads of new bounds and waits.
+    pub(crate) tuning: watch::Sender<Arc<GatewayConfig>>,
     pub(crate) own: OwnPages,
     pub(crate) development: bool,
     pub(crate) cache: Option<Arc<Cache>>,

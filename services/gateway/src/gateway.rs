@@ -61,7 +61,6 @@ pub struct Running {
     shared: Arc<Shared>,
     metrics: Metrics,
     seats: Arc<Seats>,
-    own: OwnPages,
     handle: ServerHandle,
     stop: Option<oneshot::Sender<()>>,
     done: watch::Receiver<bool>,
@@ -94,6 +93,27 @@ impl Insight {
     /// What the gateway would do with a request.
     pub fn explain(&self, method: &str, host: &str, target: &str) -> Explanation {
         self.explainer.explain(method, host, target)
+    }
+}
+
+/// Gives a gateway that runs new routes and bounds, from any thread.
+#[derive(Debug, Clone)]
+pub struct Tuner {
+    shared: Arc<Shared>,
+}
+
+impl Tuner {
+    /// Takes new routes; with them, of `config`: how long requests, bodies, heads and idle connections may take, how large
+    /// heads and bodies may be, and how many requests a connection may have. The rest of `config` is what it was started
+    /// with. Requests under way finish on the old ones.
+    ///
+    /// # Errors
+    /// When routes are wrong; all stays as it was.
+    pub fn reload(&self, routes: &[RouteConfig], config: &GatewayConfig) -> Result<(), Vec<Problem>> {
+        let table = RouteTable::build(routes, self.shared.own)?;
+        self.shared.routes.store(Arc::new(table));
+        self.shared.tuning.send_replace(Arc::new(config.clone()));
+        Ok(())
     }
 }
 
@@ -134,6 +154,7 @@ impl Gateway {
             routes: ArcSwap::from_pointee(table),
             draining: AtomicBool::new(false),
             drain: watch::Sender::new(false),
+            tuning: watch::Sender::new(Arc::new(config.clone())),
             own,
             development: options.development,
             cache: options.cache.clone(),
@@ -174,7 +195,7 @@ impl Gateway {
                 )));
             }
         };
-        Ok(Running { addresses, shared, metrics, seats, own, handle, stop: Some(stop), done, thread: Some(thread) })
+        Ok(Running { addresses, shared, metrics, seats, handle, stop: Some(stop), done, thread: Some(thread) })
     }
 }
 
@@ -234,14 +255,9 @@ impl Running {
         self.shared.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Takes new routes. Requests under way finish on the old ones.
-    ///
-    /// # Errors
-    /// When routes are wrong; the old ones stay.
-    pub fn reload(&self, routes: &[RouteConfig]) -> Result<(), Vec<Problem>> {
-        let table = RouteTable::build(routes, self.own)?;
-        self.shared.routes.store(Arc::new(table));
-        Ok(())
+    /// What takes new routes and bounds while it runs.
+    pub fn tuner(&self) -> Tuner {
+        Tuner { shared: Arc::clone(&self.shared) }
     }
 
     /// Stops accepting, closes idle connections, lets requests in flight finish for at most `timeout`, and stops.

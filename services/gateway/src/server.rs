@@ -128,8 +128,13 @@ fn thread_state(blueprint: &Blueprint) -> Rc<Thread> {
     let dashboard = blueprint.dashboard.as_ref().map(|ports| ports(seat.index()));
     let l2 = blueprint.shared.cache.as_ref().and_then(|cache| cache.on_thread(blueprint.l2.as_ref()?(seat.index())));
     let front = Front::new(Arc::clone(&blueprint.shared), reception, port, dashboard, l2);
-    let thread = Rc::new(Thread::new(front, metrics, &blueprint.config, seat));
-    actix_rt::spawn(thread::housekeep(Rc::downgrade(&thread), blueprint.shared.drain.subscribe()));
+    let config = Arc::clone(&blueprint.shared.tuning.borrow());
+    let thread = Rc::new(Thread::new(front, metrics, &config, seat));
+    actix_rt::spawn(thread::housekeep(
+        Rc::downgrade(&thread),
+        blueprint.shared.drain.subscribe(),
+        blueprint.shared.tuning.subscribe(),
+    ));
     THREAD.set(Rc::downgrade(&thread));
     thread
 }

@@ -144,14 +144,15 @@ Examples:
 
 The code stays as it was loaded; `troupe reload` loads it anew.")]
     Restart(WorkerArgs),
-    /// Load the code of PHP pools anew, without a failed request. Code that is broken leaves the old serving.
+    /// Read the configuration anew and load the code of PHP pools anew, without a failed request. What is broken leaves the old serving.
     #[command(after_help = "\
 Examples:
   troupe reload
   troupe reload default
   troupe reload --service balancer
 
-Done when every new call goes to the new code. Ends with 1 when the new code is broken; it says where.")]
+Done when every new call goes to the new code; says which keys take a restart. Ends with 78 when the new configuration
+is broken, with 1 when the new code is; it says where.")]
     Reload(ReloadArgs),
     /// Explain what would be done with a request: route, limits, pool, worker. Nothing is sent.
     #[command(after_help = "\
@@ -350,7 +351,7 @@ pub(crate) struct DrainArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReloadArgs {
-    /// Only this PHP pool [default: all]
+    /// Only the code of this PHP pool [default: the configuration, and the code of all]
     pub(crate) pool: Option<String>,
     #[command(flatten)]
     pub(crate) ask: AskArgs,

@@ -32,8 +32,9 @@ pub(crate) fn run(command: Command) -> Result<(), CommandError> {
     match command {
         Command::Run(args) => {
             let services = args.services.services();
-            let loaded = crate::config::load(&args.config.into_sources())?;
-            run::run(crate::config::ready(loaded, services)?, services)
+            let sources = args.config.into_sources();
+            let loaded = crate::config::load(&sources)?;
+            run::run(crate::config::ready(loaded, services)?, sources, services)
         }
         Command::Check(args) => check::run(args),
         Command::Init(args) => init::run(&args.directory),

@@ -1,5 +1,6 @@
 //! The root of the configuration: every section of every service, and the rules between them.
 
+mod change;
 pub(crate) mod document;
 mod present;
 mod rules;
@@ -16,6 +17,8 @@ use troupe_gateway::config::{GatewayConfig, RouteConfig};
 use troupe_mesh::config::MeshConfig;
 use troupe_node::config::{AdminConfig, Loaded, LogConfig, NodeConfig, Problems, RedisConfig, Sources};
 use troupe_php_pool::config::PhpPoolConfig;
+
+pub(crate) use change::Change;
 
 use crate::services::{Service, Services};
 

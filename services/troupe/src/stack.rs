@@ -40,7 +40,7 @@ use crate::failure::{Code, CommandError};
 use crate::services::{Service, Services};
 use apart::Apart;
 use caching::Caching;
-use face::Orders;
+use face::{Orders, Reconfigure};
 use reporting::Reporting;
 
 /// How often a drain looks whether the last call is done.
@@ -85,6 +85,8 @@ pub(crate) struct Node {
     pub(crate) notices: Notices,
     /// Who may see the admin pages, whoever shows them.
     pub(crate) access: Access,
+    /// How the configuration is read anew.
+    pub(crate) reconfigure: Reconfigure,
 }
 
 /// A service that is called over links, with the threads it runs on.

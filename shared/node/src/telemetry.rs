@@ -14,7 +14,7 @@ use std::io::IsTerminal;
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{Layer, fmt};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::config::LogConfig;
 
@@ -103,9 +103,31 @@ pub fn install(options: &LogOptions) -> Result<LogGuard, TelemetryError> {
             .boxed()
     };
     let repeats = Repeats::start().map_err(TelemetryError::Thread)?;
+    let (filter, handle) = reload::Layer::new(filter);
     tracing_subscriber::registry().with(filter).with(repeats.clone()).with(layer).try_init()?;
     panics::install();
-    Ok(LogGuard::new(outlet, repeats))
+    Ok(LogGuard::new(outlet, repeats, LogLevel { handle }))
+}
+
+/// The level of the process's log, which may be changed while it runs. Clones change the same.
+#[derive(Debug, Clone)]
+pub struct LogLevel {
+    handle: reload::Handle<EnvFilter, Registry>,
+}
+
+impl LogLevel {
+    /// Sets it, unless [`LEVEL_VARIABLE`] overrides what is configured.
+    ///
+    /// # Errors
+    ///
+    /// When it is not understood; the old one stays.
+    pub fn set(&self, configured: &str) -> Result<(), TelemetryError> {
+        let from_environment = std::env::var(LEVEL_VARIABLE).ok();
+        let filter = filter(configured, from_environment.as_deref())?;
+        // Fails only once the log is gone, and then there is none to filter.
+        let _ = self.handle.reload(filter);
+        Ok(())
+    }
 }
 
 fn as_json(format: LogFormat, terminal: bool) -> bool {

@@ -120,7 +120,7 @@ pub(super) fn write(answer: Answer, writing: Writing, thread: &Rc<Thread>, conn:
         }
         body => {
             ending.complete = false;
-            ending.conn.wait_until(Instant::now() + thread.timeouts.stream_idle);
+            ending.conn.wait_until(Instant::now() + thread.timeouts().stream_idle);
             Kind::Stream(Box::new(Streaming { body, size, pump: writing.pump, thread: Rc::clone(thread), unframed }))
         }
     };
@@ -261,7 +261,7 @@ impl Streaming {
         match self.body.poll_next(context) {
             Poll::Ready(Some(Ok(piece))) => {
                 ending.sent += piece.len() as u64;
-                ending.conn.wait_until(Instant::now() + self.thread.timeouts.stream_idle);
+                ending.conn.wait_until(Instant::now() + self.thread.timeouts().stream_idle);
                 Poll::Ready(Some(Ok(piece)))
             }
             Poll::Ready(Some(Err(_))) => self.break_off(ending),

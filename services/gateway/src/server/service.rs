@@ -96,7 +96,7 @@ impl Handling {
             }
             Incoming::Request(request) => request,
         };
-        if matches!(request.body, BodyFrame::Length(length) if length > self.thread.limits.max_body) {
+        if matches!(request.body, BodyFrame::Length(length) if length > self.thread.limits().max_body) {
             return Some(Step::Answer(Box::new(too_large(&self.thread, request))));
         }
         let mut planned = match self.thread.front.plan(request) {
@@ -125,9 +125,9 @@ impl Handling {
         }
         let len = match request.body {
             BodyFrame::None => {
-                let deadline = Deadline::at(request.received + self.thread.timeouts.request);
+                let deadline = Deadline::at(request.received + self.thread.timeouts().request);
                 conn.wait_until(deadline.instant());
-                let Timing { request: whole, stream_idle, .. } = self.thread.timeouts;
+                let Timing { request: whole, stream_idle, .. } = self.thread.timeouts();
                 let timeouts = Timeouts { deadline, request: whole, stream_idle };
                 if let Some(fetching) = self.thread.front.fetch(request, &mut planned, timeouts) {
                     return Some(Step::Fetch(fetching));
@@ -139,7 +139,7 @@ impl Handling {
             BodyFrame::Chunked => None,
         };
         let eager = planned.streaming;
-        let source = self.source(conn, actix, self.thread.limits.max_body);
+        let source = self.source(conn, actix, self.thread.limits().max_body);
         Some(Step::Gather(Box::new((planned, Gather::new(source, len, eager)))))
     }
 
@@ -155,7 +155,7 @@ impl Handling {
     }
 
     fn source(&self, conn: &Rc<Conn>, actix: &mut ActixRequest, max: u64) -> Source {
-        Source::new(actix.take_payload(), Rc::clone(conn), max, self.thread.timeouts.stream_idle)
+        Source::new(actix.take_payload(), Rc::clone(conn), max, self.thread.timeouts().stream_idle)
     }
 
     /// Goes on; ready with the answer and with what is left to do for the request's body.
@@ -194,7 +194,7 @@ impl Handling {
                         Ok(gathered) => gathered,
                         Err(fault) => return Poll::Ready(Some((body_fault(&self.thread, request, fault), None))),
                     };
-                    let budget = if pump.is_some() { LONGEST_BODY } else { self.thread.timeouts.request };
+                    let budget = if pump.is_some() { LONGEST_BODY } else { self.thread.timeouts().request };
                     let since = Instant::now();
                     let deadline = Deadline::at(since + budget);
                     if pump.is_none() {
@@ -217,7 +217,7 @@ impl Handling {
                         }
                         Some(Poll::Ready(Ok(()))) => {
                             *pump = None;
-                            conn.wait_until(Instant::now() + self.thread.timeouts.request);
+                            conn.wait_until(Instant::now() + self.thread.timeouts().request);
                         }
                         Some(Poll::Pending) | None => {}
                     }
@@ -280,7 +280,7 @@ impl Handling {
             Incoming::Refused(refused) => (refused.id, false, true),
         };
         let close = self.thread.front.is_draining()
-            || conn.taken() >= self.thread.limits.max_requests
+            || conn.taken() >= self.thread.limits().max_requests
             || conn.fault().is_some();
         let writing =
             Writing { id, head_only, http_10, close, pump: pump.map(|pump| *pump), ticket: self.ticket.take() };

@@ -50,7 +50,7 @@ pub(super) struct GuardedStream {
 
 impl GuardedStream {
     pub(super) fn new(inner: TcpStream, thread: Rc<Thread>, conn: Rc<Conn>) -> Self {
-        let guard = HeadGuard::new(thread.limits.max_head);
+        let guard = HeadGuard::new(thread.limits().max_head);
         thread.metrics.connection_opened();
         Self {
             inner,
@@ -92,7 +92,7 @@ impl GuardedStream {
                     written += len;
                 }
                 Scan::Head(len, facts) => {
-                    if self.conn.heads() >= self.thread.limits.max_requests {
+                    if self.conn.heads() >= self.thread.limits().max_requests {
                         self.guard.close();
                         return (written, bytes.len());
                     }
@@ -149,7 +149,7 @@ impl GuardedStream {
             nominates: facts.nominates,
         };
         let incoming = self.thread.front.reception().receive(&raw, &self.conn.ends);
-        let fits = !matches!(body, BodyFrame::Length(length) if length > self.thread.limits.max_body);
+        let fits = !matches!(body, BodyFrame::Length(length) if length > self.thread.limits().max_body);
         let expect = fits && matches!(incoming, Incoming::Request(_));
         self.conn.push(Box::new(incoming));
         Skeleton::new(method, facts, expect)
@@ -214,7 +214,7 @@ impl GuardedStream {
 
     /// Looks at the clock before a wait. Ready when an idle connection has been kept long enough.
     fn poll_clock(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let timeouts = &self.thread.timeouts;
+        let timeouts = self.thread.timeouts();
         if let Some(timer) = &self.timer
             && !timer.is_elapsed()
         {
@@ -369,7 +369,7 @@ impl AsyncWrite for GuardedStream {
             }
             Poll::Pending => {
                 let now = Instant::now();
-                let due = *this.write_due.get_or_insert(now + this.thread.timeouts.stream_idle);
+                let due = *this.write_due.get_or_insert(now + this.thread.timeouts().stream_idle);
                 if due <= now {
                     this.conn.set_reset();
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no more bytes")));
@@ -394,7 +394,7 @@ impl AsyncWrite for GuardedStream {
                 return Poll::Ready(Ok(()));
             }
             this.lingering = true;
-            let mut timer = Box::pin(tokio::time::sleep(this.thread.timeouts.disconnect));
+            let mut timer = Box::pin(tokio::time::sleep(this.thread.timeouts().disconnect));
             let _ = timer.as_mut().poll(context);
             this.timer = Some(timer);
         }

@@ -1,7 +1,8 @@
 //! What all connections of one HTTP thread share.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use crate::metrics::ThreadMetrics;
 pub(super) struct Thread {
     pub(super) front: Front,
     pub(super) metrics: Rc<ThreadMetrics>,
-    pub(super) limits: Limits,
-    pub(super) timeouts: Timeouts,
+    limits: Cell<Limits>,
+    timeouts: Cell<Timeouts>,
     /// The tasks of all connections, to be woken when the drain begins.
     pub(super) wakers: RefCell<Slab<Waker>>,
     _seat: Seat,
@@ -47,21 +48,27 @@ impl Thread {
         Self {
             front,
             metrics,
-            limits: Limits {
-                max_head: config.max_head.as_usize().min(troupe_wire::head::MAX_RAW),
-                max_body: config.max_body.bytes(),
-                max_requests: config.max_requests_per_connection,
-            },
-            timeouts: Timeouts {
-                head: config.head_timeout.get(),
-                keep_alive: config.keep_alive.get(),
-                disconnect: config.disconnect_timeout.get(),
-                request: config.request_timeout.get(),
-                stream_idle: config.stream_idle.get(),
-            },
+            limits: Cell::new(Limits::of(config)),
+            timeouts: Cell::new(Timeouts::of(config)),
             wakers: RefCell::default(),
             _seat: seat,
         }
+    }
+
+    /// The bounds of connections, as they are now.
+    pub(super) fn limits(&self) -> Limits {
+        self.limits.get()
+    }
+
+    /// The waits of connections, as they are now.
+    pub(super) fn timeouts(&self) -> Timeouts {
+        self.timeouts.get()
+    }
+
+    /// Takes new bounds and waits; what waits already goes on with the old ones.
+    fn tune(&self, config: &GatewayConfig) {
+        self.limits.set(Limits::of(config));
+        self.timeouts.set(Timeouts::of(config));
     }
 
     /// Wakes every connection, so that idle ones see that the drain has begun.
@@ -76,10 +83,19 @@ impl Thread {
 const FLUSH: Duration = Duration::from_millis(250);
 
 /// A thread's regular work, until the thread's state is gone.
-pub(super) async fn housekeep(thread: Weak<Thread>, mut drain: watch::Receiver<bool>) {
+pub(super) async fn housekeep(
+    thread: Weak<Thread>,
+    mut drain: watch::Receiver<bool>,
+    mut tuning: watch::Receiver<Arc<GatewayConfig>>,
+) {
     let mut woken = false;
     loop {
         tokio::select! {
+            Ok(()) = tuning.changed() => {
+                let config = Arc::clone(&tuning.borrow_and_update());
+                let Some(thread) = thread.upgrade() else { return };
+                thread.tune(&config);
+            }
             changed = drain.wait_for(|draining| *draining), if !woken => {
                 woken = true;
                 if let (Ok(_), Some(thread)) = (changed, thread.upgrade()) {
@@ -94,7 +110,27 @@ pub(super) async fn housekeep(thread: Weak<Thread>, mut drain: watch::Receiver<b
     }
 }
 
+impl Limits {
+    fn of(config: &GatewayConfig) -> Self {
+        Self {
+            max_head: config.max_head.as_usize().min(troupe_wire::head::MAX_RAW),
+            max_body: config.max_body.bytes(),
+            max_requests: config.max_requests_per_connection,
+        }
+    }
+}
+
 impl Timeouts {
+    fn of(config: &GatewayConfig) -> Self {
+        Self {
+            head: config.head_timeout.get(),
+            keep_alive: config.keep_alive.get(),
+            disconnect: config.disconnect_timeout.get(),
+            request: config.request_timeout.get(),
+            stream_idle: config.stream_idle.get(),
+        }
+    }
+
     /// How often a connection looks at the clock at least: the shortest of its waits, so that none is ever overslept.
     /// Not below a quarter of a second, which is as exact as a backstop has to be.
     pub(super) fn tick(&self) -> Duration {

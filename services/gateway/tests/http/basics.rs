@@ -81,11 +81,12 @@ fn the_gateway_has_pages_of_its_own() {
     assert!(landing.text().contains("href="));
     assert_eq!(client.get("/health").status, 200);
     let claimed = RouteConfig { path: "/{rest*}".into(), function: Some("f".into()), ..RouteConfig::default() };
-    running.reload(&[claimed]).expect("reloads");
+    let tuner = running.tuner();
+    tuner.reload(&[claimed], &config()).expect("reloads");
     assert!(client.get("/").text().starts_with("GET / f"));
     assert_eq!(
-        running
-            .reload(&[RouteConfig { path: "x".into(), ..RouteConfig::default() }])
+        tuner
+            .reload(&[RouteConfig { path: "x".into(), ..RouteConfig::default() }], &config())
             .map_err(|problems| problems.len()),
         Err(1)
     );

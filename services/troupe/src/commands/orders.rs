@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::{Admin, LONG_PATIENCE, PATIENCE, encoded};
 use super::table::{list, number, text};
@@ -76,16 +76,42 @@ pub(super) fn restart(args: WorkerArgs) -> Result<(), CommandError> {
     output::data(&format!("{}: {} processes replaced\n", text(&done, "worker"), number(&done, "replaced")))
 }
 
-/// Loads the code of PHP pools anew.
+/// Reads the configuration anew, and loads the code of PHP pools anew; with a pool, its code alone.
 pub(super) fn reload(args: ReloadArgs) -> Result<(), CommandError> {
     let as_json = args.ask.json;
-    let pool = args.pool.map(|pool| format!("?pool={}", encoded(&pool))).unwrap_or_default();
-    let done = Admin::of(args.ask)?.post(&format!("/api/reload{pool}"), LONG_PATIENCE)?;
+    let admin = Admin::of(args.ask)?;
+    let mut told = json!({ "ok": true, "workers": [] });
+    let mut configuration = None;
+    if args.pool.is_none() {
+        let taken = admin.post("/api/config/reload", LONG_PATIENCE)?;
+        if taken.get("ok") != Some(&Value::Bool(true)) {
+            let message = if as_json { "" } else { text(&taken, "report") };
+            if as_json {
+                output::json(&json!({ "ok": false, "configuration": taken }))?;
+            }
+            return Err(CommandError::new(Code::Configuration, message));
+        }
+        if !as_json {
+            output::data(&what_was_taken(&taken))?;
+        }
+        configuration = Some(taken);
+    }
+    let pool = args.pool.as_ref().map(|pool| format!("?pool={}", encoded(pool))).unwrap_or_default();
+    let path = format!("/api/reload{pool}");
+    match admin.post(&path, LONG_PATIENCE) {
+        Ok(loaded) => told = loaded,
+        // A gateway apart has no code to load; nobody has asked for that alone.
+        Err(error) if error.code == Code::Failed && args.pool.is_none() => output::say(&format!("{error}\n")),
+        Err(error) => return Err(error),
+    }
     if as_json {
-        output::json(&done)?;
+        if let (Some(told), Some(configuration)) = (told.as_object_mut(), configuration) {
+            told.insert("configuration".to_owned(), configuration);
+        }
+        output::json(&told)?;
     }
     let mut failed = String::new();
-    for worker in list(&done, "workers") {
+    for worker in list(&told, "workers") {
         let name = text(worker, "worker");
         if worker.get("done") == Some(&Value::Bool(true)) {
             let (functions, replaced) = (number(worker, "functions"), number(worker, "replaced"));
@@ -97,4 +123,20 @@ pub(super) fn reload(args: ReloadArgs) -> Result<(), CommandError> {
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(CommandError::failed(failed)) }
+}
+
+/// What of a new configuration serves now, and what does not.
+fn what_was_taken(taken: &Value) -> String {
+    let keys = |part| list(taken, part).iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
+    let mut said = match keys("taken") {
+        none if none.is_empty() => {
+            "configuration: nothing has changed that can be taken without a restart\n".to_owned()
+        }
+        keys => format!("configuration: taken {keys}\n"),
+    };
+    let waiting = keys("needs_restart");
+    if !waiting.is_empty() {
+        said.push_str(&format!("configuration: restart the process for {waiting}\n"));
+    }
+    said
 }

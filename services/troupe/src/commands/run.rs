@@ -1,9 +1,13 @@
 //! `troupe run`.
 
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+
 use actix_web::web::ServiceConfig;
+use tokio::signal::unix::{SignalKind, signal};
 use troupe_metrics::MetricsService;
 use troupe_node::admin::{AdminOptions, AdminServer, AdminState, Api, Identity, Readiness};
-use troupe_node::config::Loaded;
+use troupe_node::config::{Loaded, Sources};
 use troupe_node::limits;
 use troupe_node::metrics::{BuildInfo, Metrics};
 use troupe_node::notices::Notices;
@@ -16,6 +20,7 @@ use crate::failure::{Code, CommandError};
 use crate::meanings;
 use crate::output;
 use crate::services::{Service, Services};
+use crate::stack::face::{Reconfigure, on_signal};
 use crate::stack::{Node, Stack};
 
 /// The commit the binary was built from, where the build says so.
@@ -29,10 +34,10 @@ const COMMIT: &str = match option_env!("TROUPE_COMMIT") {
 /// # Errors
 ///
 /// What kept them from starting or ended them, with the exit code for it.
-pub(crate) fn run(loaded: Loaded<Config>, services: Services) -> Result<(), CommandError> {
+pub(crate) fn run(loaded: Loaded<Config>, sources: Sources, services: Services) -> Result<(), CommandError> {
     let name = services.only().map_or("troupe", Service::name);
     // Held to the end: dropping it writes the last lines.
-    let _log = telemetry::install(&LogOptions::new(&loaded.config.log, name))
+    let log = telemetry::install(&LogOptions::new(&loaded.config.log, name))
         .map_err(|error| CommandError::new(Code::Configuration, error.to_string()))?;
     let gateway = services.contains(Service::Gateway);
     let notices = Notices::default();
@@ -40,10 +45,19 @@ pub(crate) fn run(loaded: Loaded<Config>, services: Services) -> Result<(), Comm
     for (number, shortage) in limits::prepare(connections).into_iter().enumerate() {
         notices.raise(&format!("limit {number}"), false, shortage.to_string());
     }
-    actix_rt::System::new().block_on(serve(loaded, services, name, notices))
+    let reconfigure = Reconfigure { sources: Arc::new(sources), services, level: log.level() };
+    let outcome = actix_rt::System::new().block_on(serve(loaded, services, name, notices, reconfigure));
+    drop(log);
+    outcome
 }
 
-async fn serve(loaded: Loaded<Config>, services: Services, name: &str, notices: Notices) -> Result<(), CommandError> {
+async fn serve(
+    loaded: Loaded<Config>,
+    services: Services,
+    name: &str,
+    notices: Notices,
+    reconfigure: Reconfigure,
+) -> Result<(), CommandError> {
     let metrics = Metrics::install(BuildInfo { version: env!("CARGO_PKG_VERSION"), commit: COMMIT })
         .map_err(|error| CommandError::failed(error.to_string()))?;
     meanings::describe();
@@ -83,11 +97,12 @@ async fn serve(loaded: Loaded<Config>, services: Services, name: &str, notices: 
     trigger.on_signals().map_err(|error| CommandError::failed(format!("cannot wait for signals: {error}")))?;
 
     let access = admin.access().clone();
-    let node = Node { readiness: readiness.clone(), watchdog, metrics, notices, access };
+    let node = Node { readiness: readiness.clone(), watchdog, metrics, notices, access, reconfigure };
     let stack = tokio::select! {
         stack = Stack::start(&loaded.config, services, &node, started, &api) => stack?,
         () = trigger.fired() => return Err(CommandError::failed("stopped before the start was complete")),
     };
+    reload_on_hangup(api).map_err(|error| CommandError::failed(format!("cannot wait for signals: {error}")))?;
     readiness.started();
     output::data(&format!("ready {} admin http://{}\n", stack.addresses().join(" "), admin.address()))?;
 
@@ -103,4 +118,18 @@ async fn serve(loaded: Loaded<Config>, services: Services, name: &str, notices: 
         _ if outcome.forced => Err(CommandError::failed("stopped at once by a second signal")),
         _ => Err(CommandError::failed(format!("not drained in time: {}", outcome.unfinished.join(", ")))),
     }
+}
+
+/// Reads configuration and code anew at each SIGHUP. At a terminal, its end is what sends that signal, and ends the process.
+fn reload_on_hangup(api: Api) -> io::Result<()> {
+    if io::stdin().is_terminal() {
+        return Ok(());
+    }
+    let mut hangups = signal(SignalKind::hangup())?;
+    actix_rt::spawn(async move {
+        while hangups.recv().await.is_some() {
+            on_signal(&api).await;
+        }
+    });
+    Ok(())
 }

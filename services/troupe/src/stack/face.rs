@@ -5,13 +5,14 @@
 mod explain;
 mod linked;
 mod orders;
-
+mod reconfigure;
 mod renewals;
 mod status;
 mod workers;
 
 use std::sync::{Arc, Weak};
 
+use arc_swap::ArcSwap;
 use serde_json::Value;
 use troupe_balancer::Balancer;
 use troupe_gateway::Insight;
@@ -23,6 +24,7 @@ use troupe_php_pool::PhpPools;
 
 pub(super) use linked::Linked;
 pub(super) use orders::{Orders, carry_out};
+pub(crate) use reconfigure::{Reconfigure, on_signal};
 
 use super::{Node, Stack};
 use crate::config::Config;
@@ -30,7 +32,7 @@ use crate::config::Config;
 /// What the endpoints read.
 #[derive(Clone)]
 struct Face {
-    config: Arc<Config>,
+    config: Arc<ArcSwap<Config>>,
     insight: Option<Insight>,
     balancer: Option<Weak<Balancer>>,
     php: Option<Weak<PhpPools>>,
@@ -49,7 +51,7 @@ pub(super) fn register(
     (linked, orders): (Linked, Option<Orders>),
 ) {
     let face = Face {
-        config: Arc::new(config.clone()),
+        config: Arc::new(ArcSwap::from_pointee(config.clone())),
         insight: stack.gateway.as_ref().map(troupe_gateway::Running::insight),
         balancer: stack.balancer.as_ref().map(Arc::downgrade),
         php: stack.php.as_ref().map(Arc::downgrade),
@@ -62,6 +64,8 @@ pub(super) fn register(
     workers::register(api, &face);
     renewals::register(api, &face);
     explain::register(api, &face);
+    let tuner = stack.gateway.as_ref().map(troupe_gateway::Running::tuner);
+    reconfigure::register(api, &face, tuner, &node.reconfigure);
 }
 
 /// The explanation of a request with what the configuration says of it, where nothing runs.

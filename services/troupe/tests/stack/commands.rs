@@ -130,7 +130,7 @@ fn each_process_apart_says_what_it_has_and_where_to_ask_for_the_rest() {
     for (admin, args) in [
         (gateway, &["workers"][..]),
         (php, &["workers"]),
-        (gateway, &["reload"]),
+        (gateway, &["reload", "default"]),
         (gateway, &["drain", "x"]),
         (php, &["explain", "GET", "/api/hello"]),
     ] {

@@ -22,6 +22,7 @@ mod logs;
 mod membership;
 mod mesh;
 mod metrics;
+mod reload;
 mod signals;
 mod threads;
 mod tiers;

@@ -48,6 +48,14 @@ pub fn describe() {
         "troupe_node_log_lines_dropped_total",
         "Log lines that were dropped because stderr took no more, by `log`."
     );
+    describe_gauge!(
+        "troupe_node_config_reload_ok",
+        "Whether the configuration that was read last serves: 0 while it is broken and the one before goes on."
+    );
+    describe_counter!(
+        "troupe_node_config_reloads_total",
+        "Times that the configuration was read anew, by `outcome`: `taken` or `refused`."
+    );
     describe_counter!(
         "troupe_node_log_lines_left_out_total",
         "Log lines that were not written because they repeated one that was; the log tells how often."

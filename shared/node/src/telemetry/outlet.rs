@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use metrics::Counter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::LogLevel;
 use super::repeats::Repeats;
 
 /// Lines that may wait: a burst of some tenths of a second at full load.
@@ -195,11 +196,17 @@ impl Drop for LineWriter<'_> {
 pub struct LogGuard {
     outlet: Outlet,
     repeats: Repeats,
+    level: LogLevel,
 }
 
 impl LogGuard {
-    pub(super) fn new(outlet: Outlet, repeats: Repeats) -> Self {
-        Self { outlet, repeats }
+    pub(super) fn new(outlet: Outlet, repeats: Repeats, level: LogLevel) -> Self {
+        Self { outlet, repeats, level }
+    }
+
+    /// The level of the log.
+    pub fn level(&self) -> LogLevel {
+        self.level.clone()
     }
 
     /// The outlet of the process's log, for lines that do not come from `tracing`.

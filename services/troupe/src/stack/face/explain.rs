@@ -24,7 +24,7 @@ pub(super) fn register(api: &Api, face: &Face) {
         let target = ask.need("target")?;
         let explained = insight.explain(ask.need("method")?, ask.get("host").unwrap_or_default(), target);
         let snapshot = face.balancer().ok().map(|balancer| balancer.snapshot());
-        Ok(whole(&explained, &face.config, snapshot.as_ref()))
+        Ok(whole(&explained, &face.config.load(), snapshot.as_ref()))
     });
 }
 

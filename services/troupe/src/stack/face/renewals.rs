@@ -20,7 +20,7 @@ async fn restart(face: Face, ask: Ask) -> Answer {
         Ok(balancer) => find(&balancer.snapshot(), ask.need("worker")?)?,
         Err(refusal) => here(&face, Some(ask.need("worker")?))?.pop().ok_or(refusal)?,
     };
-    if !face.config.php.contains_key(&target.pool) {
+    if !face.config.load().php.contains_key(&target.pool) {
         let why =
             format!("{} is not PHP of this configuration: what Troupe did not start, it cannot restart", target.name);
         return Err(Refusal::new(409, why));
@@ -37,7 +37,7 @@ async fn reload(face: Face, ask: Ask) -> Answer {
     let only = ask.get("pool").filter(|pool| !pool.is_empty());
     let targets: Vec<Target> = match face.balancer() {
         Ok(balancer) => {
-            let wanted = |pool: &str| face.config.php.contains_key(pool) && only.is_none_or(|only| only == pool);
+            let wanted = |pool: &str| face.config.load().php.contains_key(pool) && only.is_none_or(|only| only == pool);
             let snapshot = balancer.snapshot();
             let pools = snapshot.pools.iter().filter(|pool| wanted(&pool.pool));
             let target = |pool: &str, instance: &str, worker: &str| Target {

@@ -1,0 +1,136 @@
+//! The configuration read anew: whole and verified, or not at all.
+
+use std::sync::Arc;
+
+use metrics::{Counter, Gauge, counter, gauge};
+use serde_json::{Value, json};
+use troupe_gateway::Tuner;
+use troupe_node::admin::{Answer, Api, Refusal};
+use troupe_node::config::{Problems, Sources};
+use troupe_node::telemetry::LogLevel;
+
+use super::Face;
+use crate::config::{self, Change, Config};
+use crate::services::Services;
+
+/// The matter of which notices speak.
+const MATTER: &str = "configuration";
+
+/// Where the configuration comes from, and what takes it.
+#[derive(Clone)]
+pub(crate) struct Reconfigure {
+    /// Where it was read from at the start, and is again.
+    pub(crate) sources: Arc<Sources>,
+    /// What runs here.
+    pub(crate) services: Services,
+    /// The level of the log.
+    pub(crate) level: LogLevel,
+}
+
+struct Meters {
+    ok: Gauge,
+    taken: Counter,
+    refused: Counter,
+}
+
+pub(super) fn register(api: &Api, face: &Face, tuner: Option<Tuner>, reconfigure: &Reconfigure) {
+    let outcome = |outcome| counter!("troupe_node_config_reloads_total", "outcome" => outcome);
+    let meters = Arc::new(Meters {
+        ok: gauge!("troupe_node_config_reload_ok"),
+        taken: outcome("taken"),
+        refused: outcome("refused"),
+    });
+    meters.ok.set(1.0);
+    let (face, reconfigure) = (face.clone(), reconfigure.clone());
+    api.post("config/reload", move |_| {
+        let answer = reload(&face, tuner.as_ref(), &reconfigure, &meters);
+        std::future::ready(answer)
+    });
+}
+
+/// Reads it, and takes of it what can be taken. Everything is looked at before anything is changed.
+fn reload(face: &Face, tuner: Option<&Tuner>, reconfigure: &Reconfigure, meters: &Meters) -> Answer {
+    let now = face.config.load_full();
+    match prepare(&now, reconfigure) {
+        Ok((change, file)) => {
+            if let Some(tuner) = tuner
+                && let Err(problems) = tuner.reload(&change.effective.routes, &change.effective.gateway)
+            {
+                // The rules have let them pass: the router says the same.
+                return Err(Refusal::new(500, format!("{} routes do not fit together", problems.len())));
+            }
+            if change.taken.iter().any(|key| key == "log.level") {
+                reconfigure
+                    .level
+                    .set(&change.effective.log.level)
+                    .map_err(|error| Refusal::new(500, error.to_string()))?;
+            }
+            face.config.store(Arc::new(change.effective));
+            meters.ok.set(1.0);
+            meters.taken.increment(1);
+            face.notices.settle(MATTER);
+            tell_waiting(face, &change.waiting);
+            tracing::info!(taken = ?change.taken, needs_restart = ?change.waiting, "the configuration was read anew");
+            Ok(json!({ "ok": true, "file": file, "taken": change.taken, "needs_restart": change.waiting }))
+        }
+        Err(problems) => {
+            meters.ok.set(0.0);
+            meters.refused.increment(1);
+            let records = problems.records();
+            let first = records.first().map_or_else(String::new, |record| format!(": {}", record.message));
+            let more = match records.len() {
+                0 | 1 => String::new(),
+                all => format!(" (1 of {all} problems)"),
+            };
+            let text = format!("the new configuration is broken, the old one goes on serving{first}{more}");
+            tracing::error!(problems = records.len(), "{text}");
+            face.notices.raise(MATTER, true, text);
+            Ok(json!({ "ok": false, "problems": records, "report": problems.render(false) }))
+        }
+    }
+}
+
+fn prepare(now: &Config, reconfigure: &Reconfigure) -> Result<(Change, Option<String>), Problems> {
+    let loaded = config::load(&reconfigure.sources).and_then(|loaded| config::ready(loaded, reconfigure.services))?;
+    let file = loaded.file.as_ref().map(|path| path.display().to_string());
+    match Change::new(now, &loaded.config) {
+        Ok(change) => Ok((change, file)),
+        Err(problems) => {
+            let help = "what it needs beside it takes a restart of the process";
+            let problems = problems.into_iter().map(|problem| problem.help(help)).collect();
+            match loaded.accept(problems) {
+                Err(problems) => Err(problems),
+                // There was at least one.
+                Ok(loaded) => Ok((
+                    Change { effective: now.clone(), taken: Vec::new(), waiting: Vec::new() },
+                    loaded.file.map(|path| path.display().to_string()),
+                )),
+            }
+        }
+    }
+}
+
+/// What waits for a restart is worth a word until it comes.
+fn tell_waiting(face: &Face, waiting: &[String]) {
+    const WAITING: &str = "configuration that waits";
+    if waiting.is_empty() {
+        return face.notices.settle(WAITING);
+    }
+    let text = format!("the configuration has changed in what takes a restart: {}", waiting.join(", "));
+    face.notices.raise(WAITING, false, text);
+}
+
+/// Reads the configuration anew and loads the code anew, as far as they are here; what came of it is logged.
+pub(crate) async fn on_signal(api: &Api) {
+    let none = std::collections::BTreeMap::new();
+    match api.change("config/reload", none.clone(), "SIGHUP").await {
+        Ok(answer) if answer.get("ok") == Some(&Value::Bool(true)) => {}
+        // Both have said what is wrong.
+        Ok(_) | Err(_) => return,
+    }
+    if let Err(refusal) = api.change("reload", none, "SIGHUP").await
+        && refusal.status != 404
+    {
+        tracing::error!(reason = refusal.detail, "the code was not loaded anew");
+    }
+}
