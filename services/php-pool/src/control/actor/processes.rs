@@ -42,7 +42,7 @@ impl PoolActor {
     /// computing: those that there are, with calls in their pipes, keep every core busy, and more would only take turns.
     fn most(&mut self) -> usize {
         let (max, enough) = (self.pool.limits.max, self.pool.enough_for_fast());
-        if max <= enough || !self.pool.pace.is_fast() {
+        if max <= enough || !self.pool.pace.may_be_fast() {
             return max;
         }
         let up = self.processes.values().filter(|record| record.up && record.serves());
