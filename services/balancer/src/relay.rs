@@ -68,12 +68,11 @@ async fn relay(pools: Rc<ThreadPools>, local: Rc<LocalPool>, mut envelope: Envel
         Err(failure) => {
             let failed = Failed { worker: hold.worker().id, took_us: hold.age_us(now_us), failure };
             hold.fail(&failed.failure, now_us);
-            match spare {
-                Some(spare) if retry::judge(&failed.failure, spare.call.flags.idempotent) != Verdict::Final => {
-                    Box::pin(again(pools, local, spare, failed, arrived_us)).await
-                }
-                _ => Err(count(&local, failed.failure)),
+            let verdict = retry::judge(&failed.failure, spare.call.flags.idempotent);
+            if verdict == Verdict::Final || !spare.call.body.is_whole() {
+                return Err(count(&local, failed.failure));
             }
+            Box::pin(again(pools, local, spare, failed, arrived_us)).await
         }
     }
 }
@@ -184,10 +183,10 @@ async fn again(
         };
         failed = Failed { worker: hold.worker().id, took_us: hold.age_us(now_us), failure };
         hold.fail(&failed.failure, now_us);
-        envelope = match spare {
-            Some(spare) => spare,
-            None => return Err(count(&local, may_have_run.unwrap_or(failed.failure))),
-        };
+        if !spare.call.body.is_whole() {
+            return Err(count(&local, may_have_run.unwrap_or(failed.failure)));
+        }
+        envelope = spare;
     }
 }
 
@@ -341,12 +340,12 @@ fn count(local: &LocalPool, failure: Failure) -> Failure {
     failure
 }
 
-/// The call once more, when its whole body is at hand: reference counts, no bytes.
-fn spare(envelope: &Envelope<Invoke>) -> Option<Envelope<Invoke>> {
+/// The call once more, for as long as its whole body is at hand: reference counts, no bytes.
+fn spare(envelope: &Envelope<Invoke>) -> Envelope<Invoke> {
     let call = &envelope.call;
-    Some(Envelope {
+    Envelope {
         call: Invoke {
-            body: call.body.try_clone()?,
+            body: call.body.spare(),
             pool: call.pool.clone(),
             route: call.route.clone(),
             function: call.function.clone(),
@@ -357,5 +356,5 @@ fn spare(envelope: &Envelope<Invoke>) -> Option<Envelope<Invoke>> {
         },
         deadline: envelope.deadline,
         trace: envelope.trace,
-    })
+    }
 }

@@ -56,14 +56,32 @@ async fn a_call_that_may_have_started_is_tried_again_only_if_idempotent() {
 }
 
 #[actix_rt::test]
-async fn a_body_that_is_not_at_hand_is_never_sent_twice() {
+async fn a_body_of_which_a_part_was_taken_is_never_sent_twice() {
     let bad = Fake::new("bad", 4, Duration::ZERO);
-    bad.behave(Behaviour::Fail(Outcome::Broken, false));
+    bad.behave(Behaviour::Taste(Outcome::Broken));
     let stack = start(vec![bad.clone()], queue(10, WAIT), 1).await;
-    let (_writer, reader) = body::channel(None);
+    let (mut writer, reader) = body::channel(None);
+    writer.push(Bytes::from_static(b"a piece")).unwrap();
     let call = envelope(true, Body::Stream(reader), WAIT);
     assert_eq!(stack.on_thread(0).call(call).await.unwrap_err().outcome, Outcome::Broken);
     assert_eq!(bad.calls(), 1);
+}
+
+#[actix_rt::test]
+async fn a_body_on_its_way_of_which_nothing_was_taken_is_tried_at_another_worker() {
+    let away = Fake::new("away", 4, Duration::ZERO);
+    let good = Fake::new("good", 4, Duration::ZERO);
+    away.behave(Behaviour::Away);
+    good.behave(Behaviour::Taste(Outcome::Refused));
+    let stack = start(vec![away.clone(), good.clone()], queue(10, WAIT), 1).await;
+    let port = stack.on_thread(0);
+    while away.calls() == 0 {
+        let (mut writer, reader) = body::channel(None);
+        writer.push(Bytes::from_static(b"a piece")).unwrap();
+        let call = envelope(false, Body::Stream(reader), WAIT);
+        // Whichever is chosen first, it is the good one that gets the body.
+        assert_eq!(port.call(call).await.unwrap_err().outcome, Outcome::Refused);
+    }
 }
 
 #[actix_rt::test]

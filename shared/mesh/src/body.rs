@@ -48,12 +48,20 @@ impl Body {
         self.len() == Some(0)
     }
 
-    /// The same body again, when it is wholly at hand: what a retry needs.
-    pub fn try_clone(&self) -> Option<Self> {
+    /// The same body again, for a second try: of use as long as it [is whole](Self::is_whole). No bytes are copied.
+    pub fn spare(&self) -> Self {
         match self {
-            Self::Empty => Some(Self::Empty),
-            Self::Full(bytes) => Some(Self::Full(bytes.clone())),
-            Self::Stream(_) => None,
+            Self::Empty => Self::Empty,
+            Self::Full(bytes) => Self::Full(bytes.clone()),
+            Self::Stream(reader) => Self::Stream(reader.spare()),
+        }
+    }
+
+    /// Whether reading it gives all of it: nothing of a stream was taken, here or by a reader it is the spare of.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Self::Empty | Self::Full(_) => true,
+            Self::Stream(reader) => !reader.shared.lock().taken,
         }
     }
 
@@ -112,11 +120,14 @@ fn bounded(len: Option<u64>, limit: usize, consumed: Option<Arc<dyn Consumed>>) 
         weight: 0,
         limit,
         end: End::Open,
+        taken: false,
+        readers: 1,
         reader_gone: false,
         reader: None,
         writer: None,
     }));
-    (BodyWriter { shared: Arc::clone(&shared) }, BodyReader { shared, consumed, on_end: None, len, done: false })
+    let reader = BodyReader { shared: Arc::clone(&shared), consumed, on_end: None, len, took: false, done: false };
+    (BodyWriter { shared }, reader)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +142,10 @@ struct Shared {
     weight: usize,
     limit: usize,
     end: End,
+    /// A piece was read, or the end.
+    taken: bool,
+    /// The reader and its spares.
+    readers: usize,
     reader_gone: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -234,6 +249,8 @@ pub struct BodyReader {
     consumed: Option<Arc<dyn Consumed>>,
     on_end: Option<OnEnd>,
     len: Option<u64>,
+    /// It is this reader that has taken what was taken.
+    took: bool,
     done: bool,
 }
 
@@ -253,18 +270,37 @@ impl BodyReader {
         });
     }
 
+    /// A second reader, which takes over if this one goes before it has taken anything. What is to happen at the end stays
+    /// with this one.
+    fn spare(&self) -> Self {
+        self.shared.lock().readers += 1;
+        Self {
+            shared: Arc::clone(&self.shared),
+            consumed: self.consumed.clone(),
+            on_end: None,
+            len: self.len,
+            took: false,
+            done: false,
+        }
+    }
+
     /// The next piece; `None` at the end.
     ///
     /// # Errors
-    /// When the writer went away before the end.
+    /// When the writer went away before the end, or when another reader has taken a part of it.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyBroken>>> {
         if self.done {
             return Poll::Ready(None);
         }
         let (piece, writer) = {
             let mut shared = self.shared.lock();
+            if shared.taken && !self.took {
+                self.done = true;
+                return Poll::Ready(Some(Err(BodyBroken)));
+            }
             match shared.pieces.pop_front() {
                 Some(piece) => {
+                    (shared.taken, self.took) = (true, true);
                     shared.weight -= piece.len() + PIECE_OVERHEAD;
                     (piece, shared.writer.take())
                 }
@@ -273,7 +309,7 @@ impl BodyReader {
                     return Poll::Pending;
                 }
                 None => {
-                    self.done = true;
+                    (shared.taken, self.took, self.done) = (true, true, true);
                     let broken = shared.end == End::Broken;
                     drop(shared);
                     self.ended();
@@ -299,17 +335,23 @@ impl BodyReader {
 
 impl Drop for BodyReader {
     fn drop(&mut self) {
-        let (writer, open) = {
+        let (writer, abandoned) = {
             let mut shared = self.shared.lock();
-            shared.reader_gone = true;
-            shared.pieces.clear();
-            shared.weight = 0;
-            (shared.writer.take(), shared.end == End::Open)
+            shared.readers -= 1;
+            // A spare may still take over, as long as it would get all of it.
+            if shared.reader_gone || (shared.readers > 0 && !self.took) {
+                (None, false)
+            } else {
+                shared.reader_gone = true;
+                shared.pieces.clear();
+                shared.weight = 0;
+                (shared.writer.take(), shared.end == End::Open && !self.done)
+            }
         };
         if let Some(waker) = writer {
             waker.wake();
         }
-        if let (Some(consumed), true) = (&self.consumed, open && !self.done) {
+        if let (Some(consumed), true) = (&self.consumed, abandoned) {
             consumed.abandoned();
         }
         self.ended();
@@ -386,6 +428,33 @@ mod tests {
         reader.on_end(tell("dropped"));
         drop(reader);
         assert_eq!(told.lock().last(), Some(&"dropped"));
+    }
+
+    #[test]
+    fn a_spare_takes_over_only_from_a_reader_that_has_taken_nothing() {
+        let (mut writer, reader) = channel(None);
+        let mut body = Body::Stream(reader);
+        let mut spare = body.spare();
+        writer.push(Bytes::from_static(b"a")).unwrap();
+        assert!(spare.is_whole());
+        drop(body);
+        assert!(writer.push(Bytes::from_static(b"b")).is_ok(), "the spare may still read");
+        assert_eq!(spare.poll_next(&mut noop()), Poll::Ready(Some(Ok(Bytes::from_static(b"a")))));
+        drop(spare);
+        assert_eq!(writer.push(Bytes::from_static(b"c")), Err(ReaderGone));
+
+        let (mut writer, reader) = channel(None);
+        body = Body::Stream(reader);
+        let mut spare = body.spare();
+        writer.push(Bytes::from_static(b"a")).unwrap();
+        assert!(body.poll_next(&mut noop()).is_ready());
+        assert!(!spare.is_whole());
+        assert_eq!(spare.poll_next(&mut noop()), Poll::Ready(Some(Err(BodyBroken))));
+        drop(spare);
+        assert!(writer.push(Bytes::from_static(b"b")).is_ok(), "a spare that goes is not missed");
+        let _spare = body.spare();
+        drop(body);
+        assert_eq!(writer.push(Bytes::from_static(b"c")), Err(ReaderGone), "nobody could read all of it any more");
     }
 
     #[test]

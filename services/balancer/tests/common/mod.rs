@@ -32,6 +32,8 @@ pub enum Behaviour {
     Stream,
     Hang,
     Fail(Outcome, bool),
+    /// Takes a piece of the body, and fails before it has started.
+    Taste(Outcome),
     /// No link takes the call.
     Away,
 }
@@ -114,6 +116,7 @@ impl Service<Invoke> for FakeService {
     fn call(&self, envelope: Envelope<Invoke>) -> CallFuture<Invoke> {
         let fake = Arc::clone(&self.0);
         Box::pin(async move {
+            let mut envelope = envelope;
             let inside = Inside::enter(&fake);
             if !envelope.call.queued.is_zero() {
                 fake.queued.lock().push(envelope.call.queued);
@@ -149,6 +152,10 @@ impl Service<Invoke> for FakeService {
                 Behaviour::Hang => std::future::pending().await,
                 Behaviour::Fail(Outcome::Overloaded, _) => {
                     Err(Failure::overloaded(Stage::PhpPool, "full", Duration::from_secs(1)))
+                }
+                Behaviour::Taste(outcome) => {
+                    let _ = envelope.call.body.next().await;
+                    Err(Failure::new(outcome, Stage::PhpPool, "failed as told").not_started())
                 }
                 Behaviour::Fail(outcome, started) => {
                     let failure = Failure::new(outcome, Stage::PhpPool, "failed as told");
