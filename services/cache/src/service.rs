@@ -13,6 +13,7 @@
 //! | `face` | answers the contracts of [`troupe_contracts::cache`] |
 //! | `tier` | what is asked, whichever store there is |
 //! | `embedded`, `leases` | the store in this process's memory, and who fetches |
+//! | `redis` | the store in Redis, and the history there |
 //! | `hub` | the history of purges, who watches it, and who has confirmed what |
 //! | `watchers` | the leases of watchers: pure, by a clock that is handed in |
 //! | `stream` | one watcher's stream |
@@ -26,6 +27,7 @@ mod face;
 mod hub;
 mod leases;
 mod meters;
+mod redis;
 mod stream;
 mod tier;
 mod watchers;

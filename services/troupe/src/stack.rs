@@ -153,7 +153,7 @@ impl Stack {
             stack.balancer = Some(balancer);
             next = Some(relay);
         }
-        let mut caching = Caching::prepare(config, services)?;
+        let mut caching = Caching::prepare(config, services, apart.instance().0.0)?;
         if let Some(service) = caching.service().filter(|_| services.is_apart()) {
             let service = service.clone();
             let serve = move |_| apart::cache_services(&service.on_thread());

@@ -31,6 +31,7 @@ struct Shared {
     topology: Topology,
     namespace: String,
     timeout: Duration,
+    settings: Settings,
 }
 
 impl fmt::Debug for Redis {
@@ -63,8 +64,31 @@ impl Redis {
             topology: settings.topology.clone(),
             namespace: settings.namespace.clone(),
             timeout: settings.timeout,
+            settings: settings.clone(),
         };
         Ok(Self { pool, shared: Arc::new(shared) })
+    }
+
+    /// The same with connections of its own: for another event loop.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        // The settings were good once; shared connections are slower, not wrong.
+        Self::open(&self.shared.settings).unwrap_or_else(|_| self.clone())
+    }
+
+    /// Whether keys are on several nodes, so that commands about different ones cannot be sent as one.
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.shared.topology, Topology::Cluster { .. })
+    }
+
+    /// A connection of its own, on which an answer may take `patience`: for commands that wait. It is not made anew when it
+    /// ends.
+    ///
+    /// # Errors
+    ///
+    /// When there is no connection in time.
+    pub async fn alone(&self, patience: Duration) -> Result<Connection, Error> {
+        self.within(self.pool.manager().connect(patience)).await
     }
 
     /// What the names of all keys begin with.

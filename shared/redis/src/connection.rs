@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deadpool::managed::{Manager, Metrics, RecycleResult};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::cluster::ClusterClient;
+use redis::cluster::{ClusterClient, ClusterConfig};
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
@@ -124,6 +124,24 @@ impl Connector {
         self.timeout * CONNECT_TIMEOUTS
     }
 
+    /// A connection on which an answer may take `patience`.
+    pub(crate) async fn connect(&self, patience: Duration) -> RedisResult<Connection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.patience()))
+            .set_response_timeout(Some(patience));
+        let kind = match &self.source {
+            Source::Server(client) => Kind::Server(client.get_multiplexed_async_connection_with_config(&config).await?),
+            Source::Sentinel { .. } => Kind::Server(self.sentinel()?.get_async_connection_with_config(&config).await?),
+            Source::Cluster { client, .. } => {
+                let config = ClusterConfig::new()
+                    .set_connection_timeout(self.timeout * NODE_TIMEOUTS)
+                    .set_response_timeout(patience);
+                Kind::Cluster(client.get_async_connection_with_config(config).await?)
+            }
+        };
+        Ok(Connection(kind))
+    }
+
     /// A client of one server, to subscribe with: what is published in a cluster reaches all of its nodes.
     pub(crate) async fn one_server(&self) -> RedisResult<Client> {
         match &self.source {
@@ -165,15 +183,7 @@ impl Manager for Connector {
     type Error = redis::RedisError;
 
     async fn create(&self) -> RedisResult<Connection> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.patience()))
-            .set_response_timeout(Some(self.timeout));
-        let kind = match &self.source {
-            Source::Server(client) => Kind::Server(client.get_multiplexed_async_connection_with_config(&config).await?),
-            Source::Sentinel { .. } => Kind::Server(self.sentinel()?.get_async_connection_with_config(&config).await?),
-            Source::Cluster { client, .. } => Kind::Cluster(client.get_async_connection().await?),
-        };
-        Ok(Connection(kind))
+        self.connect(self.timeout).await
     }
 
     async fn recycle(&self, _: &mut Connection, _: &Metrics) -> RecycleResult<redis::RedisError> {

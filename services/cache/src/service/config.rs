@@ -14,13 +14,16 @@ pub enum SecondTier {
     /// In the memory of the cache service, of which there is one instance then.
     #[default]
     Embedded,
+    /// In Redis, for any number of instances of the cache service.
+    Redis,
 }
 
 /// What the second tier keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreConfig {
-    /// How much memory the embedded store takes, index included.
+    /// How much memory the embedded store takes, index included. Redis is bounded by its own `maxmemory`, of which answers
+    /// take 80 % at most.
     pub size: Size,
     /// Largest body that is kept.
     pub max_object: Size,

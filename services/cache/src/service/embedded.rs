@@ -14,7 +14,7 @@ use troupe_mesh::body::Body;
 
 use super::config::StoreConfig;
 use super::convert::{selector, url_name};
-use super::hub::{Hub, Sure};
+use super::hub::Hub;
 use super::leases::Leases;
 use super::watchers::WATCH_LEASE;
 use crate::entry::Entry;
@@ -40,7 +40,7 @@ impl Embedded {
         Self {
             store: Store::new(config.size.bytes(), config.max_object.as_usize()),
             leases: Leases::new(config.lease.get()),
-            hub: Arc::new(Hub::new(first, Sure::Always, Instant::now() + WATCH_LEASE)),
+            hub: Arc::new(Hub::new(first, Instant::now() + WATCH_LEASE)),
             max_ttl: millis(config.max_ttl.get()),
         }
     }
@@ -119,7 +119,7 @@ impl Embedded {
         // Out of this tier first: what a watcher looks up after it was told is not what was purged.
         self.store.purge(&selector, purge.soft, now());
         let (at, counted) = self.hub.make_counted(purge.target, purge.soft, purge.source);
-        let standing = self.hub.confirmed(at.seq).await;
+        let standing = self.hub.confirmed(at).await;
         counted.purged(standing)
     }
 

@@ -1,8 +1,8 @@
-//! The history of purges in this process, who watches it, and who has confirmed what.
+//! The history of purges as this process knows it, who watches it, and who has confirmed what.
 //!
 //! All threads share it; its lock is held for look-ups and appends, never across a wait.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,13 +12,13 @@ use troupe_contracts::cache::Uid;
 use troupe_contracts::cache::purge::{Purged, Target};
 use troupe_contracts::cache::watch::{Invalidation, Position};
 
-use super::watchers::{Standing, Watchers};
+use super::watchers::{Standing, WATCH_LEASE, Watchers};
 
 /// Purges that are remembered for watchers that come anew; one that missed more has nothing fresh any more.
-const REMEMBERED: usize = 16_384;
+pub(crate) const REMEMBERED: usize = 16_384;
 /// Purges that are told at once.
 const BATCH: usize = 256;
-/// Purges under way whose finds are counted; of those beyond it the count is not told.
+/// Purges whose finds are counted; the oldest goes when there are more.
 const MAX_COUNTED: usize = 16_384;
 
 /// What every thread of the service shares.
@@ -27,7 +27,7 @@ pub(crate) struct Hub {
     state: Mutex<State>,
     /// Stirred when there is something to tell watchers.
     news: watch::Sender<()>,
-    /// Stirred when a watcher has done something.
+    /// Stirred when a watcher has done something, or the history goes on.
     done: watch::Sender<()>,
 }
 
@@ -36,23 +36,29 @@ struct State {
     position: Position,
     log: VecDeque<Arc<Invalidation>>,
     watchers: Watchers,
-    /// Until when it is known that the history is whole.
     sure: Sure,
     /// Until when a gateway may give what it has stored because another process told it so: one before this, with the
     /// same store. No purge counts as confirmed before.
     quiet: Instant,
-    /// URLs and answers that were found, by purges that somebody waits for.
-    found: HashMap<u64, (u64, u64)>,
+    /// What was found, by purge.
+    found: BTreeMap<u64, Found>,
 }
 
 /// Until when it is known that there is no purge that this process has not heard of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sure {
+enum Sure {
     /// All purges are made here.
     Always,
     /// They are made elsewhere, too.
-    #[expect(dead_code, reason = "there is no store yet that other processes write to")]
     Until(Instant),
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Found {
+    /// Whoever ordered it waits in this process.
+    own: bool,
+    urls: u64,
+    responses: u64,
 }
 
 /// What follows a place in the history.
@@ -65,11 +71,23 @@ pub(crate) enum News {
 }
 
 impl Hub {
-    /// A history that begins at `position`, of a store for which others have spoken until `quiet`.
-    pub(crate) fn new(position: Position, sure: Sure, quiet: Instant) -> Self {
-        let mut log = VecDeque::new();
-        log.push_back(Arc::new(beginning(position)));
-        let state = State { position, log, watchers: Watchers::default(), sure, quiet, found: HashMap::new() };
+    /// A history that is made here and begins at `position`, of a store for which others have spoken until `quiet`.
+    pub(crate) fn new(position: Position, quiet: Instant) -> Self {
+        let hub = Self::with(Sure::Always, quiet);
+        hub.state.lock().append(beginning(position));
+        hub
+    }
+
+    /// A history that is made elsewhere, of which nothing is known yet.
+    pub(crate) fn unsure() -> Self {
+        let now = Instant::now();
+        Self::with(Sure::Until(now), now)
+    }
+
+    fn with(sure: Sure, quiet: Instant) -> Self {
+        let position = Position { generation: 0, seq: 0, nonce: 0 };
+        let (log, watchers, found) = (VecDeque::new(), Watchers::default(), BTreeMap::new());
+        let state = State { position, log, watchers, sure, quiet, found };
         Self { state: Mutex::new(state), news: watch::Sender::new(()), done: watch::Sender::new(()) }
     }
 
@@ -86,7 +104,7 @@ impl Hub {
     /// Appends a purge with the next number, made here.
     pub(crate) fn make(&self, target: Target, soft: bool, source: Option<Uid>) -> Position {
         let at = self.state.lock().make(target, soft, source);
-        self.news.send_replace(());
+        self.stir();
         at
     }
 
@@ -99,10 +117,50 @@ impl Hub {
     ) -> (Position, Counted) {
         let mut state = self.state.lock();
         let at = state.make(target, soft, source);
-        state.count(at.seq);
+        state.count(at.seq, true);
         drop(state);
-        self.news.send_replace(());
+        self.stir();
         (at, Counted { hub: Arc::clone(self), seq: at.seq })
+    }
+
+    /// Appends purges that were made elsewhere, or in this process by way of there (`own`), in their order.
+    pub(crate) fn append(&self, purges: Vec<(Invalidation, bool)>) {
+        if purges.is_empty() {
+            return;
+        }
+        let mut state = self.state.lock();
+        for (purge, own) in purges {
+            state.count(purge.at.seq, own);
+            state.append(purge);
+        }
+        drop(state);
+        self.stir();
+    }
+
+    /// Another history, or a part of this one that does not follow what is known: watchers are to doubt what they have.
+    pub(crate) fn replace(&self, log: Vec<Invalidation>) {
+        let mut state = self.state.lock();
+        state.log.clear();
+        log.into_iter().for_each(|purge| state.append(purge));
+        state.watchers.forget();
+        drop(state);
+        self.stir();
+    }
+
+    /// There is no purge that is not known here, and there will be none until then that does not wait for this process.
+    pub(crate) fn is_well_until(&self, until: Instant) {
+        self.state.lock().sure = Sure::Until(until);
+    }
+
+    /// It is not known any more what is purged.
+    pub(crate) fn lose(&self) {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        if state.is_sure(now) {
+            state.sure = Sure::Until(now);
+        }
+        drop(state);
+        self.stir();
     }
 
     /// Whether it is known now that the history is whole.
@@ -127,11 +185,12 @@ impl Hub {
 
     /// A stream of a watcher begins: where it begins. `None` when there are too many watchers.
     pub(crate) fn join(&self, uid: Uid, since: Option<Position>) -> Option<Position> {
-        let from = match since.map(|since| (since, self.after(since))) {
-            Some((since, News::Purges(_))) => since,
-            _ => self.position(),
+        let (from, applied) = match since.map(|since| (since, self.after(since))) {
+            Some((since, News::Purges(_))) => (since, since.seq),
+            // It has yet to doubt what it has, and may give it until then if it was granted that before.
+            _ => (self.position(), 0),
         };
-        let joined = self.state.lock().watchers.join(uid, from.seq, Instant::now());
+        let joined = self.state.lock().watchers.join(uid, applied, Instant::now());
         joined.then_some(from)
     }
 
@@ -164,7 +223,8 @@ impl Hub {
         }
         state.watchers.applied(uid, seq);
         if let Some(found) = state.found.get_mut(&seq) {
-            *found = (found.0.saturating_add(urls), found.1.saturating_add(responses));
+            found.urls = found.urls.saturating_add(urls);
+            found.responses = found.responses.saturating_add(responses);
         }
         drop(state);
         self.done.send_replace(());
@@ -175,11 +235,43 @@ impl Hub {
         self.news.subscribe()
     }
 
-    /// Waits until every watcher of this process has done purge `seq`, or may give nothing.
-    pub(crate) async fn confirmed(&self, seq: u64) -> Standing {
-        let mut done = self.done.subscribe();
+    /// Told when a watcher has done something.
+    pub(crate) fn done(&self) -> watch::Receiver<()> {
+        self.done.subscribe()
+    }
+
+    /// What watchers find in a purge that was ordered here and made elsewhere.
+    pub(crate) fn counted(self: &Arc<Self>, seq: u64) -> Counted {
+        self.state.lock().count(seq, true);
+        Counted { hub: Arc::clone(self), seq }
+    }
+
+    /// How far the watchers of this process are, all of them: `generation:seq`.
+    pub(crate) fn ack(&self) -> String {
+        let state = self.state.lock();
+        let applied = state.watchers.lowest(Instant::now()).unwrap_or(u64::MAX).min(state.position.seq);
+        format!("{}:{applied}", state.position.generation)
+    }
+
+    /// What watchers found in purges that others ordered and that all have done; each once.
+    pub(crate) fn take_found(&self) -> Vec<(u64, Purged)> {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        let applied = state.watchers.lowest(now).unwrap_or(u64::MAX).min(state.position.seq);
+        let done: Vec<(u64, Found)> =
+            state.found.range(..=applied).filter(|(_, found)| !found.own).map(|(seq, found)| (*seq, *found)).collect();
+        let purged = done.into_iter().map(|(seq, found)| {
+            state.found.remove(&seq);
+            (seq, found.purged(state.watchers.standing(seq, now)))
+        });
+        purged.collect()
+    }
+
+    /// Waits until every watcher of this process has done purge `at`, or may give nothing.
+    pub(crate) async fn confirmed(&self, at: Position) -> Standing {
+        let mut done = self.done();
         loop {
-            let standing = self.state.lock().standing(seq, Instant::now());
+            let standing = self.state.lock().standing(at, Instant::now());
             let Some(until) = standing.wait_until else { return standing };
             tokio::select! {
                 // The sender is this hub's.
@@ -187,6 +279,11 @@ impl Hub {
                 () = tokio::time::sleep_until(until.into()) => {}
             }
         }
+    }
+
+    fn stir(&self) {
+        self.news.send_replace(());
+        self.done.send_replace(());
     }
 }
 
@@ -198,12 +295,6 @@ impl State {
         at
     }
 
-    fn count(&mut self, seq: u64) {
-        if self.found.len() < MAX_COUNTED {
-            self.found.entry(seq).or_default();
-        }
-    }
-
     fn append(&mut self, purge: Invalidation) {
         if self.log.len() >= REMEMBERED {
             self.log.pop_front();
@@ -212,10 +303,24 @@ impl State {
         self.log.push_back(Arc::new(purge));
     }
 
-    fn standing(&self, seq: u64, now: Instant) -> Standing {
+    fn count(&mut self, seq: u64, own: bool) {
+        self.found.entry(seq).or_default().own |= own;
+        if self.found.len() > MAX_COUNTED {
+            self.found.pop_first();
+        }
+    }
+
+    fn standing(&self, at: Position, now: Instant) -> Standing {
+        // A purge that is not known here yet is told to nobody. Whoever hears nothing of any is silent a second later.
+        let known = self.position.generation == at.generation && self.position.seq >= at.seq;
+        let (seq, silent) = match (known, self.sure) {
+            (true, _) | (false, Sure::Always) => (at.seq, now),
+            (false, Sure::Until(until)) => (u64::MAX, until + WATCH_LEASE),
+        };
         let mut standing = self.watchers.standing(seq, now);
-        if standing.wait_until.is_none() && self.quiet > now {
-            standing.wait_until = Some(self.quiet);
+        let wait = self.quiet.max(silent);
+        if standing.wait_until.is_none() && wait > now {
+            standing.wait_until = Some(wait);
         }
         standing
     }
@@ -228,8 +333,15 @@ impl State {
     }
 }
 
+impl Found {
+    fn purged(self, standing: Standing) -> Purged {
+        let Self { urls, responses, .. } = self;
+        Purged { urls, responses, confirmed: standing.confirmed, lapsed: standing.lapsed }
+    }
+}
+
 /// What stands at the beginning of a history, so that every place in it is a purge's.
-pub(crate) fn beginning(at: Position) -> Invalidation {
+fn beginning(at: Position) -> Invalidation {
     Invalidation { at, target: Target::Nothing, soft: false, source: None }
 }
 
@@ -243,8 +355,7 @@ pub(crate) struct Counted {
 impl Counted {
     /// What came of it.
     pub(crate) fn purged(&self, standing: Standing) -> Purged {
-        let (urls, responses) = self.hub.state.lock().found.get(&self.seq).copied().unwrap_or_default();
-        Purged { urls, responses, confirmed: standing.confirmed, lapsed: standing.lapsed }
+        self.hub.state.lock().found.get(&self.seq).copied().unwrap_or_default().purged(standing)
     }
 }
 
@@ -255,86 +366,4 @@ impl Drop for Counted {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const A: Uid = [1; 16];
-
-    fn hub() -> Arc<Hub> {
-        Arc::new(Hub::new(Position { generation: 7, seq: 100, nonce: 1 }, Sure::Always, Instant::now()))
-    }
-
-    fn purges(hub: &Hub, cursor: Position) -> Option<Vec<u64>> {
-        match hub.after(cursor) {
-            News::Purges(purges) => Some(purges.iter().map(|purge| purge.at.seq).collect()),
-            News::Anew(_) => None,
-        }
-    }
-
-    #[test]
-    fn a_watcher_hears_what_followed_the_place_it_names() {
-        let hub = hub();
-        let first = hub.position();
-        let second = hub.make(Target::All, false, None);
-        hub.make(Target::All, true, None);
-        assert_eq!(purges(&hub, first), Some(vec![101, 102]));
-        assert_eq!(purges(&hub, second), Some(vec![102]));
-        assert_eq!(purges(&hub, hub.position()), Some(vec![]));
-        assert_eq!(hub.join(A, Some(second)), Some(second));
-        assert_eq!(hub.join(A, None), Some(hub.position()));
-    }
-
-    #[test]
-    fn a_place_of_another_history_or_one_long_gone_is_none() {
-        let hub = hub();
-        let first = hub.position();
-        assert_eq!(purges(&hub, Position { nonce: 2, ..first }), None);
-        assert_eq!(purges(&hub, Position { generation: 8, ..first }), None);
-        assert_eq!(purges(&hub, Position { seq: 99, ..first }), None);
-        assert_eq!(purges(&hub, Position { seq: 105, ..first }), None);
-        for _ in 0..REMEMBERED {
-            hub.make(Target::All, false, None);
-        }
-        assert_eq!(purges(&hub, first), None);
-        assert_eq!(hub.join(A, Some(first)), Some(hub.position()));
-    }
-
-    #[tokio::test]
-    async fn a_purge_is_confirmed_when_those_who_watch_have_done_it() {
-        let hub = hub();
-        let from = hub.join(A, None).unwrap();
-        assert!(hub.beat(&A, from.generation, from.seq));
-        let (at, counted) = hub.make_counted(Target::All, false, None);
-        let waiting = hub.confirmed(at.seq);
-        tokio::pin!(waiting);
-        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
-        hub.applied(&A, from.generation + 1, at.seq, (9, 9));
-        assert!(futures_util::poll!(waiting.as_mut()).is_pending(), "of another history");
-        hub.applied(&A, from.generation, at.seq, (1, 2));
-        let standing = waiting.await;
-        let purged = counted.purged(standing);
-        assert_eq!((purged.urls, purged.responses, purged.confirmed, purged.lapsed), (1, 2, 1, 0));
-        drop(counted);
-        assert!(hub.state.lock().found.is_empty());
-    }
-
-    #[tokio::test]
-    async fn no_purge_is_confirmed_while_a_process_before_this_one_may_have_granted_something() {
-        let quiet = Instant::now() + std::time::Duration::from_millis(50);
-        let hub = Hub::new(Position { generation: 7, seq: 100, nonce: 1 }, Sure::Always, quiet);
-        hub.confirmed(hub.make(Target::All, false, None).seq).await;
-        assert!(Instant::now() >= quiet);
-    }
-
-    #[tokio::test]
-    async fn a_silent_watcher_is_waited_for_no_longer_than_its_lease() {
-        let hub = hub();
-        let from = hub.join(A, None).unwrap();
-        hub.beat(&A, from.generation, from.seq);
-        let at = hub.make(Target::All, false, None);
-        let since = Instant::now();
-        let standing = hub.confirmed(at.seq).await;
-        assert_eq!((standing.confirmed, standing.lapsed), (0, 1));
-        assert!(since.elapsed() < super::super::WATCH_LEASE * 10);
-    }
-}
+mod tests;

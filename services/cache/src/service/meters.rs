@@ -164,6 +164,16 @@ pub fn describe() {
         "troupe_cache_watchers_lapsed_total",
         "Gateways that did not confirm a purge, summed over purges: they had nothing fresh any more."
     );
+    describe_gauge!("troupe_cache_redis_up", "1 while the connection by which purges are heard is up.");
+    describe_counter!(
+        "troupe_cache_redis_losses_total",
+        "Times that this connection was lost or could not be made; gateways were cut off meanwhile."
+    );
+    describe_counter!(
+        "troupe_cache_histories_total",
+        "Times that the history of purges was read from its beginning: once at the start, and after Redis lost it."
+    );
+    describe_gauge!("troupe_cache_redis_full", "1 while Redis has no room for more answers.");
     describe_gauge!("troupe_cache_watchers", "Gateways that hear of purges from this instance.");
     describe_gauge!("troupe_cache_bytes", Unit::Bytes, "Memory that the embedded store takes.");
     describe_gauge!("troupe_cache_objects", "URLs that are known to the embedded store.");

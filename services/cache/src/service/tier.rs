@@ -12,18 +12,22 @@ use troupe_mesh::failure::Failure;
 
 use super::embedded::Embedded;
 use super::hub::Hub;
+use super::redis::InRedis;
 
 /// A thread's way to the store.
 #[derive(Debug, Clone)]
 pub(crate) enum Tier {
     /// In this process's memory.
     Embedded(Arc<Embedded>),
+    /// In Redis.
+    Redis(InRedis),
 }
 
 impl Tier {
     pub(crate) fn hub(&self) -> &Arc<Hub> {
         match self {
             Self::Embedded(store) => store.hub(),
+            Self::Redis(store) => store.hub(),
         }
     }
 
@@ -31,30 +35,35 @@ impl Tier {
     pub(crate) fn figures(&self) -> Option<(u64, usize)> {
         match self {
             Self::Embedded(store) => Some(store.figures()),
+            Self::Redis(_) => None,
         }
     }
 
     pub(crate) async fn look_up(&self, call: Lookup) -> Result<Looked, Failure> {
         match self {
             Self::Embedded(store) => Ok(store.look_up(&call)),
+            Self::Redis(store) => store.look_up(call).await,
         }
     }
 
     pub(crate) async fn store(&self, about: About, record: Bytes, body: Bytes) -> Result<Kept, Failure> {
         match self {
             Self::Embedded(store) => Ok(store.store(&about, &record, body)),
+            Self::Redis(store) => store.store(about, record, body).await,
         }
     }
 
     pub(crate) async fn lease(&self, call: Lease) -> Result<Leased, Failure> {
         match self {
             Self::Embedded(store) => Ok(store.lease(call).await),
+            Self::Redis(store) => store.lease(call).await,
         }
     }
 
     pub(crate) async fn purge(&self, call: Purge) -> Result<Purged, Failure> {
         match self {
             Self::Embedded(store) => Ok(store.purge(call).await),
+            Self::Redis(store) => store.purge(call).await,
         }
     }
 }

@@ -75,7 +75,6 @@ impl Watchers {
     }
 
     /// The history is another: nobody has done anything of it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "there is no store yet whose history ends before its process"))]
     pub(crate) fn forget(&mut self) {
         self.list.values_mut().for_each(|watcher| watcher.applied = 0);
     }
@@ -93,6 +92,12 @@ impl Watchers {
             }
         }
         standing
+    }
+
+    /// The last purge that all have done who may give what they have; `None`: nobody may.
+    pub(crate) fn lowest(&self, now: Instant) -> Option<u64> {
+        let live = self.list.values().filter(|watcher| watcher.until.is_some_and(|until| until > now));
+        live.map(|watcher| watcher.applied).min()
     }
 
     /// Watchers with a stream.
@@ -131,7 +136,9 @@ mod tests {
         assert_eq!(watchers.standing(5, now).wait_until, Some(now + WATCH_LEASE));
         watchers.applied(&A, 5);
         assert!(!is_confirmed(&watchers, 5, now));
+        assert_eq!(watchers.lowest(now), Some(4));
         watchers.applied(&B, 6);
+        assert_eq!((watchers.lowest(now), watchers.lowest(now + WATCH_LEASE)), (Some(5), None));
         let standing = watchers.standing(5, now);
         assert_eq!((standing.confirmed, standing.lapsed, standing.wait_until), (2, 0, None));
     }

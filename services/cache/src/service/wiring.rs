@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use troupe_contracts::cache::Uid;
 use troupe_contracts::cache::lease::Lease;
 use troupe_contracts::cache::lookup::Lookup;
 use troupe_contracts::cache::purge::{Purge, Purged};
@@ -11,11 +12,13 @@ use troupe_contracts::cache::store::Store;
 use troupe_contracts::cache::watch::Watch;
 use troupe_mesh::failure::Failure;
 use troupe_mesh::port::Service;
+use troupe_redis::Redis;
 
 use super::config::StoreConfig;
 use super::embedded::Embedded;
 use super::face::Face;
 use super::meters::Gauges;
+use super::redis::{self, InRedis};
 use super::tier::Tier;
 
 /// How often gauges are read.
@@ -32,6 +35,7 @@ pub struct CacheService {
 #[derive(Debug, Clone)]
 enum Shared {
     Embedded(Arc<Embedded>),
+    Redis(Redis, Arc<redis::Shared>),
 }
 
 /// What answers the contracts of the cache on one thread.
@@ -43,6 +47,12 @@ impl CacheService {
     pub fn embedded(config: &StoreConfig) -> Self {
         let store = Shared::Embedded(Arc::new(Embedded::new(config)));
         Self { store, max_object: config.max_object.as_usize() }
+    }
+
+    /// With a store in Redis, where other instances have theirs as well; `me` is this one.
+    pub fn in_redis(redis: Redis, me: Uid, config: &StoreConfig) -> Self {
+        let shared = Arc::new(redis::Shared::new(&redis, me, config));
+        Self { store: Shared::Redis(redis, shared), max_object: config.max_object.as_usize() }
     }
 
     /// The service on the calling thread.
@@ -58,8 +68,12 @@ impl CacheService {
         self.tier().purge(call).await
     }
 
-    /// Reads the gauges once a second, until the calling thread's event loop ends.
-    pub async fn measure(self) {
+    /// What goes on beside answering, until the calling thread's event loop ends: following what is purged elsewhere, and
+    /// reading gauges once a second.
+    pub async fn run(self) {
+        if let Shared::Redis(redis, shared) = &self.store {
+            actix_rt::spawn(redis::follow(redis.again(), Arc::clone(shared)));
+        }
         let (gauges, tier) = (Gauges::new(), self.tier());
         loop {
             gauges.read(&tier);
@@ -70,6 +84,8 @@ impl CacheService {
     fn tier(&self) -> Tier {
         match &self.store {
             Shared::Embedded(store) => Tier::Embedded(Arc::clone(store)),
+            // With connections of its own: they belong to the event loop that they were made on.
+            Shared::Redis(redis, shared) => Tier::Redis(InRedis::new(redis.again(), Arc::clone(shared))),
         }
     }
 }

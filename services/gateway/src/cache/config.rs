@@ -16,7 +16,8 @@ pub struct CacheConfig {
     /// The first tier: the gateway's own memory, one store for all its threads.
     pub l1: L1Config,
     /// The second tier, which gateways share: "embedded" is the memory of the cache service, of which there is one instance
-    /// then; "off": each gateway is on its own. In one process with all services the first tier is all there is.
+    /// then; "redis" is Redis, behind any number of cache services; "off": each gateway is on its own. In one process with
+    /// all services "embedded" adds nothing to the first tier, and there is none.
     pub l2: SecondTier,
     /// What the second tier keeps.
     pub store: StoreConfig,

@@ -67,6 +67,7 @@ pub struct Tier {
     coherence: Coherence,
     breaker: Breaker,
     orders: mpsc::Sender<orders::Order>,
+    untold: Arc<orders::Untold>,
     stores: Arc<std::sync::atomic::AtomicUsize>,
     meters: Meters,
 }
@@ -107,6 +108,7 @@ impl Tier {
             coherence: Coherence::new(),
             breaker: Breaker::new(),
             orders: sender,
+            untold: Arc::default(),
             stores: Arc::default(),
             meters: Meters::new(),
         };

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use troupe_cache::service::config::SecondTier;
 use troupe_mesh::config::Discovery;
 use troupe_node::config::Problem;
 
@@ -30,7 +31,8 @@ pub(super) fn check(config: &Config, services: Services) -> Vec<Problem> {
     if services.is_apart() && !key_file.as_os_str().is_empty() {
         problems.extend(secret("mesh.key_file", key_file, SHORTEST_KEY));
     }
-    if services.is_apart() && config.mesh.discovery == Discovery::Redis {
+    let cached = config.cache.l2 == SecondTier::Redis && services.contains(Service::Cache);
+    if cached || services.is_apart() && config.mesh.discovery == Discovery::Redis {
         let redis = &config.redis;
         for (key, path) in [
             ("redis.password_file", &redis.password_file),

@@ -105,7 +105,7 @@ fn cache(config: &Config, problems: &mut Vec<Problem>) {
     let cache = &config.cache;
     if cache.l2 == SecondTier::Embedded && config.mesh.peers.cache.len() > 1 {
         let message = "`mesh.peers.cache` has several cache services, and cache.l2 is \"embedded\": there can be one";
-        problems.push(Problem::new("mesh.peers.cache[1]", message).help("name one"));
+        problems.push(Problem::new("mesh.peers.cache[1]", message).help("name one, or set cache.l2 to \"redis\""));
     }
     for (key, value) in [("cache.store.lease", cache.store.lease), ("cache.store.max_ttl", cache.store.max_ttl)] {
         not_zero(key, value, problems);

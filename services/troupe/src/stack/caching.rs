@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use troupe_cache::service::CacheService;
 use troupe_cache::service::config::SecondTier;
-use troupe_contracts::cache::{lease::Lease, lookup::Lookup, purge::Purge, store::Store, watch::Watch};
+use troupe_contracts::cache::{Uid, lease::Lease, lookup::Lookup, purge::Purge, store::Store, watch::Watch};
 use troupe_gateway::cache::Cache;
 use troupe_gateway::cache::l2::{Orders, Ports, PortsFactory, Tier, WatchPorts, follow};
 use troupe_mesh::wiring::Wiring;
@@ -16,6 +16,7 @@ use super::apart::Apart;
 use super::here::wired;
 use crate::config::Config;
 use crate::failure::{Code, CommandError};
+use crate::redis;
 use crate::services::{Service, Services};
 
 /// What of the cache lives in this process beside the gateway's memory.
@@ -30,11 +31,13 @@ impl Caching {
     ///
     /// In one process with all services the embedded store would hold what the gateway's memory holds already: it is not
     /// made, and the gateway's memory is the cache.
-    pub(super) fn prepare(config: &Config, services: Services) -> Result<Self, CommandError> {
+    pub(super) fn prepare(config: &Config, services: Services, me: Uid) -> Result<Self, CommandError> {
         let service = match config.cache.l2 {
             _ if !services.contains(Service::Cache) => None,
+            SecondTier::Redis => Some(CacheService::in_redis(redis::open(&config.redis)?, me, &config.cache.store)),
             SecondTier::Off if services.is_apart() => {
-                let message = "cache.l2 is \"off\", and the cache service is to run: set it to \"embedded\"";
+                let message =
+                    "cache.l2 is \"off\", and the cache service is to run: set it to \"embedded\" or \"redis\"";
                 return Err(CommandError::new(Code::Configuration, message));
             }
             SecondTier::Embedded if services.is_apart() => Some(CacheService::embedded(&config.cache.store)),
@@ -43,8 +46,8 @@ impl Caching {
         let mut caching = Self { service, threads: Vec::new() };
         if let Some(service) = &caching.service {
             let service = service.clone();
-            let threads = spawn_data_threads("cache-meters", 1, &Pinning::Off, move |_| {
-                actix_rt::spawn(service.clone().measure());
+            let threads = spawn_data_threads("cache", 1, &Pinning::Off, move |_| {
+                actix_rt::spawn(service.clone().run());
                 std::future::ready(())
             });
             caching.threads.push(threads.map_err(no_thread)?);
@@ -66,11 +69,11 @@ impl Caching {
     ) -> Result<(Option<Arc<Cache>>, Option<PortsFactory>), CommandError> {
         let (ports, watch_ports) = match (&self.service, config.cache.l2) {
             (Some(service), _) => here(service, config.mesh.wiring),
-            (None, SecondTier::Embedded) if services.is_apart() => match there(config, apart)? {
+            (None, SecondTier::Embedded | SecondTier::Redis) if services.is_apart() => match there(config, apart)? {
                 Some(ports) => ports,
                 None => return Ok((Cache::new(&config.cache), None)),
             },
-            (None, SecondTier::Off | SecondTier::Embedded) => return Ok((Cache::new(&config.cache), None)),
+            (None, _) => return Ok((Cache::new(&config.cache), None)),
         };
         let (uid, name) = apart.instance();
         let (tier, orders) = Tier::new(uid.0, name, config.redis.timeout.get(), &config.cache);

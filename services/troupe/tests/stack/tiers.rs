@@ -2,6 +2,8 @@
 
 mod coherence;
 mod leases;
+mod outages;
+mod redis;
 mod sharing;
 
 use std::net::SocketAddr;
@@ -11,6 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use troupe_testkit::http::{self, Connection, Response};
+use troupe_testkit::redis::Redis;
 use troupe_testkit::stack::{self, Stack};
 use troupe_testkit::upstream::{Then, Upstream};
 use troupe_testkit::wait;
@@ -75,9 +78,29 @@ fn get(address: SocketAddr, target: &str) -> Response {
 /// A stack of so many gateways and one cache service with the store in its memory; all of them are linked.
 fn embedded(gateways: usize, config: &str) -> Stack {
     let plan = stack::Plan::apart().several("gateway", gateways).with_cache();
-    let stack = plan.start(binary(), &functions(), config);
+    // A loaded machine is no slow store.
+    let stack = plan.start(binary(), &functions(), &format!("redis.timeout = \"500ms\"\n{config}"));
     await_live(&stack);
     stack
+}
+
+/// A stack of so many gateways and cache services with the store in Redis; all of them are linked.
+fn in_redis(gateways: usize, caches: usize, redis: &Redis, config: &str) -> Stack {
+    let stack = in_redis_unlinked(gateways, caches, redis, config);
+    await_live(&stack);
+    stack
+}
+
+/// The same, which may be not linked yet.
+fn in_redis_unlinked(gateways: usize, caches: usize, redis: &Redis, config: &str) -> Stack {
+    let plan = stack::Plan::apart().several("gateway", gateways).several("cache", caches);
+    let config = format!("cache.l2 = \"redis\"\nredis.url = {:?}\nredis.timeout = \"500ms\"\n{config}", redis.url());
+    plan.start(binary(), &functions(), &config)
+}
+
+/// Orders a purge until it is confirmed: while nobody can confirm it, the answer says so.
+fn purge_until_done(admin: SocketAddr, query: &str) {
+    wait::until("a purge to be confirmed", BOUND, || (purge(admin, query).status == 200).then_some(()));
 }
 
 /// Waits until every gateway hears of purges.

@@ -1,8 +1,13 @@
 //! Purges that are passed on to the cache service, and leases that are given back: from any thread, carried out on one.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
+use troupe_cache::entry::Entry;
+use troupe_cache::key::Key;
 use troupe_cache::store::Selector;
 use troupe_contracts::cache::lease::Lease;
 use troupe_contracts::cache::purge::{Purge, Purged, Target};
@@ -28,8 +33,56 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// What is to be carried out.
 #[derive(Debug)]
 pub(super) enum Order {
-    Purge(Purge, Option<oneshot::Sender<Result<Purged, Failure>>>),
+    /// Somebody waits for it.
+    Purge(Purge, oneshot::Sender<Result<Purged, Failure>>),
+    /// Nobody waits.
+    Tell(Purge, Told),
     Give(Lease),
+}
+
+/// What this gateway has forgotten and the second tier may not have yet.
+#[derive(Debug, Default)]
+pub(super) struct Untold {
+    list: Mutex<Vec<Arc<Selector>>>,
+    count: AtomicUsize,
+}
+
+/// A part of it, until it is told or given up.
+#[derive(Debug)]
+pub(super) struct Told {
+    untold: Arc<Untold>,
+    selector: Arc<Selector>,
+}
+
+impl Untold {
+    fn add(self: &Arc<Self>, selector: Selector) -> Told {
+        let selector = Arc::new(selector);
+        let mut list = self.list.lock();
+        list.push(Arc::clone(&selector));
+        self.count.store(list.len(), Ordering::Release);
+        Told { untold: Arc::clone(self), selector }
+    }
+
+    /// What it is now; to be asked before a look-up whose answer is compared with it.
+    pub(super) fn now(&self) -> Vec<Arc<Selector>> {
+        match self.count.load(Ordering::Acquire) {
+            0 => Vec::new(),
+            _ => self.list.lock().clone(),
+        }
+    }
+}
+
+/// Whether an answer of the second tier is one of those that are to be forgotten there.
+pub(super) fn is_untold(untold: &[Arc<Selector>], key: &Key, entry: &Entry) -> bool {
+    untold.iter().any(|selector| selector.matches(key, &entry.terms().groups))
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let mut list = self.untold.list.lock();
+        list.retain(|other| !Arc::ptr_eq(other, &self.selector));
+        self.untold.count.store(list.len(), Ordering::Release);
+    }
 }
 
 /// What was ordered and not carried out yet.
@@ -57,7 +110,7 @@ impl Tier {
     pub(in crate::cache) async fn purge(&self, selector: &Selector, soft: bool) -> Result<Purged, PurgeFailed> {
         let (reply, answer) = oneshot::channel();
         let purge = Purge { target: Target::from(selector), soft, source: None };
-        self.orders.try_send(Order::Purge(purge, Some(reply))).map_err(|_| PurgeFailed::TooMany)?;
+        self.orders.try_send(Order::Purge(purge, reply)).map_err(|_| PurgeFailed::TooMany)?;
         match answer.await {
             Ok(Ok(purged)) => Ok(purged),
             Ok(Err(failure)) => Err(PurgeFailed::Unconfirmed(failure)),
@@ -68,7 +121,8 @@ impl Tier {
     /// Has the other gateways forget what this one has just forgotten. Nobody waits for it.
     pub(in crate::cache) fn tell(&self, selector: &Selector) {
         let purge = Purge { target: Target::from(selector), soft: false, source: Some(self.uid) };
-        if self.orders.try_send(Order::Purge(purge, None)).is_err() {
+        let told = self.untold.add(selector.clone());
+        if self.orders.try_send(Order::Tell(purge, told)).is_err() {
             self.meters.purges_lost.increment(1);
         }
     }
@@ -84,21 +138,18 @@ pub(super) async fn carry_out(tier: &Tier, mut orders: Orders, purge: Port<Purge
     while let Some(order) = orders.0.recv().await {
         match order {
             Order::Purge(call, reply) => {
+                let port = purge.clone();
+                // Whoever asked may be gone.
+                actix_rt::spawn(async move { drop(reply.send(confirmed(&port, call).await)) });
+            }
+            Order::Tell(call, untold) => {
                 let (port, lost) = (purge.clone(), tier.meters.purges_lost.clone());
                 actix_rt::spawn(async move {
-                    let outcome = match reply.is_some() {
-                        true => confirmed(&port, call).await,
-                        false => told(&port, call).await,
-                    };
-                    match (reply, outcome) {
-                        // Whoever asked may be gone.
-                        (Some(reply), outcome) => drop(reply.send(outcome)),
-                        (None, Ok(_)) => {}
-                        (None, Err(failure)) => {
-                            lost.increment(1);
-                            tracing::warn!(%failure, "an invalidation could not be told to the other gateways");
-                        }
+                    if let Err(failure) = told(&port, call).await {
+                        lost.increment(1);
+                        tracing::warn!(%failure, "an invalidation could not be told to the other gateways");
                     }
+                    drop(untold);
                 });
             }
             Order::Give(call) => {

@@ -12,6 +12,7 @@ use troupe_mesh::deadline::Deadline;
 
 use super::Grant;
 use super::grant::Right;
+use super::orders::is_untold;
 use crate::cache::fetch::Parts;
 use crate::cache::lookup::Lack;
 use crate::cache::now;
@@ -40,6 +41,7 @@ impl Parts {
         let want = if lack.forward == Forward::Request { Want::Refresh } else { Want::Answer };
         for _ in 0..ROUNDS {
             let began = self.cache.store.stamp();
+            let untold = l2.tier.untold.now();
             let answered = match l2.look_up(&self.miss.key, &self.head, want).await {
                 Ok(answered) => answered,
                 Err(why) => {
@@ -51,7 +53,7 @@ impl Parts {
             if let Leased::Granted { name, token } = answered.leased {
                 lack.grant.set(Some(Grant::new(l2.clone(), Right { name, token, born: answered.born })));
             }
-            if let Some(entry) = answered.entry {
+            if let Some(entry) = answered.entry.filter(|entry| !is_untold(&untold, &self.miss.key, entry)) {
                 let reuse = decide(&self.miss.asked, &entry, now(), &self.caching.policy);
                 if want == Want::Answer && matches!(reuse, Reuse::Fresh | Reuse::Stale | Reuse::WhileRevalidating) {
                     self.cache.store.put(&self.miss.key, &self.head, Arc::clone(&entry), began);
@@ -76,14 +78,15 @@ impl Parts {
     /// Asks for the right to refresh `entry`. Whether to fetch; where somebody has fetched already, that is stored here.
     pub(in crate::cache) async fn may_refresh(&self, entry: &Entry, lack: &mut Lack) -> bool {
         let Some(l2) = &self.l2 else { return true };
-        let began = self.cache.store.stamp();
+        let (began, untold) = (self.cache.store.stamp(), l2.tier.untold.now());
         let Ok(answered) = l2.look_up(&self.miss.key, &self.head, Want::Refresh).await else { return true };
         let grant = match answered.leased {
             Leased::Granted { name, token } => Grant::new(l2.clone(), Right { name, token, born: answered.born }),
             // Another does, and what it brings is found there when this one is stale.
             _ => return false,
         };
-        if let Some(theirs) = answered.entry.filter(|theirs| is_newer(theirs, entry)) {
+        let told = |theirs: &Arc<Entry>| !is_untold(&untold, &self.miss.key, theirs);
+        if let Some(theirs) = answered.entry.filter(|theirs| told(theirs) && is_newer(theirs, entry)) {
             self.cache.store.put(&self.miss.key, &self.head, theirs, began);
             return false;
         }

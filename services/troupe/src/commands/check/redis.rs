@@ -1,5 +1,6 @@
 //! Does Redis answer, and will it keep what membership writes there?
 
+use troupe_cache::service::config::SecondTier;
 use troupe_mesh::config::Discovery;
 use troupe_node::config::RedisMode;
 use troupe_redis::redis::cmd;
@@ -9,13 +10,15 @@ use super::Finding;
 use crate::config::Config;
 use crate::failure::CommandError;
 use crate::redis;
-use crate::services::Services;
+use crate::services::{Service, Services};
 
 /// Policies under which keys that are written every two seconds are the last to go.
 const SAFE: [&str; 3] = ["noeviction", "allkeys-lru", "volatile-lru"];
 
 pub(super) fn check(config: &Config, services: Services) -> Result<Vec<Finding>, CommandError> {
-    if !services.is_apart() || config.mesh.discovery != Discovery::Redis {
+    let found = services.is_apart() && config.mesh.discovery == Discovery::Redis;
+    let cached = config.cache.l2 == SecondTier::Redis && services.contains(Service::Cache);
+    if !found && !cached {
         return Ok(Vec::new());
     }
     let client = redis::open(&config.redis)?;

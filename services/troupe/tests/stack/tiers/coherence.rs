@@ -64,11 +64,11 @@ pub(super) fn churn(origin: &Origin, readers: &Readers, times: u64, purge: impl 
     }
 }
 
-fn admins(stack: &Stack) -> Vec<SocketAddr> {
+pub(super) fn admins(stack: &Stack) -> Vec<SocketAddr> {
     stack.instances.iter().filter(|instance| instance.service == "gateway").map(|instance| instance.admin).collect()
 }
 
-const QUERIES: [&str; 6] = [
+pub(super) const QUERIES: [&str; 6] = [
     "url=http://troupe.test/a",
     "group=things",
     "prefix=http://troupe.test/",

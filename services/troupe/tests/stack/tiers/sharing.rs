@@ -67,7 +67,7 @@ fn a_cache_service_that_is_frozen_costs_a_request_no_more_than_its_wait() {
     for n in 0..100 {
         assert_eq!(version(&get(address, &format!("/{n}"))), 1);
     }
-    // Five wait for 50 ms each, then one each second.
+    // Five wait for half a second each, then one each second.
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     assert!(metric(&stack, "gateway", "troupe_gateway_cache_l2_lookups_total{result=\"unasked\"}") >= 50.0);
     stack.instance("cache").signal(rustix::process::Signal::CONT);

@@ -1,0 +1,181 @@
+//! What has to be done at once, one round trip each. Numbers of purges are microseconds of Redis' clock, or one more than the
+//! last: so they rise over a flush too, and Lua's numbers hold them exactly.
+
+use std::sync::LazyLock;
+
+use troupe_redis::redis::Script;
+
+/// An instance says that it is there, and learns where the history is. KEYS: epochs, log, services, acks, prefixes. ARGV: uid,
+/// its lease in ms, how far it is, a generation and a nonce for a history that has to begin, the first record of one, and
+/// generation, number and nonce of the last purge it knows. Gives back generation, number of the last purge, `same`, `behind` (the
+/// place it knows is not in the log any more) or `anew`, and how many instances there are.
+///
+/// A history in which the place it knows is missing has lost what followed it, as after a fail-over: it ends, and another begins.
+pub(super) static CYCLE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local time = redis.call('TIME')
+local micros = time[1] * 1000000 + time[2]
+local millis = time[1] * 1000 + math.floor(time[2] / 1000)
+local gen = redis.call('HGET', KEYS[1], 'gen')
+local seq = tonumber(redis.call('HGET', KEYS[1], 'seq') or '0')
+local state = 'same'
+if gen and gen == ARGV[7] then
+  local entry = redis.call('XRANGE', KEYS[2], ARGV[8] .. '-0', ARGV[8] .. '-0')
+  if #entry == 0 then
+    local first = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)
+    local known = tonumber(ARGV[8])
+    if #first > 0 and tonumber(string.match(first[1][1], '^%d+')) > known and seq > known then
+      state = 'behind'
+    else
+      gen = false
+    end
+  elseif entry[1][2][2] ~= ARGV[9] then
+    gen = false
+  end
+elseif gen then
+  state = 'anew'
+end
+if not gen then
+  state = 'anew'
+  gen = ARGV[4]
+  seq = math.max(seq + 1, micros, tonumber(ARGV[8]) + 1)
+  local text = string.format('%.0f', seq)
+  redis.call('DEL', KEYS[1], KEYS[2], KEYS[5])
+  redis.call('HSET', KEYS[1], 'gen', gen, 'seq', text, 'floor', text, 'soft', '0', 'px', '0', 'made', string.format('%.0f', millis))
+  redis.call('XADD', KEYS[2], text .. '-0', 'n', ARGV[5], 'r', ARGV[6], 's', ARGV[1])
+end
+redis.call('ZADD', KEYS[3], millis + ARGV[2], ARGV[1])
+redis.call('HSET', KEYS[4], ARGV[1], ARGV[3])
+local gone = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', millis - 60000)
+for _, uid in ipairs(gone) do
+  redis.call('HDEL', KEYS[4], uid)
+  redis.call('ZREM', KEYS[3], uid)
+end
+return {gen, string.format('%.0f', seq), state, redis.call('ZCOUNT', KEYS[3], millis, '+inf')}
+",
+    )
+});
+
+/// Appends a purge. KEYS: epochs, log, services, prefixes. ARGV: nonce, record, `h` or `s` (it makes stale), `all`, `name` or
+/// `prefix`, its name, most names, most prefixes, length of the log, own uid, and for a replacement the generation and number before
+/// which what is replaced was fetched and the names of the purges that would have been about it. Gives back nothing where there is
+/// no history, or such a purge was; else generation, number, age of the history in ms, and how many other instances there are.
+///
+/// Where there are too many names, everything that is older than now counts as purged, and there are none.
+pub(super) static APPEND: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local gen = redis.call('HGET', KEYS[1], 'gen')
+if not gen then return {} end
+local time = redis.call('TIME')
+local micros = time[1] * 1000000 + time[2]
+local millis = time[1] * 1000 + math.floor(time[2] / 1000)
+local function parts(text)
+  if not text then return 0, 0 end
+  local hard, soft = string.match(text, '^(%d+):(%d+)$')
+  return tonumber(hard or '0'), tonumber(soft or '0')
+end
+if ARGV[10] then
+  local born = tonumber(ARGV[11])
+  if gen ~= ARGV[10] or tonumber(redis.call('HGET', KEYS[1], 'floor') or '0') > born then return {} end
+  if tonumber(redis.call('HGET', KEYS[1], 'px') or '0') > born then return {} end
+  for i = 12, #ARGV do
+    local hard, soft = parts(redis.call('HGET', KEYS[1], ARGV[i]))
+    if hard > born or soft > born then return {} end
+  end
+end
+local seq = math.max(tonumber(redis.call('HGET', KEYS[1], 'seq') or '0') + 1, micros)
+local text = string.format('%.0f', seq)
+local function marked(before)
+  local hard, soft = parts(before)
+  if ARGV[3] == 'h' then hard = seq else soft = seq end
+  return string.format('%.0f:%.0f', hard, soft)
+end
+local function fold()
+  local made = redis.call('HGET', KEYS[1], 'made')
+  redis.call('DEL', KEYS[1], KEYS[4])
+  redis.call('HSET', KEYS[1], 'gen', gen, 'floor', text, 'soft', '0', 'px', '0', 'made', made)
+end
+if ARGV[4] == 'all' then
+  if ARGV[3] == 'h' then redis.call('HSET', KEYS[1], 'floor', text) else redis.call('HSET', KEYS[1], 'soft', text) end
+elseif ARGV[4] == 'prefix' then
+  if redis.call('HLEN', KEYS[4]) >= tonumber(ARGV[7]) then fold() else
+    redis.call('HSET', KEYS[4], ARGV[5], marked(redis.call('HGET', KEYS[4], ARGV[5])))
+    redis.call('HSET', KEYS[1], 'px', text)
+  end
+elseif redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[6]) then fold() else
+  redis.call('HSET', KEYS[1], ARGV[5], marked(redis.call('HGET', KEYS[1], ARGV[5])))
+end
+redis.call('HSET', KEYS[1], 'seq', text)
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[8], text .. '-0', 'n', ARGV[1], 'r', ARGV[2], 's', ARGV[9])
+local others = redis.call('ZCOUNT', KEYS[3], millis, '+inf')
+local own = redis.call('ZSCORE', KEYS[3], ARGV[9])
+if own and tonumber(own) >= millis then others = others - 1 end
+return {gen, text, millis - tonumber(redis.call('HGET', KEYS[1], 'made') or '0'), others}
+",
+    )
+});
+
+/// How far the other instances are. KEYS: services, acks, found, epochs. ARGV: own uid, number of the purge. Gives back the generation, what was found by
+/// gateways that watch others (URLs, answers, how many confirmed it, how many lapsed), and how far each instance is that is there.
+pub(super) static OTHERS: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local time = redis.call('TIME')
+local millis = time[1] * 1000 + math.floor(time[2] / 1000)
+local answer = {redis.call('HGET', KEYS[4], 'gen') or ''}
+for i, what in ipairs({':u', ':r', ':c', ':l'}) do
+  answer[i + 1] = redis.call('HGET', KEYS[3], ARGV[2] .. what) or '0'
+end
+for _, uid in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], millis, '+inf')) do
+  if uid ~= ARGV[1] then answer[#answer + 1] = redis.call('HGET', KEYS[2], uid) or '' end
+end
+return answer
+",
+    )
+});
+
+/// Stores an answer, unless a later holder of the lease has. KEYS: where it is stored, and where it is said which fields variants
+/// differ by. ARGV: token in digits, the value, time to live in ms, what is said (or nothing).
+pub(super) static STORE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local before = redis.call('GETRANGE', KEYS[1], 1, 16)
+if #before == 16 and before > ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+if ARGV[4] ~= '' then redis.call('SET', KEYS[2], ARGV[4], 'PX', math.max(ARGV[3], redis.call('PTTL', KEYS[2]))) end
+return 1
+",
+    )
+});
+
+/// Takes a lease. KEYS: it. ARGV: its time in ms. Gives back a token, or `held` or `apart`.
+pub(super) static TAKE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local held = redis.call('GET', KEYS[1])
+if held == 'apart' then return held end
+if held then return 'held' end
+local time = redis.call('TIME')
+local token = string.format('%016.0f', time[1] * 1000000 + time[2])
+redis.call('SET', KEYS[1], token, 'PX', ARGV[1])
+return token
+",
+    )
+});
+
+/// Ends a lease. KEYS: it. ARGV: its token in digits, and for how long nobody is to wait for another (0: not at all). Gives back
+/// whether a later holder has it.
+pub(super) static GIVE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local held = redis.call('GET', KEYS[1])
+if held == ARGV[1] then
+  if ARGV[2] ~= '0' then redis.call('SET', KEYS[1], 'apart', 'PX', ARGV[2]) else redis.call('DEL', KEYS[1]) end
+end
+if held and held ~= 'apart' and held > ARGV[1] then return 1 end
+return 0
+",
+    )
+});

@@ -1,0 +1,103 @@
+//! Redis away, frozen, flushed, full, started anew: requests go on, what was purged stays purged, and it heals by itself.
+
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use troupe_testkit::redis::Redis;
+use troupe_testkit::wait;
+
+use super::coherence::{Readers, admins, churn};
+use super::{BOUND, Origin, await_live, get, in_redis, in_redis_unlinked, metric, purge, purge_until_done, version};
+
+#[test]
+fn without_redis_requests_are_answered_and_it_heals() {
+    let mut redis = Redis::start();
+    redis.kill();
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let mut stack = in_redis_unlinked(2, 1, &redis, &origin.config(""));
+    for n in 0..20 {
+        assert_eq!(version(&get(stack.addresses[n % 2], "/a")), 1);
+    }
+    let told = purge(stack.instance("gateway").admin, "url=http://troupe.test/a");
+    assert_eq!(told.status, 503, "{}", told.text());
+    redis.restart();
+    await_live(&stack);
+    wait::until("it to be shared", BOUND, || {
+        let target = "/b";
+        get(stack.addresses[0], target);
+        get(stack.addresses[1], target).header("cache-status").contains("hit").then_some(())
+    });
+}
+
+#[test]
+fn a_redis_that_dies_freezes_and_forgets_loses_no_purge() {
+    let mut redis = Redis::start();
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let stack = in_redis(3, 2, &redis, &origin.config(""));
+    let readers = Readers::start(&stack.addresses, "/a");
+    let admins = admins(&stack);
+    let purges = |times| {
+        churn(&origin, &readers, times, |version| {
+            purge_until_done(admins[version as usize % admins.len()], "group=things");
+        });
+    };
+    purges(10);
+    redis.kill();
+    thread::sleep(Duration::from_millis(300));
+    redis.restart();
+    purges(10);
+    for _ in 0..5 {
+        redis.command(&["FLUSHALL"]);
+        purges(3);
+    }
+    redis.pause();
+    thread::sleep(Duration::from_millis(2500));
+    assert!(metric(&stack, "gateway", "troupe_gateway_cache_live") == 0.0, "who hears nothing believes nothing");
+    redis.go_on();
+    purges(10);
+    readers.stop();
+    await_live(&stack);
+}
+
+#[test]
+fn a_frozen_redis_costs_a_request_no_more_than_its_wait() {
+    let redis = Redis::start();
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let stack = in_redis(1, 1, &redis, &origin.config(""));
+    redis.pause();
+    let began = Instant::now();
+    for n in 0..100 {
+        assert_eq!(version(&get(stack.addresses[0], &format!("/{n}"))), 1);
+    }
+    // Five wait for half a second each, then one each second.
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    redis.go_on();
+}
+
+#[test]
+fn a_full_redis_keeps_what_it_has_and_purges_all_the_same() {
+    let redis = Redis::start_with(&["--maxmemory", "16mb", "--maxmemory-policy", "noeviction"]);
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let stack = in_redis(2, 1, &redis, &origin.config(""));
+    assert_eq!(version(&get(stack.addresses[0], "/a")), 1);
+    let ballast = "x".repeat(1 << 16);
+    for n in 0..180 {
+        redis.command(&["SET", &format!("ballast{n}"), &ballast]);
+    }
+    wait::until("it to be full", BOUND, || (metric(&stack, "cache", "troupe_cache_redis_full") == 1.0).then_some(()));
+    for n in 0..20 {
+        assert_eq!(version(&get(stack.addresses[0], &format!("/{n}"))), 1);
+    }
+    assert!(metric(&stack, "cache", "troupe_cache_stores_total{result=\"no-room\"}") >= 1.0);
+    origin.version.store(2, Ordering::SeqCst);
+    let told = purge(admins(&stack)[0], "all=true");
+    assert_eq!(told.status, 200, "{}", told.text());
+    assert_eq!(version(&get(stack.addresses[1], "/a")), 2);
+    for n in 0..100 {
+        redis.command(&["DEL", &format!("ballast{n}")]);
+    }
+    wait::until("there to be room", BOUND, || {
+        (metric(&stack, "cache", "troupe_cache_redis_full") == 0.0).then_some(())
+    });
+}
