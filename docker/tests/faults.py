@@ -124,6 +124,27 @@ def packets_are_late_and_lost(bench: Bench) -> str:
             run(*enter, "del", "dev", "eth0", "root")
         bench.recovers(window, time.monotonic())
     check(not window.failures, f"{len(window.failures)} of {window.requests} requests failed: {window.describe()}")
+    bench.nothing_left()
+    return f"{window.requests} requests, the slowest took {window.slowest:.2f} s"
+
+
+def packets_are_lost(bench: Bench) -> str:
+    """One packet in fifty that comes to the balancer is dropped, where the kernel's packet filter can: nothing fails."""
+    container = bench.stack.one("balancer")
+    enter = ("nsenter", "-t", str(bench.stack.inspect(container)["State"]["Pid"]), "-n", "iptables")
+    rule = ("INPUT", "-m", "statistic", "--mode", "random", "--probability", "0.02", "-j", "DROP")
+    try:
+        run(*enter, "-I", *rule)
+    except (Failed, OSError) as missing:
+        raise Skipped("needs root, iptables, and a kernel with its statistic match") from missing
+    with bench.watched() as window:
+        try:
+            time.sleep(8)
+        finally:
+            run(*enter, "-D", *rule)
+        bench.recovers(window, time.monotonic())
+    check(not window.failures, f"{len(window.failures)} of {window.requests} requests failed: {window.describe()}")
+    bench.nothing_left()
     return f"{window.requests} requests, the slowest took {window.slowest:.2f} s"
 
 
@@ -169,6 +190,7 @@ SCENARIOS = [
     a_php_pool_freezes,
     the_disk_is_full,
     packets_are_late_and_lost,
+    packets_are_lost,
     redis_is_stopped,
     redis_is_frozen,
     redis_is_flushed,
