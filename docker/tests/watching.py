@@ -152,7 +152,6 @@ def locust_shares_its_users_out(bench: Bench) -> str:
         urllib.request.urlopen(f"{page}/swarm", users, timeout=10).close()
         time.sleep(10)
         total = next(row for row in statistics(page)["stats"] if row["name"] == "Aggregated")
-        urllib.request.urlopen(f"{page}/stop", timeout=10).close()
     finally:
         run(*locust, "rm", "-s", "-f", *names, env=environment)
     check(total["num_requests"] >= 100, f"{total['num_requests']} requests")

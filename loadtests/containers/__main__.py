@@ -54,7 +54,7 @@ def main() -> int:
 def compare(sides: Sides, options: argparse.Namespace) -> dict[str, list[dict]]:
     """All sides in turn."""
     runs: dict[str, list[dict]] = {}
-    everyone = [sides.composed, sides.fpm, sides.one]
+    everyone = [sides.composed, sides.gateway, sides.fpm, sides.one]
     for side in everyone:
         measure(side, options)
     for number in range(options.rounds):

@@ -40,7 +40,7 @@ class Side:
 
     def host(self) -> str:
         """Not the published port: through it, the engine's own proxy would be measured."""
-        [container] = self.containers[self.front]
+        container = self.containers[self.front][0]
         template = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
         return f"http://{run('docker', 'inspect', '--format', template, container).split()[0]}:8080"
 
@@ -69,6 +69,7 @@ class Sides:
         self._beside = {**os.environ, "COMPOSE_PROJECT_NAME": f"{self.stack.project}beside"}
         project = self._beside["COMPOSE_PROJECT_NAME"]
         self.composed = Side("composed stack", "/api/hello", "edge", self.stack.project)
+        self.gateway = Side("composed stack, asked at its gateway", "/api/hello", "gateway", self.stack.project)
         self.fpm = Side("nginx + php-fpm", "/hello.php", "nginx", project)
         self.one = Side("Troupe in one process", "/api/hello", "one", project)
 
@@ -76,7 +77,7 @@ class Sides:
         self.stack.compose(*QUIET, "up", "-d", "--no-build")
         self._compose_beside("up", "-d")
         self.stack.healthy(within=START_SECONDS)
-        for side in (self.composed, self.fpm, self.one):
+        for side in (self.composed, self.gateway, self.fpm, self.one):
             side.find()
         # Two sides in one project: each counts its own.
         self.fpm.containers.pop("one", None)
