@@ -86,6 +86,9 @@ struct Spent {
 impl Spent {
     /// Writes it on the reply.
     fn on(self, mut reply: Reply, now_us: u64) -> Reply {
+        if cfg!(feature = "untimed") {
+            return reply;
+        }
         reply.times.balancer_us = u32::try_from(now_us.saturating_sub(self.arrived_us)).unwrap_or(u32::MAX);
         reply.times.queue_us = u32::try_from(self.queued.as_micros()).unwrap_or(u32::MAX);
         reply

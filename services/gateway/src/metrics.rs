@@ -325,6 +325,9 @@ impl Routes {
 impl Ticket {
     /// The request is answered by this route, of the routing table `serial`.
     pub(crate) fn set_route(&mut self, serial: u64, number: usize, label: &ByteString) {
+        if cfg!(feature = "unmeasured") {
+            return;
+        }
         self.slot = self.metrics.routes.borrow_mut().slot(serial, number, label);
         if let Some(entry) = &mut self.entry {
             entry.route = Some(label.clone());
@@ -368,11 +371,12 @@ impl Ticket {
         }
         let took = now.saturating_duration_since(self.received);
         self.metrics.ended.set(self.metrics.ended.get() + 1);
-        if self.aside {
+        if self.aside || cfg!(feature = "unmeasured") {
             self.log(status, sent, complete, took);
             return;
         }
-        if let Some(head) = self.head.as_ref().filter(|_| self.metrics.metrics.slowest.may_be(took)) {
+        let may_be_slow = !cfg!(feature = "untimed") && self.metrics.metrics.slowest.may_be(took);
+        if let Some(head) = self.head.as_ref().filter(|_| may_be_slow) {
             let routes = self.metrics.routes.borrow();
             let route = routes.slots.get(self.slot).map_or(NO_ROUTE, RouteCounts::label);
             let method = self.method.as_str(head);

@@ -227,6 +227,9 @@ pub(crate) fn end(turn: Turn, recycle: bool) {
 
 /// Where the time of the call that has the turn went, now that its reply's head is here.
 pub(crate) fn times(turn: &Turn, request: &Request, run_us: u32) -> Times {
+    if cfg!(feature = "untimed") {
+        return Times::default();
+    }
     let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
     let began = turn.slot().began().unwrap_or(request.arrived);
     Times {

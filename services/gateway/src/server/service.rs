@@ -223,7 +223,7 @@ impl Handling {
                     }
                     let answer = match call.as_mut().poll(context) {
                         Poll::Ready(result) => {
-                            if let Some(ticket) = &mut self.ticket {
+                            if let Some(ticket) = self.ticket.as_mut().filter(|_| !cfg!(feature = "untimed")) {
                                 let times = result.as_ref().ok().map(|reply| reply.times);
                                 ticket.called(Stages::of(times, result.as_ref().err(), since.elapsed()));
                             }

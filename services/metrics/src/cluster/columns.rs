@@ -67,9 +67,10 @@ const ERRORS: &str = "troupe_gateway_errors_total";
 const PROCESSES: &str = "troupe_php_processes";
 const RESTARTS: &str = "troupe_php_restarts_total";
 const CACHE: &str = "troupe_gateway_cache_requests_total";
+const LOOKUPS: &str = "troupe_gateway_cache_l2_lookups_total";
 
 /// The row. Rates are per second, sizes in bytes, times in seconds.
-pub(crate) const COLUMNS: [Column; 46] = [
+pub(crate) const COLUMNS: [Column; 53] = [
     rate("requests", REQUESTS, &[]),
     rate("requests.2xx", REQUESTS, &[("status", "2xx")]),
     rate("requests.3xx", REQUESTS, &[("status", "3xx")]),
@@ -101,12 +102,19 @@ pub(crate) const COLUMNS: [Column; 46] = [
     rate("php.restarts", RESTARTS, &[]),
     rate("php.crashes", RESTARTS, &[("reason", "died")]),
     rate("php.timeouts", RESTARTS, &[("reason", "timeout")]),
-    rate("cache.hit", CACHE, &[("result", "hit")]),
+    rate("cache.hit", CACHE, &[("tier", "l1"), ("result", "hit")]),
     rate("cache.miss", CACHE, &[("result", "miss")]),
     rate("cache.pass", CACHE, &[("result", "pass")]),
     rate("cache.stale", CACHE, &[("result", "stale")]),
     rate("cache.revalidated", CACHE, &[("result", "revalidated")]),
     rate("cache.collapsed", CACHE, &[("result", "collapsed")]),
+    rate("cache.shared", CACHE, &[("tier", "l2"), ("result", "hit")]),
+    rate("cache.l2.hit", LOOKUPS, &[("result", "hit")]),
+    rate("cache.l2.stale", LOOKUPS, &[("result", "stale")]),
+    rate("cache.l2.miss", LOOKUPS, &[("result", "miss")]),
+    rate("cache.l2.late", LOOKUPS, &[("result", "late")]),
+    rate("cache.l2.away", LOOKUPS, &[("result", "away")]),
+    rate("cache.l2.unasked", LOOKUPS, &[("result", "unasked")]),
     rate("cache.evicted", "troupe_gateway_cache_evicted_total", &[]),
     sum("cache.bytes", "troupe_gateway_cache_bytes", &[]),
     rate("bytes.received", "troupe_gateway_received_bytes_total", &[]),

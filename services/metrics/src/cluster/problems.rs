@@ -111,6 +111,14 @@ fn of_rates(history: &History, say: &mut impl FnMut(Level, String)) {
         let share = 100.0 * failed / requests;
         say(Level::Error, format!("{share:.0} % of requests fail with a 5xx: see errors by cause, and the logs"));
     }
+    let vain = mean("cache.l2.away") + mean("cache.l2.unasked");
+    if vain > 0.0 {
+        let text = format!(
+            "the second tier of the cache does not answer gateways ({vain:.1} questions a second in vain): they fetch what they \
+             have not in memory; see the cache service and its Redis"
+        );
+        say(Level::Warning, text);
+    }
     let crashes = mean("php.crashes");
     if crashes >= CRASHING {
         say(

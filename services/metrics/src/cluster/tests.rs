@@ -262,6 +262,28 @@ fn workers_stand_in_order_of_score_with_those_that_take_calls_first() {
 }
 
 #[test]
+fn a_second_tier_that_does_not_answer_is_told() {
+    let (mut cluster, now) = (Cluster::new(), Instant::now());
+    let mut one = Told::new(1, "gateway", 60_000);
+    let asked = |one: &Told, result: &'static str| {
+        metrics::with_local_recorder(one.metrics.registry(), || {
+            counter!("troupe_gateway_cache_l2_lookups_total", "result" => result).increment(20);
+        });
+    };
+    let told =
+        |cluster: &Cluster| cluster.view(now).problems.iter().any(|problem| problem.text.contains("second tier"));
+    one.tell(&mut cluster, now);
+    asked(&one, "hit");
+    one.tell(&mut cluster, now);
+    cluster.tick(now, 0);
+    assert_eq!((newest(&cluster, "cache.l2.hit"), told(&cluster)), (20.0, false));
+    asked(&one, "away");
+    one.tell(&mut cluster, now);
+    cluster.tick(now, 1_000);
+    assert!(told(&cluster));
+}
+
+#[test]
 fn the_history_is_bounded() {
     let (mut cluster, now) = (Cluster::new(), Instant::now());
     for second in 0..2_000 {

@@ -192,15 +192,22 @@ fn tiles(view: &View, lately: &Lately<'_>) -> String {
     html
 }
 
-/// The share of requests that the cache answered, once there were any.
+/// What each tier of the cache answers, once there is something to answer.
 fn cache_tile(lately: &impl Fn(&str) -> f32, tile: &mut impl FnMut(&str, String, String)) {
-    let saved: f32 =
-        ["cache.hit", "cache.stale", "cache.revalidated", "cache.collapsed"].iter().map(|id| lately(id)).sum();
-    let all = saved + lately("cache.miss") + lately("cache.pass");
+    let sum = |ids: &[&str]| ids.iter().map(|id| lately(id)).filter(|rate| rate.is_finite()).sum::<f32>();
+    let share = |saved: f32, all: f32| if all > 0.0 { percent(saved / all) } else { "–".to_owned() };
+    let own = sum(&["cache.hit", "cache.stale", "cache.revalidated", "cache.collapsed"]);
+    let all = own + sum(&["cache.shared", "cache.miss"]);
     let bytes = lately("cache.bytes");
     if all > 0.0 || bytes > 0.0 {
-        let share = if all > 0.0 { percent(saved / all) } else { "–".to_owned() };
         let (bytes, evicted) = (Unit::Bytes.format(bytes), Unit::Rate.format(lately("cache.evicted")));
-        tile("Cache hits", share, format!("{bytes} stored, {evicted} evicted per second"));
+        tile("Cache hits, gateways", share(own, all), format!("{bytes} stored, {evicted} evicted per second"));
+    }
+    let found = sum(&["cache.l2.hit", "cache.l2.stale"]);
+    let failed = sum(&["cache.l2.late", "cache.l2.away", "cache.l2.unasked"]);
+    let asked = found + failed + sum(&["cache.l2.miss"]);
+    if asked > 0.0 {
+        let failed = Unit::Rate.format(failed);
+        tile("Cache hits, second tier", share(found, asked), format!("{failed} in vain per second"));
     }
 }

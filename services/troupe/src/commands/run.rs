@@ -58,8 +58,12 @@ async fn serve(
     notices: Notices,
     reconfigure: Reconfigure,
 ) -> Result<(), CommandError> {
-    let metrics = Metrics::install(BuildInfo { version: env!("CARGO_PKG_VERSION"), commit: COMMIT })
-        .map_err(|error| CommandError::failed(error.to_string()))?;
+    let build = BuildInfo { version: env!("CARGO_PKG_VERSION"), commit: COMMIT };
+    let metrics = match cfg!(feature = "unmeasured") {
+        // Without a recorder, handles count nothing.
+        true => Metrics::detached(),
+        false => Metrics::install(build).map_err(|error| CommandError::failed(error.to_string()))?,
+    };
     meanings::describe();
     let watchdog = Watchdog::start(WatchdogOptions::default())
         .map_err(|error| CommandError::failed(format!("cannot start the watchdog: {error}")))?;

@@ -26,7 +26,7 @@ const fn chart(
 }
 
 /// All of them, in their order on the page.
-pub(super) const CHARTS: [Chart; 9] = [
+pub(super) const CHARTS: [Chart; 10] = [
     chart(
         "requests",
         "Requests per second, by status",
@@ -72,15 +72,29 @@ pub(super) const CHARTS: [Chart; 9] = [
     ),
     Chart {
         id: "cache",
-        title: "Cache answers per second",
+        title: "Cache in the gateways, answers per second",
         unit: Unit::Rate,
         lines: &[
             ("cache.hit", "hit"),
             ("cache.miss", "miss"),
             ("cache.stale", "stale"),
             ("cache.pass", "pass"),
-            ("cache.revalidated", "revalidated"),
+            ("cache.shared", "second tier"),
             ("cache.collapsed", "collapsed"),
+        ],
+        optional: true,
+    },
+    Chart {
+        id: "cache-l2",
+        title: "Second tier of the cache, look-ups per second",
+        unit: Unit::Rate,
+        lines: &[
+            ("cache.l2.hit", "hit"),
+            ("cache.l2.miss", "miss"),
+            ("cache.l2.stale", "stale"),
+            ("cache.l2.late", "late"),
+            ("cache.l2.away", "away"),
+            ("cache.l2.unasked", "not asked"),
         ],
         optional: true,
     },
