@@ -47,7 +47,10 @@ fn the_page_is_complete_without_a_script() {
         let text = answer.text();
         assert!(text.contains("<noscript><meta http-equiv=\"refresh\""), "{text}");
         assert!(text.contains("data-act=\"restart\"") && text.contains("in one process"), "{text}");
-        assert!(text.contains("No problems.") && text.contains("gateway, balancer, php-pool, cache, metrics"), "{text}");
+        assert!(
+            text.contains("No problems.") && text.contains("gateway, balancer, php-pool, cache, metrics"),
+            "{text}"
+        );
         // Nothing is run or styled inside of the page, and nothing comes from elsewhere.
         for foreign in ["style=", "onclick=", "src=\"http", "href=\"http", "<script>"] {
             assert!(!text.contains(foreign), "{foreign} in {text}");

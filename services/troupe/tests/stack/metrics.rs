@@ -46,7 +46,11 @@ fn one_process_shows_its_own_sum() {
     assert!(sum(&text, "troupe_balancer_calls_total{outcome=\"ok\",pool=\"default\"}") >= 20.0, "{text}");
     assert!(sum(&text, "troupe_php_calls_total{outcome=\"answered\"") >= 20.0, "{text}");
     assert!(sum(&text, "troupe_gateway_request_duration_seconds_count{") >= 20.0, "{text}");
-    assert_eq!(sum(&text, "troupe_metrics_instance_up{service=\"gateway,balancer,php-pool,cache,metrics\""), 1.0, "{text}");
+    assert_eq!(
+        sum(&text, "troupe_metrics_instance_up{service=\"gateway,balancer,php-pool,cache,metrics\""),
+        1.0,
+        "{text}"
+    );
     assert!(text.contains("# HELP troupe_gateway_requests_total "), "{text}");
 }
 
