@@ -1,7 +1,7 @@
 # One line per target; the work is done in scripts/, whose exit codes mean something (69: something is missing and
 # cannot be installed here). make itself turns every failure into its own exit code 2: call the script where it matters.
 .DEFAULT_GOAL := help
-.PHONY: help up stack test test-stack lint bench bench-stack load fuzz fmt
+.PHONY: help up stack test test-stack lint bench bench-stack load cache fuzz fmt
 # Arguments for the script behind a target, as in: make bench ARGS="--quick --only troupe-one"
 ARGS ?=
 
@@ -15,4 +15,5 @@ fmt: ; @cargo fmt --all $(ARGS) ## format the Rust code
 bench: ; @scripts/bench.sh $(ARGS) ## Troupe beside its peers on this machine; stores a report in loadtests/reports/
 bench-stack: ; @scripts/bench-stack.sh $(ARGS) ## the stack in containers beside its peers, and scaled; stores a report
 load: ; @scripts/load.sh $(ARGS) ## load against the running stack, or HOST=http://...; one report (ARGS=stress: see --help)
+cache: ; @scripts/cache.sh $(ARGS) ## what the cache promises: memory under 10 million URLs, bodies under fire, hit ratios
 fuzz: ; @scripts/fuzz.sh $(ARGS) ## every fuzz target for 60 seconds

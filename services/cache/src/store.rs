@@ -1,23 +1,28 @@
 //! The store in memory: one for all threads of a process, bounded in bytes.
 //!
 //! A look-up takes the read lock of one shard for as long as it takes to count a reference; nothing waits while entries
-//! are made or dropped. Which entries go when the store is full is the business of quick_cache (S3-FIFO).
+//! are made or dropped. Which entries go when the store is full is the business of quick_cache (S3-FIFO), or where the
+//! configuration wants it of the lru crate.
 
 mod index;
+mod lru;
+mod objects;
 mod purge;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 use troupe_wire::head::RequestHead;
 
 use crate::entry::Entry;
 use crate::key::{Key, Sought};
 use crate::object::Object;
+use crate::partial::combined;
 use crate::time::Moment;
 use index::GroupIndex;
+pub use objects::Eviction;
+use objects::{Objects, OnEviction};
 use purge::PurgeLog;
 pub use purge::{Purged, Selector, Stamp};
 
@@ -29,8 +34,6 @@ const SMALLEST_SHARD: u64 = 4 << 20;
 const MOST_SHARDS: u64 = 64;
 /// Bytes of a usual object, for the size of the tables.
 const USUAL_OBJECT: u64 = 4 << 10;
-
-type Objects = quick_cache::sync::Cache<Arc<Key>, Arc<Object>, ByWeight, quick_cache::DefaultHashBuilder, OnEviction>;
 
 /// The store.
 #[derive(Debug)]
@@ -47,54 +50,21 @@ pub struct Store {
 #[derive(Debug, Default)]
 struct Counts {
     evicted: AtomicU64,
-}
-
-#[derive(Debug, Clone)]
-struct ByWeight;
-
-impl Weighter<Arc<Key>, Arc<Object>> for ByWeight {
-    fn weight(&self, key: &Arc<Key>, object: &Arc<Object>) -> u64 {
-        (key.weight() + object.weight()) as u64
-    }
-}
-
-/// What is told of an eviction.
-#[derive(Debug, Clone)]
-struct OnEviction {
-    index: Arc<GroupIndex>,
-    counts: Arc<Counts>,
-}
-
-impl Lifecycle<Arc<Key>, Arc<Object>> for OnEviction {
-    /// What was evicted, dropped when the shard's lock is free again.
-    type RequestState = Vec<Arc<Object>>;
-
-    fn on_evict(&self, evicted: &mut Self::RequestState, _: Arc<Key>, object: Arc<Object>) {
-        self.counts.evicted.fetch_add(1, Ordering::Relaxed);
-        // Locks of the index are taken inside those of shards, never the other way round.
-        self.index.remove(&object);
-        evicted.push(object);
-    }
+    used: AtomicBool,
 }
 
 impl Store {
     /// A store of `bytes` bytes, index and tables included, for objects of up to `max_object` bytes.
     pub fn new(bytes: u64, max_object: usize) -> Self {
-        let shard = SMALLEST_SHARD.max(4 * max_object as u64);
-        let shards = (bytes / shard).clamp(1, MOST_SHARDS);
-        let items = usize::try_from((bytes / USUAL_OBJECT).max(shards)).unwrap_or(usize::MAX);
-        let mut options = OptionsBuilder::new();
-        options.shards(shards as usize).weight_capacity(bytes).estimated_items_capacity(items);
+        Self::with_eviction(bytes, max_object, Eviction::default())
+    }
+
+    /// The same under another policy.
+    pub fn with_eviction(bytes: u64, max_object: usize, eviction: Eviction) -> Self {
         let index = Arc::new(GroupIndex::default());
         let counts = Arc::new(Counts::default());
-        let lifecycle = OnEviction { index: Arc::clone(&index), counts: Arc::clone(&counts) };
-        let objects = match options.build() {
-            Ok(options) => {
-                Objects::with_options(options, ByWeight, quick_cache::DefaultHashBuilder::default(), lifecycle)
-            }
-            // Both numbers are set above, which is all that could be missing.
-            Err(_) => Objects::with(items, bytes, ByWeight, quick_cache::DefaultHashBuilder::default(), lifecycle),
-        };
+        let on_eviction = OnEviction { index: Arc::clone(&index), counts: Arc::clone(&counts) };
+        let objects = Objects::new(eviction, bytes, max_object, on_eviction);
         let half_a_shard = usize::try_from(objects.shard_capacity() / 2).unwrap_or(usize::MAX);
         Self {
             max_object: max_object.min(half_a_shard),
@@ -136,6 +106,11 @@ impl Store {
         self.objects.is_empty()
     }
 
+    /// Whether anything was ever stored: cheaper to ask than whether something is there.
+    pub fn is_used(&self) -> bool {
+        self.counts.used.load(Ordering::Relaxed)
+    }
+
     /// Objects that had to make room since the start.
     pub fn evicted(&self) -> u64 {
         self.counts.evicted.load(Ordering::Relaxed)
@@ -152,11 +127,16 @@ impl Store {
         if entry.body().len() > self.max_object {
             return false;
         }
+        let mut entry = entry;
         {
             let _writer = self.writer(key);
-            let before = self.objects.peek(&**key);
+            let before = self.objects.peek(key);
+            if let (206, Some(before)) = (entry.status(), &before) {
+                entry = combined(before, &entry, request, self.max_object);
+            }
             let object = Arc::new(Object::with(Arc::clone(&entry), request, before.as_deref()));
             self.replace(key, before.as_deref(), &object);
+            self.counts.used.store(true, Ordering::Relaxed);
         }
         self.drop_if_purged(key, &entry, began)
     }
@@ -178,7 +158,7 @@ impl Store {
     /// Remembers that responses of a URL are not stored, so that requests for it do not wait for each other.
     pub fn put_uncacheable(&self, key: &Arc<Key>, until: Moment) {
         let _writer = self.writer(key);
-        let before = self.objects.peek(&**key);
+        let before = self.objects.peek(key);
         let object = Arc::new(Object::uncacheable(until, before.as_deref()));
         self.replace(key, before.as_deref(), &object);
     }
@@ -195,12 +175,12 @@ impl Store {
     /// Takes one variant out, if it is still there.
     pub fn drop_entry(&self, key: &Arc<Key>, entry: &Arc<Entry>) {
         let _writer = self.writer(key);
-        let Some(before) = self.objects.peek(&**key) else { return };
+        let Some(before) = self.objects.peek(key) else { return };
         match before.without(entry) {
             Some(object) => self.replace(key, Some(&before), &Arc::new(object)),
             None => {
                 self.index.remove(&before);
-                self.objects.remove(&**key);
+                self.objects.remove(key);
             }
         }
     }

@@ -110,7 +110,7 @@ impl Store {
             Selector::Url(key) => vec![Arc::new(key.clone())],
             Selector::Group(group, _) => self.index.members(group),
             Selector::Prefix(_) | Selector::Host(_) | Selector::All => {
-                self.objects.iter().map(|(key, _)| key).filter(|key| selector.matches(key, &[])).collect()
+                self.objects.keys(|key| selector.matches(key, &[]))
             }
         };
         let mut purged = Purged::default();
@@ -123,7 +123,7 @@ impl Store {
     }
 
     fn purge_one(&self, key: &Arc<Key>, selector: &Selector, soft: bool, now: Moment) -> usize {
-        let Some(object) = self.objects.peek(&**key) else { return 0 };
+        let Some(object) = self.objects.peek(key) else { return 0 };
         let chosen: Vec<_> =
             object.variants().iter().filter(|entry| selector.matches(key, &entry.terms().groups)).cloned().collect();
         for entry in &chosen {

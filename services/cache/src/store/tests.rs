@@ -170,3 +170,21 @@ fn threads_share_it() {
     store.purge(&Selector::All, false, NOW);
     assert_eq!((store.len(), store.index.len()), (0, 0));
 }
+
+/// The least recently used goes first, whatever came first; and the bound holds as it does by default.
+#[test]
+fn the_least_recently_used_may_go_first() {
+    let store = Store::with_eviction(1 << 20, 1 << 19, Eviction::Lru);
+    let wanted = put(&store, "a", "/wanted", "g");
+    for n in 0..2000 {
+        let one = stored("a", &format!("/{n}"), &format!("g{n}"), 4000);
+        store.put(&one.key, &one.request, one.entry, store.stamp());
+        assert!(store.bytes() <= 1 << 20, "{}", store.bytes());
+        assert!(there(&store, &wanted), "after {n}");
+    }
+    assert!(store.evicted() > 1000 && store.len() > 100, "{} {}", store.evicted(), store.len());
+    assert_eq!(store.index.len(), store.len());
+    let left = store.len();
+    assert_eq!(store.purge(&Selector::Host("a".into()), false, NOW).urls, left);
+    assert!(store.is_empty() && store.bytes() == 0 && store.index.len() == 0);
+}

@@ -1,7 +1,9 @@
-//! Bodies under fire: fills, evictions, purges, ranges, validations and clients that leave, all at once. Whatever comes
-//! back is whole, of one version, and of the URL that was asked for.
+//! Bodies under fire: fills, evictions, purges, ranges, validations and clients that leave, all at once, at several
+//! gateways in front of one origin. Whatever comes back is, byte for byte, a version that the origin made of the URL that was
+//! asked for.
 
 use std::io::Read as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,8 +21,11 @@ use troupe_node::units::Size;
 
 use crate::support::*;
 
-/// How long the fire lasts.
-const FIRE: Duration = Duration::from_secs(4);
+/// How long the fire lasts, where `FIRE_SECONDS` does not say otherwise.
+const FIRE: u64 = 4;
+const GATEWAYS: usize = 4;
+/// Clients of each gateway.
+const CLIENTS: u64 = 2;
 const URLS: usize = 40;
 const LINE: usize = 32;
 
@@ -74,43 +79,56 @@ fn is_of(body: &[u8], name: &str, offset: usize) -> bool {
     repeats
 }
 
+/// One gateway's cache, with room for a fifth of what there is.
+fn cache() -> Arc<Cache> {
+    let l1 =
+        L1Config { size: Amount::Size(Size::from_kib(512)), max_object: Size::from_kib(64), ..L1Config::default() };
+    Cache::new(&CacheConfig { l1, ..CacheConfig::default() }).expect("a cache")
+}
+
 #[test]
 fn every_body_is_whole_and_of_one_version() {
-    let cache = Cache::new(&CacheConfig {
-        // Room for a fifth of what there is.
-        l1: L1Config { size: Amount::Size(Size::from_kib(512)), max_object: Size::from_kib(64) },
-        ..CacheConfig::default()
-    })
-    .expect("a cache");
-    let versions = std::sync::Arc::new(AtomicUsize::new(0));
-    let options = Options { threads: 2, cache: Some(std::sync::Arc::clone(&cache)), ..Options::default() };
-    let routes = [RouteConfig { cache: Some(RouteCache::Switch(true)), ..any_function() }];
-    let running = serve_with(config(), &routes, options, move |envelope| {
-        serve_version(envelope, versions.fetch_add(1, Ordering::Relaxed))
-    });
-    let until = Instant::now() + FIRE;
-    let (whole, parts, hits) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    let seconds = std::env::var("FIRE_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(FIRE);
+    let versions = Arc::new(AtomicUsize::new(0));
+    let gateways: Vec<(Arc<Cache>, Running)> = (0..GATEWAYS)
+        .map(|_| {
+            let cache = cache();
+            let options = Options { threads: 2, cache: Some(Arc::clone(&cache)), ..Options::default() };
+            let routes = [RouteConfig { cache: Some(RouteCache::Switch(true)), ..any_function() }];
+            let versions = Arc::clone(&versions);
+            let serve = move |envelope| serve_version(envelope, versions.fetch_add(1, Ordering::Relaxed));
+            (cache, serve_with(config(), &routes, options, serve))
+        })
+        .collect();
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let counts: [AtomicUsize; 3] = Default::default();
     let wrong = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for seed in 0..8 {
-            let (running, whole, parts, hits, wrong) = (&running, &whole, &parts, &hits, &wrong);
-            scope.spawn(move || client(running, seed, until, &[whole, parts, hits], wrong));
+        for (number, (_, running)) in gateways.iter().enumerate() {
+            for client in 0..CLIENTS {
+                let (counts, wrong, seed) = (&counts, &wrong, number as u64 * CLIENTS + client);
+                scope.spawn(move || self::client(running, seed, until, &counts.each_ref(), wrong));
+            }
         }
-        let cache = &cache;
+        let gateways = &gateways;
         scope.spawn(move || {
             let mut random = fastrand::Rng::with_seed(99);
             while Instant::now() < until {
-                let soft = random.bool();
-                match random.u8(..) {
-                    0..200 => cache.purge(&Selector::Group("fire".into(), None), soft),
-                    _ => cache.purge(&Selector::All, soft),
+                let selector = match random.u8(..) {
+                    0..200 => Selector::Group("fire".into(), None),
+                    _ => Selector::All,
                 };
+                let soft = random.bool();
+                for (cache, _) in gateways {
+                    cache.purge(&selector, soft);
+                }
                 pause(Duration::from_millis(random.u64(1..30)));
             }
         });
     });
     assert!(!wrong.load(Ordering::Relaxed), "a body was not what was asked for");
-    let [whole, parts, hits] = [whole, parts, hits].map(AtomicUsize::into_inner);
+    let [whole, parts, hits] = counts.map(AtomicUsize::into_inner);
+    println!("{seconds} s: {whole} whole bodies, {parts} parts, {hits} hits");
     assert!(whole > 100 && parts > 20 && hits > 20, "{whole} whole, {parts} parts, {hits} hits");
 }
 
