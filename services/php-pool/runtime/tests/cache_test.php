@@ -42,6 +42,29 @@ return [
         $pool->close();
     },
 
+    'a function says of one answer how it is cached' => static function (): void {
+        $pool = new Pool([
+            'keep.php' => 'use Troupe\Cache; return #[Cache(60, vary: ["Accept"])] function () { Cache::keep(5, groups: ["one"], staleIfError: 9); return "x"; };',
+            'bare.php' => 'return function () { Troupe\Cache::skip(); Troupe\Cache::keep(ttl: 7); return "x"; };',
+            'skip.php' => 'use Troupe\Cache; return #[Cache(60)] function () { Cache::skip(); return "x"; };',
+            'changed.php' => 'use Troupe\Cache; return function () { Cache::changed("a", "b\"c"); Cache::changed("d"); return "x"; };',
+            'error.php' => 'use Troupe\Cache; return function () { Cache::keep(60); http_response_code(404); return "x"; };',
+            'wrong.php' => 'use Troupe\Cache; return function () { try { Cache::keep(-1); } catch (ValueError) { Cache::changed("a\n"); } };',
+            'plain.php' => 'return fn () => "x";',
+        ]);
+        same([], $pool->ready['errors']);
+        $p = $pool->process();
+        $lines = static fn (string $function): array => array_values(array_filter($p->call($function)['head'], static fn (string $line): bool => !str_starts_with($line, 'Content-')));
+        same(['Troupe-Cache-Control: max-age=5, stale-if-error=9', 'Cache-Groups: "one"'], $lines('keep'));
+        same(['Troupe-Cache-Control: max-age=7'], $lines('bare'));
+        same(['Troupe-Cache-Control: no-store'], $lines('skip'));
+        same(['Cache-Group-Invalidation: "a", "b\"c"', 'Cache-Group-Invalidation: "d"'], $lines('changed'));
+        same([], $lines('error'), 'an error is not kept');
+        same(500, $p->call('wrong')['status']);
+        same([], $lines('plain'), 'nothing is left of the call before');
+        $pool->close();
+    },
+
     'an attribute that cannot be is an error of its file' => static function (): void {
         $pool = new Pool([
             'ttl.php' => 'use Troupe\Cache; return #[Cache(-1)] fn () => 1;',
