@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/requirements.sh
 . scripts/requirements.sh
 
-readonly FUZZ_DIR=shared/wire/fuzz
+readonly FUZZ_DIRS=(shared/wire/fuzz services/cache/fuzz)
 # The instrumentation libFuzzer reads: edge counters, their addresses, and the operands of comparisons.
 readonly COVERAGE=(
     --cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module
@@ -23,30 +23,40 @@ seconds=${FUZZ_SECONDS:-60}
 need_cargo
 need_packages c++ g++ # libFuzzer itself
 
-if [ $# -gt 0 ]; then
-    targets=("$@")
-else
-    targets=("$FUZZ_DIR"/fuzz_targets/*.rs)
-    targets=("${targets[@]##*/}")
-    targets=("${targets[@]%.rs}")
-fi
-for name in "${targets[@]}"; do
-    if [ ! -f "$FUZZ_DIR/fuzz_targets/$name.rs" ]; then
-        say "error: no fuzz target $name in $FUZZ_DIR/fuzz_targets"
+# A target named outright keeps the flags away from build scripts and macros, which run without libFuzzer.
+host=$(rustc -vV | sed -n 's/^host: //p')
+
+# The targets of a folder, or those among them that were named.
+targets_of() {
+    local file name
+    for file in "$1"/fuzz_targets/*.rs; do
+        name=${file##*/}
+        name=${name%.rs}
+        [[ ${#wanted[@]} -eq 0 || " ${wanted[*]} " == *" $name "* ]] && printf '%s\n' "$name"
+    done
+    return 0
+}
+
+wanted=("$@")
+for name in "${wanted[@]}"; do
+    if ! compgen -G "*/*/fuzz/fuzz_targets/$name.rs" >/dev/null; then
+        say "error: no fuzz target $name in any of: ${FUZZ_DIRS[*]}"
         exit 2
     fi
 done
-
-# A target named outright keeps the flags away from build scripts and macros, which run without libFuzzer.
-host=$(rustc -vV | sed -n 's/^host: //p')
-target_dir=${CARGO_TARGET_DIR:-$FUZZ_DIR/target}
-RUSTFLAGS="${COVERAGE[*]}" cargo build --release --locked --manifest-path "$FUZZ_DIR/Cargo.toml" \
-    --target "$host" --target-dir "$target_dir"
-
-for name in "${targets[@]}"; do
-    say "== $name, ${seconds} s"
-    mkdir -p "$FUZZ_DIR/corpus/$name" "$FUZZ_DIR/artifacts/$name"
-    "$target_dir/$host/release/$name" "$FUZZ_DIR/corpus/$name" -artifact_prefix="$FUZZ_DIR/artifacts/$name/" \
-        -max_total_time="$seconds" -print_final_stats=1
+fuzzed=()
+for dir in "${FUZZ_DIRS[@]}"; do
+    mapfile -t targets < <(targets_of "$dir")
+    [ ${#targets[@]} -gt 0 ] || continue
+    target_dir=${CARGO_TARGET_DIR:-$dir/target}
+    RUSTFLAGS="${COVERAGE[*]}" cargo build --release --locked --manifest-path "$dir/Cargo.toml" \
+        --target "$host" --target-dir "$target_dir"
+    for name in "${targets[@]}"; do
+        say "== $name, ${seconds} s"
+        mkdir -p "$dir/corpus/$name" "$dir/artifacts/$name"
+        "$target_dir/$host/release/$name" "$dir/corpus/$name" -artifact_prefix="$dir/artifacts/$name/" \
+            -max_total_time="$seconds" -print_final_stats=1
+        fuzzed+=("$name")
+    done
 done
-say "fuzzed without a finding: ${targets[*]}"
+say "fuzzed without a finding: ${fuzzed[*]}"

@@ -7,8 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/requirements.sh
 
 readonly MAX_LINES=500
-# A workspace of its own: it is built with other flags.
-readonly FUZZ_MANIFEST=shared/wire/fuzz/Cargo.toml
+# Workspaces of their own: they are built with other flags.
+readonly FUZZ_MANIFESTS=(shared/wire/fuzz/Cargo.toml services/cache/fuzz/Cargo.toml)
 # The crates that the project is given to build on: all of them stand in the workspace's dependencies.
 readonly GIVEN=(actix actix-web actix-rt tokio serde config deadpool redis metrics metrics-exporter-prometheus)
 
@@ -21,8 +21,11 @@ sources() {
 }
 
 rust_format() {
-    cargo fmt --all -- --check &&
-        { [ ! -f "$FUZZ_MANIFEST" ] || cargo fmt --manifest-path "$FUZZ_MANIFEST" -- --check; }
+    cargo fmt --all -- --check || return
+    local manifest
+    for manifest in "${FUZZ_MANIFESTS[@]}"; do
+        [ ! -f "$manifest" ] || cargo fmt --manifest-path "$manifest" -- --check || return
+    done
 }
 rust_clippy() { cargo clippy --workspace --all-targets --locked --quiet -- -D warnings; }
 rust_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet; }
