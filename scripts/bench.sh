@@ -22,6 +22,10 @@ if ! command -v nginx >/dev/null || ! command -v "php-fpm$fpm" >/dev/null; then
         "systemctl disable --now nginx php$fpm-fpm"
 fi
 need_packages haproxy haproxy
+if ! command -v varnishd >/dev/null; then
+    need_packages varnishd varnish
+    say "note: Debian starts Varnish too: systemctl disable --now varnish varnishncsa"
+fi
 
 cargo build --release --locked -p bare-actix -p open-loop
 # A Troupe that does not build leaves its columns empty; the peers are still worth measuring.

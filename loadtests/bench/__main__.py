@@ -17,8 +17,10 @@ import goals
 import instructions
 import machine
 import memory
+import misses
 import report
 import rounds
+from caches import cache_peers
 from load import LoadFailed
 from peers import NotUp, Peer, Settings, all_peers
 from rounds import Durations, say
@@ -31,11 +33,17 @@ IDLE_CONNECTIONS = 2000
 # Above this something else runs here, and what is measured is that.
 BUSY_LOAD = 0.7
 EXIT_UNAVAILABLE = 69
+# Measured by itself, with two peers of its own.
+MISSES = "misses"
+
+
+def everyone() -> list[Peer]:
+    return [*all_peers(), *cache_peers()]
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.partition("\n")[0])
-    names = [peer.name for peer in all_peers()]
+    names = [*(peer.name for peer in everyone()), MISSES]
     parser.add_argument("--quick", action="store_true", help="two minutes instead of ten; for a look, not for a figure")
     parser.add_argument("--only", metavar="PEER,...", help=f"only these, of: {', '.join(names)}")
     parser.add_argument("--rounds", type=int, help=f"interleaved rounds (default: {FULL.rounds})")
@@ -66,7 +74,7 @@ def main() -> int:
     directory.chmod(0o755)
     threads = options.threads or len(os.sched_getaffinity(0))
     settings = Settings(options.bin_dir.resolve(), directory, threads)
-    peers = [peer for peer in all_peers() if peer.name in options.peers]
+    peers = [peer for peer in everyone() if peer.name in options.peers]
     try:
         return compare(options, settings, peers)
     except KeyboardInterrupt:
@@ -89,7 +97,7 @@ def compare(options: argparse.Namespace, settings: Settings, peers: list[Peer]) 
     skipped: dict[str, str] = {}
     at_rest: dict[str, memory.AtRest] = {}
     say("each peer by itself: memory at rest and per idle connection")
-    for peer in peers:
+    for peer in [peer for peer in peers if not peer.hits_only]:
         try:
             peer.start(settings)
             at_rest[peer.name] = memory.measure_at_rest(peer, IDLE_CONNECTIONS)
@@ -109,13 +117,16 @@ def compare(options: argparse.Namespace, settings: Settings, peers: list[Peer]) 
         except NotUp as error:
             skipped[peer.name] = str(error)
             say(f"skipped: {error}")
-    if not running:
+    if not running and MISSES not in options.peers:
         say("nothing to measure: no peer came up")
         return EXIT_UNAVAILABLE
 
     results = rounds.measure(running, durations, settings.threads, settings.bin_dir / "open-loop")
     peaks = {peer.name: memory.peaks(peer) for peer in running}
     counted, counted_by = count_instructions(options, settings, running)
+    for peer in running:
+        peer.stop()
+    costs = misses.measure(settings, durations.rounds, durations.closed) if MISSES in options.peers else {}
 
     run = report.Run(
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -128,7 +139,8 @@ def compare(options: argparse.Namespace, settings: Settings, peers: list[Peer]) 
         peaks=peaks,
         instructions=counted,
         instructions_by=counted_by,
-        verdicts=goals.judge(results, at_rest),
+        verdicts=goals.judge(results, at_rest, costs),
+        costs=costs,
     )
     print(report.markdown(run))
     if not options.no_store:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from caches import BODIES, base
 from memory import AtRest
-from rounds import MANY, OPEN, Results
+from misses import Cost, ratio as miss_ratio
+from rounds import HITS, MANY, OPEN, Results
 
 NOT_MEASURED = "not measured"
 
@@ -16,7 +18,7 @@ class Verdict:
     outcome: str
 
 
-def judge(results: Results, at_rest: dict[str, AtRest]) -> list[Verdict]:
+def judge(results: Results, at_rest: dict[str, AtRest], costs: dict[str, Cost]) -> list[Verdict]:
     verdicts: list[Verdict] = []
 
     def samples(peer: str, scenario: str):
@@ -50,6 +52,11 @@ def judge(results: Results, at_rest: dict[str, AtRest]) -> list[Verdict]:
     ratio("PHP function, three processes", "≥ 0.60 × bare actix-web", 0.60, True, at64, three, bare, rate)
     ratio("PHP function, three processes", "≥ 2 × nginx + php-fpm", 2.0, True, at64, three, nginx, rate)
     ratio("HTTP upstream", "≥ 0.9 × HAProxy", 0.9, True, at64, "troupe-upstream", "haproxy", rate)
+    for ending, (_, size) in BODIES.items():
+        troupe, bare_same = f"troupe-cache{ending}", base(f"troupe-cache{ending}")
+        ratio(f"L1 hit, {size}", "≥ 0.85 × bare actix-web", 0.85, True, HITS, troupe, bare_same, rate)
+        ratio(f"L1 hit, {size}", "≥ 1.5 × Varnish", 1.5, True, HITS, troupe, f"varnish{ending}", rate)
+    add("processor time of a miss", "≤ 1.10 × no caching", miss_ratio(costs), 1.10, False, "×", False)
     ratio("p50 at one connection, three processes", "≤ 2.5 × one process", 2.5, False, "1 connection", three, one, p50)
     for peer, title in ((one, "one process"), (three, "three processes")):
         ratio(f"p99 at 64 connections, {title}", "≤ 1.5 × bare actix-web", 1.5, False, at64, peer, bare, p99)

@@ -5,9 +5,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from peers import BODY, Peer
+from peers import Peer
 
 REPORT_LUA = Path(__file__).resolve().parent.parent / "wrk" / "report.lua"
+UNIQUE_LUA = REPORT_LUA.with_name("unique.lua")
 # Beyond its load a generator needs time to connect and to report; what takes longer hangs.
 SLACK_SECONDS = 60
 # wrk counts a slower answer as an error. As long as a browser's patience, so that slow and failed stay apart.
@@ -64,9 +65,16 @@ BROWSER = {
 }
 
 
-def wrk(peer: Peer, connections: int, seconds: int, threads: int, headers: dict[str, str] | None = None) -> Sample:
+def wrk(
+    peer: Peer,
+    connections: int,
+    seconds: int,
+    threads: int,
+    headers: dict[str, str] | None = None,
+    script: Path = REPORT_LUA,
+) -> Sample:
     command = ["wrk", f"-t{min(threads, connections)}", f"-c{connections}", f"-d{seconds}s"]
-    command += [f"--timeout={ANSWER_SECONDS}s", "-s", str(REPORT_LUA)]
+    command += [f"--timeout={ANSWER_SECONDS}s", "-s", str(script)]
     for name, value in (headers or {}).items():
         command += ["-H", f"{name}: {value}"]
     command.append(peer.url())
@@ -81,7 +89,7 @@ def wrk(peer: Peer, connections: int, seconds: int, threads: int, headers: dict[
 
 
 def open_loop(peer: Peer, binary: Path, rate: int, connections: int, seconds: int, threads: int) -> Sample:
-    command = [str(binary), f"--port={peer.port}", f"--path={peer.path}", f"--body={BODY}", f"--rate={rate}"]
+    command = [str(binary), f"--port={peer.port}", f"--path={peer.path}", f"--body={peer.body}", f"--rate={rate}"]
     command += [f"--connections={connections}", f"--seconds={seconds}", f"--threads={threads}"]
     measured = run(command, seconds)
     errors = {"failed": measured["errors"], "unfinished": measured["unfinished"]}

@@ -37,6 +37,10 @@ class Peer:
     start_with: Callable[["Peer", Settings, list[str]], None]
     path: str = "/hello"
     ours: bool = False
+    # The file with the body that it answers.
+    body: Path = BODY
+    # It takes part only where hits are compared.
+    hits_only: bool = False
     port: int = 0
     processes: list[Process] = field(default_factory=list)
 
@@ -98,8 +102,8 @@ class Peer:
         except (OSError, http.client.HTTPException) as error:
             tails = "\n".join(process.log_tail() for process in self.processes)
             raise NotUp(f"{self.name}: does not answer on port {self.port}: {error}\n{tails}") from error
-        if (status, body) != (200, BODY.read_bytes()):
-            raise NotUp(f"{self.name}: answers {status} {body[:200]!r} instead of the body of {BODY.name}")
+        if (status, body) != (200, self.body.read_bytes()):
+            raise NotUp(f"{self.name}: answers {status} {body[:200]!r} instead of the body of {self.body.name}")
 
 
 def free_port() -> int:
@@ -121,7 +125,7 @@ def start_bare(peer: Peer, settings: Settings, wrapper: list[str]) -> None:
         str(settings.bin_dir / "bare-actix"),
         f"--port={peer.port}",
         f"--threads={settings.threads}",
-        f"--body={BODY}",
+        f"--body={peer.body}",
     ]
     peer.processes.append(Process("bare-actix", command, settings.directory, wrapper))
 
@@ -191,7 +195,7 @@ def start_static(peer: Peer, settings: Settings) -> int:
     """nginx with the one answer as a file: what proxies are measured in front of. Returns its port."""
     directory, port = settings.directory, free_port()
     (directory / "www").mkdir()
-    shutil.copy(BODY, directory / "www" / "hello")
+    shutil.copy(peer.body, directory / "www" / "hello")
     nginx = fill("nginx-static.conf", directory / "nginx.conf", dir=directory, port=port)
     command = [tool("nginx"), "-e", str(directory / "nginx-start.log"), "-c", str(nginx)]
     peer.processes.append(Process("nginx", command, directory))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 # A drain may take its time; what is still there afterwards is killed.
 STOP_SECONDS = 8.0
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -85,6 +86,14 @@ def stat_fields(pid: int) -> list[str]:
 def start_of(pid: int) -> str | None:
     fields = stat_fields(pid)
     return fields[19] if len(fields) > 19 else None
+
+
+def processor_seconds(pid: int, descendants_too: bool = False) -> float:
+    """Time on a processor, in user and kernel mode, up to now."""
+    family = [pid, *descendants(pid)] if descendants_too else [pid]
+    fields = [stat_fields(member) for member in family]
+    # utime and stime, the 14th and 15th.
+    return sum(int(found[11]) + int(found[12]) for found in fields if len(found) > 12) / TICKS_PER_SECOND
 
 
 def descendants(root: int) -> list[int]:

@@ -4,10 +4,12 @@ import dataclasses
 import json
 from pathlib import Path
 
+from caches import base
 from goals import Verdict
 from memory import AtRest
+from misses import Cost
 from peers import Peer
-from rounds import CAPACITY_OF, CLOSED, MANY, OPEN, Results
+from rounds import CAPACITY_OF, CLOSED, HITS, MANY, OPEN, Results
 
 
 @dataclasses.dataclass
@@ -25,6 +27,7 @@ class Run:
     instructions: dict[str, dict[str, float]]
     instructions_by: str
     verdicts: list[Verdict]
+    costs: dict[str, Cost]
 
 
 def markdown(run: Run) -> str:
@@ -48,6 +51,7 @@ def markdown(run: Run) -> str:
             lines += [f"## {scenario[0].upper()}{scenario[1:]}", ""]
             head = ["", "req/s", "× bare", "× nginx+fpm", "MB/s", "p50 ms", "p99 ms", "p99.9 ms", "errors"]
             lines += table(head, rows)
+    lines += hits(run) + cost_of_misses(run)
     lines += ["## Memory", ""]
     rest = [
         [title(run, name), f"{found.front_rss / 1024:.1f} MiB", f"{found.per_idle_connection:.1f} KiB"]
@@ -72,6 +76,41 @@ def markdown(run: Run) -> str:
     else:
         lines += ["Not counted: perf cannot count here; `--instructions` counts with callgrind.", ""]
     return "\n".join(lines)
+
+
+def hits(run: Run) -> list[str]:
+    """Each beside bare actix-web with the same body, and Varnish with the same body."""
+    rows = []
+    for peer in run.peers:
+        samples = run.results.get(peer.name, {}).get(HITS)
+        if not samples or not samples.samples:
+            continue
+        ending = "-10k" if peer.name.endswith("-10k") else ""
+
+        def against(other: str, own=samples) -> str:
+            found = run.results.get(other, {}).get(HITS)
+            rate = found.rate() if found else None
+            return f"{(own.rate() or 0) / rate:.2f}" if rate and not found.is_void() and not own.is_void() else ""
+
+        times = [f"{(samples.latency(name) or 0.0) / 1000:.2f}" for name in ("p50", "p99", "p999")]
+        errors = ", ".join(f"{kind} {count}" for kind, count in samples.errors().items()) or "0"
+        cells = [peer.title, f"{samples.rate():,.0f}", against(base(peer.name)), against(f"varnish{ending}")]
+        rows.append([*cells, *times, errors])
+    if not rows:
+        return []
+    head = ["", "req/s", "× bare, same body", "× Varnish, same body", "p50 ms", "p99 ms", "p99.9 ms", "errors"]
+    return [f"## {HITS[0].upper()}{HITS[1:]}", "", *table(head, rows)]
+
+
+def cost_of_misses(run: Run) -> list[str]:
+    if not run.costs:
+        return []
+    rows = []
+    for name, cost in run.costs.items():
+        gateway, php = cost.medians()
+        rows.append([name, f"{gateway:.2f}", f"{php:.2f}"])
+    head = ["every request another URL", "µs of Troupe's processor time per request", "µs of PHP's"]
+    return ["## Cost of a miss", "", *table(head, rows)]
 
 
 def row(run: Run, peer: Peer, scenario: str) -> list[str]:
@@ -130,6 +169,7 @@ def store(run: Run, directory: Path) -> None:
             peer: {scenario: dataclasses.asdict(samples) for scenario, samples in scenarios.items()}
             for peer, scenarios in run.results.items()
         },
+        "miss_microseconds": {name: dataclasses.asdict(cost) for name, cost in run.costs.items()},
         "at_rest": {peer: dataclasses.asdict(found) for peer, found in run.at_rest.items()},
         "peaks": run.peaks,
         "instructions_per_request": run.instructions,

@@ -18,7 +18,10 @@ CLOSED: dict[str, tuple[int, dict[str, str]]] = {
 }
 OPEN = "open loop, half capacity"
 MANY = "5,000 connections"
+HITS = "cache hits, 64 connections"
+HIT_CONNECTIONS = 64
 CAPACITY_OF = "64 connections"
+BARE = "bare-actix"
 OPEN_CONNECTIONS = 64
 # Two runs of the same kernel and the same peers a moment apart disturb each other; sockets of the last one close.
 PAUSE_SECONDS = 0.3
@@ -69,6 +72,9 @@ Results = dict[str, dict[str, Samples]]
 
 def measure(peers: list[Peer], durations: Durations, threads: int, open_loop_binary: Path) -> Results:
     results: Results = {peer.name: {} for peer in peers}
+    hits = [peer for peer in peers if peer.hits_only or peer.name == BARE]
+    everything = peers
+    peers = [peer for peer in peers if not peer.hits_only]
 
     def record(peer: Peer, scenario: str, take) -> None:
         samples = results[peer.name].setdefault(scenario, Samples())
@@ -81,7 +87,7 @@ def measure(peers: list[Peer], durations: Durations, threads: int, open_loop_bin
             say(f"    {peer.name}: {scenario}: {error}")
 
     say(f"warm-up, {durations.warm_up} s each")
-    for peer in peers:
+    for peer in everything:
         try:
             wrk(peer, OPEN_CONNECTIONS, durations.warm_up, threads)
         except LoadFailed as error:
@@ -94,6 +100,14 @@ def measure(peers: list[Peer], durations: Durations, threads: int, open_loop_bin
                 record(peer, scenario, lambda: wrk(peer, connections, durations.closed, threads, headers))
             rates = [f"{samples.samples[-1].rate:9,.0f}" for samples in results[peer.name].values() if samples.samples]
             say(f"    {peer.name:16}{' '.join(rates)}")
+
+    # Bare actix-web alone would be compared with nothing.
+    for number in range(durations.rounds if len(hits) > 1 else 0):
+        say(f"hits, round {number + 1} of {durations.rounds}, requests a second")
+        for peer in rotated(hits, number):
+            record(peer, HITS, lambda: wrk(peer, HIT_CONNECTIONS, durations.closed, threads))
+            if samples := results[peer.name][HITS].samples:
+                say(f"    {peer.name:16}{samples[-1].rate:9,.0f}")
 
     for number in range(durations.rounds):
         say(f"open loop, round {number + 1} of {durations.rounds}")
@@ -116,6 +130,8 @@ def measure(peers: list[Peer], durations: Durations, threads: int, open_loop_bin
 
 def rotated(peers: list[Peer], by: int) -> list[Peer]:
     """Each round starts with another peer, so that none always runs behind the same one."""
+    if not peers:
+        return []
     by %= len(peers)
     return peers[by:] + peers[:by]
 

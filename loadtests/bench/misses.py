@@ -1,0 +1,91 @@
+"""What a miss costs: the processor time of requests that are looked up, fetched and stored, over that of the same
+requests where nothing is cached. No two requests are alike, so the cache answers none of them."""
+
+import shutil
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from load import UNIQUE_LUA, LoadFailed, wrk
+from peers import HERE, NotUp, Peer, Settings, fill, free_port
+from process import Process, processor_seconds
+from rounds import say
+
+CONNECTIONS = 64
+# What each route says about the cache, by the names of the peers.
+CACHES = {"miss": '{ ttl = "1h" }', "uncached": "false"}
+
+
+@dataclass
+class Cost:
+    """Microseconds of processor time per request, one for each round."""
+
+    gateway: list[float] = field(default_factory=list)
+    php: list[float] = field(default_factory=list)
+
+    def medians(self) -> tuple[float, float]:
+        return statistics.median(self.gateway), statistics.median(self.php)
+
+
+def start(cache: str) -> Callable[[Peer, Settings, list[str]], None]:
+    def start_with(peer: Peer, settings: Settings, wrapper: list[str]) -> None:
+        directory = settings.directory
+        shutil.copytree(HERE / "functions", directory / "functions")
+        config = fill(
+            "troupe-miss.toml",
+            directory / "troupe.toml",
+            dir=directory,
+            port=peer.port,
+            admin=free_port(),
+            threads=settings.threads,
+            cache=cache,
+        )
+        command = [str(settings.bin_dir / "troupe"), "run", "--config", str(config)]
+        peer.processes.append(Process("troupe", command, directory, wrapper))
+
+    return start_with
+
+
+def measure(settings: Settings, rounds: int, seconds: int) -> dict[str, Cost]:
+    """Both in turn, so that what else the machine does meets both. Empty when one of them does not come up."""
+    peers = [Peer(f"troupe-{name}", name, start(cache), ours=True) for name, cache in CACHES.items()]
+    costs = {peer.title: Cost() for peer in peers}
+    try:
+        for peer in peers:
+            peer.start(settings)
+            wrk(peer, CONNECTIONS, seconds, settings.threads, script=UNIQUE_LUA)
+        for number in range(rounds):
+            for peer in peers if number % 2 == 0 else reversed(peers):
+                take(peer, costs[peer.title], seconds, settings.threads)
+            line = "; ".join(f"{name} {costs[name].gateway[-1]:.2f}" for name in costs)
+            say(f"cost of a miss, round {number + 1} of {rounds}, µs in Troupe: {line}")
+    except (LoadFailed, NotUp, OSError) as error:
+        say(f"cost of a miss: {error}")
+        return {}
+    finally:
+        for peer in peers:
+            peer.stop()
+    return costs
+
+
+def take(peer: Peer, cost: Cost, seconds: int, threads: int) -> None:
+    process = peer.front()
+    before, all_before = processor_seconds(process.pid), family(process.pid)
+    sample = wrk(peer, CONNECTIONS, seconds, threads, script=UNIQUE_LUA)
+    peer.check()
+    if sample.failed() or not sample.requests:
+        raise LoadFailed(f"{peer.name}: {sample.errors} in {sample.requests} requests")
+    own = processor_seconds(process.pid) - before
+    cost.gateway.append(own * 1e6 / sample.requests)
+    cost.php.append((family(process.pid) - all_before - own) * 1e6 / sample.requests)
+
+
+def family(pid: int) -> float:
+    """Of a process and what it started. What ended meanwhile is missed, which neither side does much."""
+    return processor_seconds(pid, descendants_too=True)
+
+
+def ratio(costs: dict[str, Cost]) -> float | None:
+    if not costs or not all(cost.gateway for cost in costs.values()):
+        return None
+    return costs["miss"].medians()[0] / costs["uncached"].medians()[0]
