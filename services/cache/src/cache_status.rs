@@ -17,6 +17,8 @@ pub enum Forward {
     Request,
     /// What was stored is stale.
     Stale,
+    /// What was stored is a part, and does not hold all that is asked for.
+    Partial,
 }
 
 impl Forward {
@@ -29,6 +31,7 @@ impl Forward {
             Self::VaryMiss => "vary-miss",
             Self::Request => "request",
             Self::Stale => "stale",
+            Self::Partial => "partial",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A stored response: its head as it is sent, its body, and the terms on which it is used.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -7,7 +8,9 @@ use troupe_wire::head::{RequestHead, ResponseHead, ResponseHeadBuilder};
 
 use crate::fields::{Head, is_nominated, is_unstored};
 use crate::freshness::Times;
+use crate::partial::{self, Span};
 use crate::policy::Policy;
+use crate::range::Part;
 use crate::storing::{Refusal, Terms, judge};
 use crate::targeted;
 use crate::time::{Moment, http_date};
@@ -15,8 +18,11 @@ use crate::validators::EntityTag;
 
 /// What an entry takes in memory beside its head, body, selection and groups.
 const OVERHEAD: usize = size_of::<Entry>() + 2 * size_of::<usize>();
+/// Bytes that a written head may have beyond the head: the status line and the length.
+pub const WRITTEN: usize = 96;
 
-/// A stored response. It is immutable but for one mark, so that all threads share it without a lock.
+/// A stored response. It is immutable but for one mark and what is made of its head once, so that all threads share it
+/// without a lock.
 #[derive(Debug)]
 pub struct Entry {
     head: ResponseHead,
@@ -26,6 +32,8 @@ pub struct Entry {
     own_control: Option<Bytes>,
     /// Since when it counts as stale whatever its age, in milliseconds since 1970; 0: it does not.
     stale_since: AtomicU64,
+    /// The head as it is sent.
+    written: OnceLock<Bytes>,
 }
 
 impl Entry {
@@ -33,12 +41,12 @@ impl Entry {
     pub fn new(terms: Terms, head: &ResponseHead, body: Bytes) -> Self {
         let own_control = joined(head, targeted::OWN);
         let head = stored_head(head, &terms);
-        Self { head, body, terms, own_control, stale_since: AtomicU64::new(0) }
+        Self { head, body, terms, own_control, stale_since: AtomicU64::new(0), written: OnceLock::new() }
     }
 
     /// Puts together what was stored elsewhere: a head that was stored already, and the rest of [`Entry::new`].
     pub(crate) fn restored(terms: Terms, head: ResponseHead, own_control: Option<Bytes>, body: Bytes) -> Self {
-        Self { head, body, terms, own_control, stale_since: AtomicU64::new(0) }
+        Self { head, body, terms, own_control, stale_since: AtomicU64::new(0), written: OnceLock::new() }
     }
 
     /// The field that speaks to this cache alone.
@@ -54,6 +62,30 @@ impl Entry {
     /// The body, whole.
     pub fn body(&self) -> &Bytes {
         &self.body
+    }
+
+    /// The head as `write` writes it, which is done once. It may take [`WRITTEN`] bytes more than the head does.
+    pub fn written(&self, write: impl FnOnce(&Self) -> Bytes) -> &Bytes {
+        self.written.get_or_init(|| write(self))
+    }
+
+    /// Which part of a response it is, where it is not the whole.
+    pub fn span(&self) -> Option<Span> {
+        let span = if self.status() == 206 { Span::of(&self.head) } else { None };
+        span.filter(|span| span.len() == self.body.len())
+    }
+
+    /// Bytes of the whole response.
+    pub fn total(&self) -> usize {
+        self.span().map_or(self.body.len(), |span| span.total)
+    }
+
+    /// The bytes of a part that it holds.
+    pub fn part(&self, part: Part) -> Bytes {
+        match self.span() {
+            Some(span) => partial::bytes(&self.body, span, part),
+            None => part.of(&self.body),
+        }
     }
 
     /// The terms on which it is used.
@@ -168,8 +200,10 @@ impl Entry {
     /// Bytes that it takes in memory.
     pub fn weight(&self) -> usize {
         let groups: usize = self.terms.groups.iter().map(|group| group.len() + 2 * size_of::<Box<str>>()).sum();
+        // The head counts twice: once as it is kept, once as it will be written.
         OVERHEAD
-            + self.head.as_bytes().len()
+            + 2 * self.head.as_bytes().len()
+            + WRITTEN
             + self.body.len()
             + self.terms.selection.weight()
             + groups

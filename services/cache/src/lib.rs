@@ -21,6 +21,7 @@ pub mod groups;
 pub mod invalidation;
 pub mod key;
 pub mod object;
+pub mod partial;
 pub mod policy;
 pub mod range;
 pub mod record;

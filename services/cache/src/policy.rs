@@ -1,5 +1,6 @@
 //! What the configuration of a route says about its caching.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// How the responses of one route are cached. The default follows the responses' own headers and nothing else.
@@ -10,6 +11,8 @@ pub struct Policy {
     pub ttl: Option<Duration>,
     /// No response is fresh for longer.
     pub max_ttl: Duration,
+    /// What else holds for responses of certain statuses.
+    pub statuses: Vec<StatusTtl>,
     /// How long a stale response may be answered while a new one is fetched, where the response names no time itself.
     pub stale_while_revalidate: Duration,
     /// How long a stale response may be answered when a new one cannot be had, where the response names no time itself.
@@ -24,12 +27,30 @@ pub struct Policy {
     pub only_targeted: bool,
 }
 
+/// How long responses of some statuses are fresh at most. [`Policy::ttl`] counts for them; for statuses that none of these
+/// names it counts where RFC 9110 §15.1 lets a response be stored that does not ask for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusTtl {
+    /// The statuses.
+    pub statuses: RangeInclusive<u16>,
+    /// No response of them is fresh for longer.
+    pub ttl: Duration,
+}
+
 impl Policy {
+    /// What is said of `status`: by the narrowest of those that hold it.
+    pub fn of_status(&self, status: u16) -> Option<Duration> {
+        let holding = self.statuses.iter().filter(|one| one.statuses.contains(&status));
+        let width = |one: &&StatusTtl| one.statuses.end() - one.statuses.start();
+        holding.min_by_key(width).map(|one| one.ttl)
+    }
+
     /// A policy for a route that is configured without details.
     pub fn new() -> Self {
         Self {
             ttl: None,
             max_ttl: Duration::from_secs(u64::from(crate::time::LONGEST)),
+            statuses: Vec::new(),
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
             heuristic: true,

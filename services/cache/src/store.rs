@@ -148,7 +148,7 @@ impl Store {
         }
         {
             let _writer = self.writer(key);
-            let before = self.objects.peek(&**key);
+            let before = self.objects.peek(key);
             let object = Arc::new(Object::with_alike(Arc::clone(&entry), before.as_deref()));
             self.replace(key, before.as_deref(), &object);
         }

@@ -6,6 +6,7 @@ use crate::control::{RequestControl, ResponseControl};
 use crate::fields::Head;
 use crate::freshness::{self, Source, Times};
 use crate::groups;
+use crate::partial;
 use crate::policy::Policy;
 use crate::targeted;
 use crate::validators::EntityTag;
@@ -86,6 +87,34 @@ impl Refusal {
 /// # Errors
 /// Why it must not be stored, or would be of no use.
 pub fn judge(request: &RequestHead, response: &ResponseHead, times: Times, policy: &Policy) -> Result<Terms, Refusal> {
+    match response.status() {
+        ..200 | 206 | 304 => Err(Refusal::Status),
+        _ => judge_final(request, response, times, policy),
+    }
+}
+
+/// The same of a part of a response (§3.3). It is stored as a part, see [`crate::partial`].
+///
+/// # Errors
+/// As [`judge`]; [`Refusal::Status`] where it is no part that others can be joined to.
+pub fn judge_part(
+    request: &RequestHead,
+    response: &ResponseHead,
+    times: Times,
+    policy: &Policy,
+) -> Result<Terms, Refusal> {
+    if !partial::is_part(response) {
+        return Err(Refusal::Status);
+    }
+    judge_final(request, response, times, policy)
+}
+
+fn judge_final(
+    request: &RequestHead,
+    response: &ResponseHead,
+    times: Times,
+    policy: &Policy,
+) -> Result<Terms, Refusal> {
     if request.method() != "GET" {
         return Err(Refusal::Method);
     }
@@ -93,9 +122,6 @@ pub fn judge(request: &RequestHead, response: &ResponseHead, times: Times, polic
         return Err(Refusal::RequestNoStore);
     }
     let status = response.status();
-    if status < 200 || matches!(status, 206 | 304) {
-        return Err(Refusal::Status);
-    }
     let targeted = match policy.only_targeted {
         true => Some(targeted::one(response, targeted::OWN).ok_or(Refusal::NoFreshness)?),
         false => targeted::of(response),
@@ -118,7 +144,9 @@ pub fn judge(request: &RequestHead, response: &ResponseHead, times: Times, polic
     let own = freshness::lifetime(response, &control, is_targeted, times, policy);
     // A lifetime that only the configuration gives is for what is the same for everybody.
     let personal = (request.has("cookie") && !policy.ignore_cookies) || authorized;
-    let (lifetime, source) = match policy.ttl {
+    let of_status = policy.of_status(status);
+    let route_ttl = policy.ttl.filter(|_| of_status.is_some() || freshness::is_heuristic(status));
+    let (lifetime, source) = match route_ttl {
         Some(ttl) if !personal => (freshness::millis(ttl), Source::Route),
         Some(_) if !own.source.is_explicit() => return Err(Refusal::Cookie),
         _ => (own.millis, own.source),
@@ -130,7 +158,8 @@ pub fn judge(request: &RequestHead, response: &ResponseHead, times: Times, polic
         Source::Route => lifetime.saturating_add(initial_age),
         _ => lifetime,
     };
-    let lifetime = lifetime.min(freshness::millis(policy.max_ttl).saturating_add(match source {
+    let longest = of_status.map_or(policy.max_ttl, |ttl| ttl.min(policy.max_ttl));
+    let lifetime = lifetime.min(freshness::millis(longest).saturating_add(match source {
         Source::Route => initial_age,
         _ => 0,
     }));

@@ -73,7 +73,11 @@ fn main() -> ExitCode {
         ..RouteConfig::default()
     };
     let l1 = L1Config { size: Amount::Size(Size::from_mib(mib)), policy, ..L1Config::default() };
-    let options = Options { threads: CLIENTS, cache: Cache::new(&CacheConfig { l1, ..CacheConfig::default() }), ..Options::default() };
+    let options = Options {
+        threads: CLIENTS,
+        cache: Cache::new(&CacheConfig { l1, ..CacheConfig::default() }),
+        ..Options::default()
+    };
     let running = Gateway::bind(config, &[route], options, ports).expect("a free port");
     let address = running.addresses()[0];
 

@@ -21,8 +21,10 @@ mod lookup;
 mod memory;
 mod origin;
 mod outcome;
+mod parts;
 mod route;
 mod serve;
+mod written;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,6 +45,7 @@ pub(crate) use lookup::{Found, Miss};
 pub(crate) use outcome::{CacheResult, Outcome, Response};
 pub(crate) use route::RouteCaching;
 pub(crate) use serve::{Sent, Shape, answer};
+pub(crate) use written::write_hit;
 
 /// The share of the store that responses may take which are on their way into it. Those beyond it are not stored.
 const FILLING_SHARE: u64 = 4;
@@ -76,7 +79,7 @@ impl Cache {
         if bytes == 0 && tier.is_none() {
             return None;
         }
-        let store = Store::new(bytes, config.l1.max_object.as_usize());
+        let store = Store::with_eviction(bytes, config.l1.max_object.as_usize(), config.l1.policy.into());
         let room = if bytes > 0 { bytes } else { tier.as_ref().map_or(0, |tier| tier.room()) };
         let filling_limit = usize::try_from(room / FILLING_SHARE).unwrap_or(usize::MAX);
         Some(Arc::new(Self {
@@ -98,6 +101,11 @@ impl Cache {
         // And those that came between the two may have.
         self.flights.detach(selector);
         purged
+    }
+
+    /// Whether anything was ever stored.
+    pub(crate) fn is_used(&self) -> bool {
+        self.store.is_used()
     }
 
     /// Bytes held, URLs known, objects evicted since the start.

@@ -9,6 +9,8 @@ use arc_swap::ArcSwap;
 use bytestring::ByteString;
 use tokio::sync::watch;
 use troupe_cache::cache_status::{CacheStatus, Forward};
+use troupe_cache::entry::Entry;
+use troupe_cache::time::Moment;
 use troupe_cache::{invalidation, targeted};
 use troupe_contracts::invoke::{Invoke, InvokeFlags, Reply};
 use troupe_mesh::body::Body;
@@ -72,8 +74,11 @@ pub(crate) struct Hit {
     /// The routing table's number, and the route's in it.
     pub(crate) route: (u64, usize),
     pub(crate) label: ByteString,
-    pub(crate) result: CacheResult,
-    pub(crate) answer: Answer,
+    pub(crate) entry: Arc<Entry>,
+    /// The request is answered with all of it, without conditions.
+    pub(crate) plain: bool,
+    /// When it was found fresh.
+    pub(crate) now: Moment,
 }
 
 /// A call that was decided on and waits for its body.
@@ -115,6 +120,11 @@ impl Front {
         &self.reception
     }
 
+    /// Whether anything was ever stored here.
+    pub(crate) fn is_caching(&self) -> bool {
+        self.shared.cache.as_ref().is_some_and(|cache| cache.is_used())
+    }
+
     /// Whether clients may see what otherwise only logs show.
     pub(crate) fn is_development(&self) -> bool {
         self.shared.development
@@ -149,12 +159,13 @@ impl Front {
             }
             Found::Route(matched) => {
                 let cached = match self.look_up(request, matched.route.caching.as_ref()) {
-                    Ok(cached) => cached,
-                    Err(outcome) => {
+                    cache::Found::Hit { entry, plain, now } => {
                         let route = (routes.serial(), matched.index);
-                        let (result, answer) = self.outcome(request, *outcome);
-                        return Plan::Hit(Hit { route, label: matched.route.label.clone(), result, answer });
+                        return Plan::Hit(Hit { route, label: matched.route.label.clone(), entry, plain, now });
                     }
+                    cache::Found::Miss(miss, caching) => Part::Miss(miss, caching),
+                    cache::Found::Pass(forward) => Part::Pass(forward),
+                    cache::Found::Uncached => Part::None,
                 };
                 Plan::Call(Planned {
                     route: Some((routes.serial(), matched.index)),
@@ -187,17 +198,17 @@ impl Front {
         }
     }
 
-    /// What the cache has to do with a request of a route; the answer, when it has one.
-    fn look_up(&self, request: &Request, caching: Option<&Arc<RouteCaching>>) -> Result<Part, Box<Cached>> {
-        let (Some(cache), Some(caching)) = (&self.shared.cache, caching) else { return Ok(Part::None) };
-        if !caching.is_active() {
-            return Ok(Part::None);
+    /// What the cache has for a request of a route.
+    fn look_up(&self, request: &Request, caching: Option<&Arc<RouteCaching>>) -> cache::Found {
+        match (&self.shared.cache, caching) {
+            (Some(cache), Some(caching)) if caching.is_active() => cache.look_up(request, caching),
+            _ => cache::Found::Uncached,
         }
-        match cache.look_up(request, caching) {
-            cache::Found::Hit(outcome) => Err(outcome),
-            cache::Found::Miss(miss) => Ok(Part::Miss(miss, Arc::clone(caching))),
-            cache::Found::Pass(forward) => Ok(Part::Pass(forward)),
-        }
+    }
+
+    /// The answer out of the store.
+    pub(crate) fn hit(&self, request: &Request, hit: &Hit) -> (CacheResult, Answer) {
+        self.outcome(request, Cached::hit(Arc::clone(&hit.entry), false))
     }
 
     /// Starts to fetch what is not stored; `None` when that is no business of the cache's. Dropping the future gives it

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::heads::{get, request, response};
+use crate::policy::StatusTtl;
 use crate::time::Moment;
 
 const NOW: Moment = Moment::from_secs(784_111_777);
@@ -194,6 +195,31 @@ fn a_route_may_say_how_long() {
     assert_eq!(judged(cookie, 200, &[], &ignoring).unwrap().lifetime, 60_000);
     let capped = Policy { max_ttl: Duration::from_secs(7), ..Policy::new() };
     assert_eq!(judged(&[], 200, &[("Cache-Control", "max-age=60")], &capped).unwrap().lifetime, 7000);
+}
+
+/// A route's lifetime is not for statuses that nobody wants to see again, unless they are named; and for each there may be a
+/// longest one, whoever says how long.
+#[test]
+fn statuses_may_have_lifetimes_of_their_own() {
+    let route = Policy { ttl: Some(Duration::from_secs(60)), ..Policy::new() };
+    for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
+        assert_eq!(judged(&[], status, &[], &route).unwrap().lifetime, 60_000, "{status}");
+    }
+    for status in [201, 302, 307, 400, 403, 429, 500, 502, 503, 504] {
+        assert_eq!(refusal(judged(&[], status, &[], &route)), Some(Refusal::NoFreshness), "{status}");
+        assert!(judged(&[], status, &[("Cache-Control", "max-age=5")], &route).is_ok(), "{status}");
+    }
+    let ttl = |statuses, seconds| StatusTtl { statuses, ttl: Duration::from_secs(seconds) };
+    let named = Policy { statuses: vec![ttl(400..=499, 10), ttl(404..=404, 3), ttl(500..=599, 0)], ..route };
+    assert_eq!(judged(&[], 404, &[], &named).unwrap().lifetime, 3000);
+    assert_eq!(judged(&[], 404, &[("Cache-Control", "max-age=99")], &named).unwrap().lifetime, 3000);
+    assert_eq!(judged(&[], 403, &[], &named).unwrap().lifetime, 10_000);
+    assert_eq!(
+        judged(&[], 403, &[("Cache-Control", "max-age=4")], &Policy { ttl: None, ..named.clone() }).unwrap().lifetime,
+        4000
+    );
+    assert_eq!(refusal(judged(&[], 503, &[("Cache-Control", "max-age=99")], &named)), Some(Refusal::NoFreshness));
+    assert_eq!(judged(&[], 200, &[], &named).unwrap().lifetime, 60_000);
 }
 
 /// A route that does not mention the cache stores only what speaks to this cache by name.

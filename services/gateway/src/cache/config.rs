@@ -1,5 +1,8 @@
 //! `[cache]`, and `cache` on a route.
 
+mod statuses;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -7,7 +10,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use troupe_cache::service::config::{SecondTier, StoreConfig};
+use troupe_cache::store::Eviction;
 use troupe_node::units::{Duration, Percent, Size, UnitError};
+
+pub use statuses::Statuses;
 
 /// The cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -46,6 +52,19 @@ pub struct L1Config {
     pub size: Amount,
     /// Largest body that is stored; at most half of the size.
     pub max_object: Size,
+    /// What goes when it is full.
+    pub policy: L1Policy,
+}
+
+/// What goes when the first tier is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum L1Policy {
+    /// What was not asked for again, in the order in which it came.
+    #[default]
+    S3Fifo,
+    /// What was not asked for the longest. Each hit takes a lock.
+    Lru,
 }
 
 /// An amount of memory: a size, or a share of what there is.
@@ -78,6 +97,10 @@ pub struct CacheDetails {
     /// No answer is fresh for longer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_ttl: Option<Duration>,
+    /// Longest lifetimes of answers by status: { "404" = "10s", "5xx" = "1s" }. ttl counts for the statuses that are named
+    /// here, and for those that may be stored without being told to (200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub status_ttl: BTreeMap<Statuses, Duration>,
     /// How long a stale answer is given while a new one is fetched, where the answer itself names no time.
     pub stale_while_revalidate: Duration,
     /// How long a stale answer is given when a new one cannot be had, where the answer itself names no time.
@@ -96,7 +119,7 @@ pub struct CacheDetails {
 
 impl Default for L1Config {
     fn default() -> Self {
-        Self { size: Amount::Size(Size::from_mib(256)), max_object: Size::from_mib(8) }
+        Self { size: Amount::Size(Size::from_mib(256)), max_object: Size::from_mib(8), policy: L1Policy::default() }
     }
 }
 
@@ -105,6 +128,7 @@ impl Default for CacheDetails {
         Self {
             ttl: None,
             max_ttl: None,
+            status_ttl: BTreeMap::new(),
             stale_while_revalidate: Duration::default(),
             stale_if_error: Duration::default(),
             heuristic: true,
@@ -112,6 +136,15 @@ impl Default for CacheDetails {
             obey_requests: true,
             ignore_query: Vec::new(),
             sort_query: false,
+        }
+    }
+}
+
+impl From<L1Policy> for Eviction {
+    fn from(policy: L1Policy) -> Self {
+        match policy {
+            L1Policy::S3Fifo => Self::S3Fifo,
+            L1Policy::Lru => Self::Lru,
         }
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use troupe_cache::cache_status::Forward;
 use troupe_cache::entry::Entry;
 use troupe_cache::freshness::Times;
+use troupe_cache::policy::Policy;
 use troupe_cache::reuse::Reuse;
 use troupe_cache::store::Stamp;
 use troupe_cache::storing::{Refusal, Terms, judge};
@@ -19,6 +20,7 @@ use troupe_mesh::contract::Envelope;
 use troupe_mesh::deadline::Deadline;
 use troupe_mesh::failure::{Failure, Outcome as Ended, Stage};
 use troupe_mesh::port::Port;
+use troupe_wire::head::RequestHead;
 use troupe_wire::trace::TraceContext;
 
 use super::filler::{Filler, Landing};
@@ -26,6 +28,7 @@ use super::filling::Filling;
 use super::flight::{Joined, Leader, Settled};
 use super::l2::{L2, Second};
 use super::lookup::{Known, Lack, Miss};
+use super::origin::Own;
 use super::outcome::{CacheResult, Outcome, Response};
 use super::route::RouteCaching;
 use super::{Cache, now, origin};
@@ -52,7 +55,7 @@ pub(super) struct Parts {
     port: Port<Invoke>,
     /// The call without its body; its head is the client's.
     call: Box<dyn Fn() -> Invoke>,
-    pub(super) head: troupe_wire::head::RequestHead,
+    pub(super) head: RequestHead,
     trace: Option<TraceContext>,
     timeouts: Timeouts,
 }
@@ -215,7 +218,7 @@ impl Fetch {
         loop {
             let began = cache.store.stamp();
             let requested = now();
-            let result = self.call(stored.as_deref(), deadline).await;
+            let result = self.call(stored.as_deref(), lack.apart, deadline).await;
             let times = Times { requested, received: now() };
             let reply = match result {
                 Ok(reply) => reply,
@@ -241,10 +244,15 @@ impl Fetch {
         }
     }
 
-    async fn call(&self, stored: Option<&Entry>, deadline: Deadline) -> Result<Reply, Failure> {
+    /// `apart`: nobody else is answered by the reply, so the client's own conditions and ranges are passed on.
+    async fn call(&self, stored: Option<&Entry>, apart: bool, deadline: Deadline) -> Result<Reply, Failure> {
         let Parts { miss, port, call, head, trace, .. } = &*self.0;
         let mut call = call();
-        call.head = origin::head(head, miss.key.target(), stored);
+        let own = match apart && stored.is_none() {
+            true => Own::Kept { range: miss.asked.range },
+            false => Own::Dropped,
+        };
+        call.head = origin::head(head, miss.key.target(), stored, own);
         let reply = port.call(Envelope { call, deadline, trace: *trace }).await?;
         if reply.head.status() < 200 {
             return Err(Failure::new(Ended::Broken, Stage::Php, "the worker answered with a status that is not final"));
@@ -296,6 +304,10 @@ impl Fetch {
 
     /// A whole new response.
     fn received(&self, leader: Option<Leader<'_>>, lack: &Lack, reply: Reply, times: Times, began: Stamp) -> Outcome {
+        let status = reply.head.status();
+        if status == 206 {
+            return self.part(leader, lack, reply, times, began);
+        }
         let Parts { cache, caching, miss, head, .. } = &*self.0;
         let result = if lack.apart { CacheResult::Pass } else { CacheResult::Miss };
         let answered = |response| Outcome::forwarded(response, lack.forward, result);
@@ -306,7 +318,11 @@ impl Fetch {
                     // It is not what the URL stands for any more.
                     cache.store.drop_entry(&miss.key, stale);
                 }
-                self.keep_apart(leader, lack, refusal, times);
+                // What the client's own conditions brought about says nothing about others.
+                match lack.apart && matches!(status, 304 | 412 | 416) {
+                    true => settle(leader, Settled::Apart),
+                    false => self.keep_apart(leader, lack, refusal, times),
+                }
                 return answered(Response::Reply(reply)).because(refusal.as_str());
             }
         };
@@ -331,8 +347,18 @@ impl Fetch {
         }
     }
 
+    /// What a response is judged by.
+    pub(super) fn judged_by(&self) -> (&RequestHead, &Policy) {
+        (&self.0.head, &self.0.caching.policy)
+    }
+
+    /// Stores a response; whether it is there.
+    pub(super) fn store(&self, entry: Entry, began: Stamp) -> bool {
+        self.0.cache.store.put(&self.0.miss.key, &self.0.head, Arc::new(entry), began)
+    }
+
     /// Passes a stream on to all who read it, and into the store.
-    fn fill(
+    pub(super) fn fill(
         &self,
         leader: Option<Leader<'_>>,
         lack: &Lack,
@@ -408,7 +434,7 @@ fn is_shared(entry: &Entry) -> bool {
     !entry.terms().no_cache && entry.terms().lifetime > entry.terms().initial_age
 }
 
-fn settle(leader: Option<Leader<'_>>, settled: Settled) {
+pub(super) fn settle(leader: Option<Leader<'_>>, settled: Settled) {
     if let Some(leader) = leader {
         leader.settle(settled);
     }

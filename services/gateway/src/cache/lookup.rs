@@ -7,12 +7,12 @@ use troupe_cache::cache_status::{CacheStatus, Forward};
 use troupe_cache::entry::Entry;
 use troupe_cache::key::{HostBuffer, Key, Sought};
 use troupe_cache::object::Object;
+use troupe_cache::range::{Wanted, wanted};
 use troupe_cache::reuse::{Asked, Reuse, decide};
 use troupe_cache::time::Moment;
 use troupe_wire::head::RequestHead;
 
 use super::l2::Grant;
-use super::outcome::Outcome;
 use super::route::RouteCaching;
 use super::{Cache, now};
 use crate::request::{BodyFrame, Method, Request};
@@ -25,11 +25,19 @@ const EARLY: u64 = 16;
 #[derive(Debug)]
 pub(crate) enum Found {
     /// The answer.
-    Hit(Box<Outcome>),
+    Hit {
+        entry: Arc<Entry>,
+        /// All of it is wanted, whatever the client has.
+        plain: bool,
+        /// The time at which it was found fresh.
+        now: Moment,
+    },
     /// Something has to be fetched first.
-    Miss(Box<Miss>),
+    Miss(Box<Miss>, Arc<RouteCaching>),
     /// The cache has no part in it.
     Pass(Forward),
+    /// The route is not cached.
+    Uncached,
 }
 
 /// What is known of a request whose answer has to be fetched.
@@ -96,11 +104,13 @@ impl Lack {
 
 impl Cache {
     /// Looks a request up.
-    pub(crate) fn look_up(&self, request: &Request, caching: &RouteCaching) -> Found {
+    pub(crate) fn look_up(&self, request: &Request, caching: &Arc<RouteCaching>) -> Found {
         if !matches!(request.method, Method::Get | Method::Head) {
             return Found::Pass(Forward::Method);
         }
-        let asked = Asked::of(&request.head);
+        let mut asked = Asked::of(&request.head);
+        // Ranges mean something to GET alone (RFC 9110 §14.2).
+        asked.range &= request.method == Method::Get;
         // The body of a GET is in no key, and some frameworks read it: what it made must not be answered to others.
         if asked.foreign || request.body != BodyFrame::None {
             return Found::Pass(Forward::Bypass);
@@ -114,14 +124,18 @@ impl Cache {
         let (now, mut early) = (now(), false);
         if let Some(entry) = object.as_ref().and_then(|object| object.find(&request.head))
             && decide(&asked, entry, now, &caching.policy) == Reuse::Fresh
+            && is_there(&request.head, &asked, entry)
             && self.is_live()
         {
             early = is_early(entry, now);
             if !early {
-                return Found::Hit(Box::new(Outcome::hit(Arc::clone(entry), false)));
+                // A 204 has no body, and no length either (RFC 9110 §8.6).
+                let whole = !asked.conditional && !asked.range && entry.status() != 204;
+                let plain = whole && request.method == Method::Get;
+                return Found::Hit { entry: Arc::clone(entry), plain, now };
             }
         }
-        Found::Miss(Box::new(Miss { key: Arc::new(sought.to_key()), asked, early }))
+        Found::Miss(Box::new(Miss { key: Arc::new(sought.to_key()), asked, early }), Arc::clone(caching))
     }
 
     /// What the store has for a request.
@@ -140,6 +154,10 @@ impl Cache {
             (reuse, Some(tier)) => tier.believed(reuse, &entry, now),
             (reuse, None) => reuse,
         };
+        if entry.status() == 206 && !(reuse == Reuse::Fresh && is_there(head, asked, &entry)) {
+            // What is missing is asked for by itself; the whole by all together.
+            return lack(Forward::Partial, None, false, apart || asked.range);
+        }
         match reuse {
             Reuse::Fresh => Known::Answer { entry, stale: false, refresh: *early },
             Reuse::Stale => Known::Answer { entry, stale: true, refresh: false },
@@ -163,6 +181,11 @@ fn is_early(entry: &Entry, now: Moment) -> bool {
     let (left, times) = (left as f64, entry.terms().times);
     let fetch = times.received.since(times.requested).max(1) as f64;
     -fetch * fastrand::f64().max(f64::MIN_POSITIVE).ln() >= left
+}
+
+/// Whether what the request wants is in the entry: always, unless it is a part.
+fn is_there(head: &RequestHead, asked: &Asked, entry: &Entry) -> bool {
+    entry.status() != 206 || asked.range && wanted(head, entry) != Wanted::Missing
 }
 
 fn forward_without(object: Option<&Object>) -> Forward {

@@ -1,24 +1,43 @@
 //! The request as it is passed on: for the whole response, whatever part the client wants, with the validators of what
-//! is stored.
+//! is stored; or as the client put it, where its answer is for nobody else.
 
 use troupe_cache::entry::Entry;
 use troupe_wire::head::{RequestHead, RequestHeadBuilder, RequestParts};
 
 /// Fields that ask for less than the whole response. The store answers them, from the whole.
-const PARTIAL: [&str; 4] = ["range", "if-range", "if-none-match", "if-modified-since"];
+const RANGES: [&str; 2] = ["range", "if-range"];
+const CONDITIONS: [&str; 2] = ["if-none-match", "if-modified-since"];
 
-/// The head to pass on for `target`. With `stored`, it asks whether that is still good (RFC 9111 §4.3.1).
-pub(super) fn head(client: &RequestHead, target: &str, stored: Option<&Entry>) -> RequestHead {
-    let partial = client.fields().any(|(name, _)| PARTIAL.contains(&name));
-    if stored.is_none() && !partial && target == client.target() {
-        return client.clone();
-    }
-    rebuilt(client, target, stored).unwrap_or_else(|| client.clone())
+/// What becomes of the client's own conditions and ranges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Own {
+    /// The answer is to be stored or shared: it has to be the whole.
+    Dropped,
+    /// The answer is for this client alone. Without `range` it wants the whole of it all the same.
+    Kept { range: bool },
 }
 
-fn rebuilt(client: &RequestHead, target: &str, stored: Option<&Entry>) -> Option<RequestHead> {
+impl Own {
+    fn drops(self, name: &str) -> bool {
+        match self {
+            Self::Dropped => RANGES.contains(&name) || CONDITIONS.contains(&name),
+            Self::Kept { range } => !range && RANGES.contains(&name),
+        }
+    }
+}
+
+/// The head to pass on for `target`. With `stored`, it asks whether that is still good (RFC 9111 §4.3.1).
+pub(super) fn head(client: &RequestHead, target: &str, stored: Option<&Entry>, own: Own) -> RequestHead {
+    let drops = client.fields().any(|(name, _)| own.drops(name));
+    if stored.is_none() && !drops && target == client.target() {
+        return client.clone();
+    }
+    rebuilt(client, target, stored, own).unwrap_or_else(|| client.clone())
+}
+
+fn rebuilt(client: &RequestHead, target: &str, stored: Option<&Entry>, own: Own) -> Option<RequestHead> {
     let mut builder = RequestHeadBuilder::default();
-    for (name, value) in client.fields().filter(|(name, _)| !PARTIAL.contains(name)) {
+    for (name, value) in client.fields().filter(|(name, _)| !own.drops(name)) {
         builder.field(name, value).ok()?;
     }
     if let Some(stored) = stored {

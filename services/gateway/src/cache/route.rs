@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use troupe_cache::policy::Policy;
+use troupe_cache::policy::{Policy, StatusTtl};
 
 use super::config::{CacheDetails, RouteCache};
 
@@ -31,6 +31,11 @@ impl RouteCaching {
         let policy = Policy {
             ttl: details.ttl.map(|ttl| ttl.get()),
             max_ttl: details.max_ttl.map_or(base.max_ttl, |ttl| ttl.get()),
+            statuses: details
+                .status_ttl
+                .iter()
+                .map(|(statuses, ttl)| StatusTtl { statuses: statuses.range(), ttl: ttl.get() })
+                .collect(),
             stale_while_revalidate: details.stale_while_revalidate.get(),
             stale_if_error: details.stale_if_error.get(),
             heuristic: details.heuristic,

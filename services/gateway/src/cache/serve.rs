@@ -16,7 +16,7 @@ use crate::answer::{Answer, AnswerHead, Payload};
 use crate::request::{Method, Request};
 
 /// The names in `Cache-Status`.
-const NAME: &str = "troupe-l1";
+pub(super) const NAME: &str = "troupe-l1";
 const SECOND: &str = "troupe-l2";
 
 /// What an answer of a cached route says beside its stored head.
@@ -98,11 +98,12 @@ pub(crate) fn answer(request: &Request, entry: &Arc<Entry>, follower: Option<Fol
         _ => Wanted::Whole,
     };
     match wanted {
-        Wanted::Whole => {
+        // A part is looked at before it is an answer (`lookup.rs`), and always holds what is wanted.
+        Wanted::Whole | Wanted::Missing => {
             let payload = Payload::Body(Body::full(body.clone()));
             Answer::new(entry.status(), AnswerHead::Reply(entry.head().clone()), payload)
         }
-        Wanted::One(part) => shaped(206, entry, Shape::Part(part.content_range(body.len())), part.of(body)),
+        Wanted::One(part) => shaped(206, entry, Shape::Part(part.content_range(entry.total())), entry.part(part)),
         Wanted::Several(parts) => {
             let boundary = format!("{:032x}", fastrand::u128(..));
             let bytes = range::multipart(&parts, body, entry.head().field("content-type"), &boundary);

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::guard::Reject;
+use crate::front::Plan;
 use crate::request::{Ends, Incoming};
 
 /// Requests that may wait behind the one being served. More stay in the kernel's buffer.
@@ -17,6 +18,8 @@ pub(super) struct Conn {
     /// The next request; almost always the only one, so that idle connections hold no queue.
     next: Cell<Option<Box<Incoming>>>,
     behind: RefCell<VecDeque<Box<Incoming>>>,
+    /// What is to be done with the next request, where the gate has found that out.
+    plan: Cell<Option<Box<Plan>>>,
     /// Requests whose head has arrived and whose answer is not complete.
     in_flight: Cell<usize>,
     /// Heads that have arrived.
@@ -47,6 +50,7 @@ impl Conn {
             ends,
             next: Cell::new(None),
             behind: RefCell::default(),
+            plan: Cell::new(None),
             in_flight: Cell::new(0),
             heads: Cell::new(0),
             taken: Cell::new(0),
@@ -73,6 +77,23 @@ impl Conn {
                 self.behind.borrow_mut().push_back(incoming);
             }
         }
+    }
+
+    /// Begins a request that the gate answers itself; it ends as others do.
+    pub(super) fn begin_answered(&self) {
+        self.heads.set(self.heads.get().saturating_add(1));
+        self.taken.set(self.taken.get().saturating_add(1));
+        self.in_flight.set(self.in_flight.get() + 1);
+    }
+
+    /// Leaves what is to be done with the request that is added next, while no other is there.
+    pub(super) fn set_plan(&self, plan: Box<Plan>) {
+        self.plan.set(Some(plan));
+    }
+
+    /// Takes what is to be done with the request that was taken, where that is known.
+    pub(super) fn take_plan(&self) -> Option<Box<Plan>> {
+        self.plan.take()
     }
 
     /// Counts bytes of a request's body.

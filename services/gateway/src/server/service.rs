@@ -99,14 +99,16 @@ impl Handling {
         if matches!(request.body, BodyFrame::Length(length) if length > self.thread.limits().max_body) {
             return Some(Step::Answer(Box::new(too_large(&self.thread, request))));
         }
-        let mut planned = match self.thread.front.plan(request) {
+        let plan = conn.take_plan().map_or_else(|| self.thread.front.plan(request), |plan| *plan);
+        let mut planned = match plan {
             Plan::Answer(answer) => return Some(self.skip(conn, answer, request.body, actix)),
             Plan::Hit(hit) => {
+                let (result, answer) = self.thread.front.hit(request, &hit);
                 if let Some(ticket) = &mut self.ticket {
                     ticket.set_route(hit.route.0, hit.route.1, &hit.label);
-                    ticket.set_cache(hit.result);
+                    ticket.set_cache(result);
                 }
-                return Some(Step::Answer(Box::new(hit.answer)));
+                return Some(Step::Answer(Box::new(answer)));
             }
             Plan::Call(planned) => planned,
         };

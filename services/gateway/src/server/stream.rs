@@ -6,6 +6,8 @@
 //! All waits of a connection share one timer, which fires at least every [`Timeouts::tick`] and then sees what is due;
 //! that way a request costs no timer operation at all.
 
+mod quick;
+
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -21,7 +23,9 @@ use troupe_wire::head::Version;
 use super::conn::Conn;
 use super::guard::{Facts, HeadGuard, Reject, Scan, Skeleton, absolute, refusal};
 use super::thread::Thread;
+use crate::front::Plan;
 use crate::request::{BodyFrame, Incoming, RawHead};
+use quick::Unsent;
 
 /// Bytes read at once while a head is incomplete.
 const HELD_READ: usize = 4 * 1024;
@@ -41,6 +45,10 @@ pub(super) struct GuardedStream {
     /// Bytes that are judged and did not fit the buffer they came in.
     ready: Vec<u8>,
     delivered: usize,
+    /// Nothing that was handed to actix is left unanswered or unwritten.
+    flushed: bool,
+    /// An answer of the gate's own that the client has not taken yet.
+    unsent: Option<Unsent>,
     head_since: Option<Instant>,
     write_due: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -61,6 +69,8 @@ impl GuardedStream {
             unseen: false,
             ready: Vec::new(),
             delivered: 0,
+            flushed: true,
+            unsent: None,
             head_since: None,
             write_due: None,
             timer: None,
@@ -75,10 +85,10 @@ impl GuardedStream {
 
     /// Judges bytes in place. Returns how many are to be delivered, from the start, and where those begin that have to
     /// wait.
-    fn sift(&mut self, bytes: &mut [u8], waker: &Waker) -> (usize, usize) {
+    fn sift(&mut self, bytes: &mut [u8], context: &mut Context<'_>) -> (usize, usize) {
         let (mut read, mut written) = (0, 0);
         loop {
-            if self.conn.is_full() && self.guard.at_head() {
+            if self.guard.at_head() && (self.conn.is_full() || self.unsent.is_some()) {
                 self.unseen = read < bytes.len();
                 return (written, read);
             }
@@ -96,8 +106,10 @@ impl GuardedStream {
                         self.guard.close();
                         return (written, bytes.len());
                     }
-                    let skeleton = self.receive(rest.get(..len).unwrap_or_default(), &facts);
+                    let first = written == 0 && self.ready.is_empty();
+                    let skeleton = self.receive(rest.get(..len).unwrap_or_default(), &facts, first, context);
                     read += len;
+                    let Some(skeleton) = skeleton else { continue };
                     let skeleton = skeleton.as_bytes();
                     match bytes.get_mut(written..(written + skeleton.len()).min(read)) {
                         Some(place) if place.len() == skeleton.len() => {
@@ -120,7 +132,7 @@ impl GuardedStream {
                 Scan::RefuseBody(reject) => {
                     self.thread.metrics.rejected(reject);
                     self.conn.set_fault(reject);
-                    waker.wake_by_ref();
+                    context.waker().wake_by_ref();
                     return (written, bytes.len());
                 }
                 Scan::Closed => return (written, bytes.len()),
@@ -128,8 +140,9 @@ impl GuardedStream {
         }
     }
 
-    /// Hands a head inward and returns what actix sees of it.
-    fn receive(&self, head: &[u8], facts: &Facts) -> Skeleton {
+    /// Hands a head inward and returns what actix sees of it; `None` when it is answered already, which only the `first`
+    /// of what was read may be.
+    fn receive(&mut self, head: &[u8], facts: &Facts, first: bool, context: &mut Context<'_>) -> Option<Skeleton> {
         let part = |from: u32, to: u32| head.get(from as usize..to as usize).unwrap_or_default();
         let method = part(facts.start, facts.method_end);
         let target = part(facts.method_end + 1, facts.target_end);
@@ -149,10 +162,25 @@ impl GuardedStream {
             nominates: facts.nominates,
         };
         let incoming = self.thread.front.reception().receive(&raw, &self.conn.ends);
+        if first
+            && body == BodyFrame::None
+            && self.is_clear()
+            && let Incoming::Request(request) = &incoming
+            && let Some(plan) = self.plan(request, facts)
+        {
+            if let Plan::Hit(hit) = &plan
+                && hit.plain
+            {
+                self.answer(&incoming, hit, &request.id, context);
+                return None;
+            }
+            self.conn.set_plan(Box::new(plan));
+        }
         let fits = !matches!(body, BodyFrame::Length(length) if length > self.thread.limits().max_body);
         let expect = fits && matches!(incoming, Incoming::Request(_));
         self.conn.push(Box::new(incoming));
-        Skeleton::new(method, facts, expect)
+        self.flushed = false;
+        Some(Skeleton::new(method, facts, expect))
     }
 
     /// Refuses a head: its answer takes its turn behind those of the requests before it, and the connection closes.
@@ -162,13 +190,15 @@ impl GuardedStream {
         let (status, why) = self.thread.front.rejection(reject);
         let refused = self.thread.front.reception().refuse(status, why, true, &self.conn.ends);
         self.conn.push(Box::new(Incoming::Refused(refused)));
+        self.flushed = false;
         self.ready.extend_from_slice(refusal());
     }
 
     fn hold(&mut self, tail: &[u8]) {
         self.held.extend_from_slice(tail);
-        self.head_since =
-            (!self.held.is_empty() && self.guard.at_head()).then(|| self.head_since.unwrap_or_else(Instant::now));
+        // What waits behind an answer is not late: it may be there as a whole.
+        let begun = !self.held.is_empty() && self.guard.at_head() && self.unsent.is_none();
+        self.head_since = begun.then(|| self.head_since.unwrap_or_else(Instant::now));
     }
 
     fn deliver(&mut self, buf: &mut ReadBuf<'_>) -> bool {
@@ -187,10 +217,10 @@ impl GuardedStream {
     }
 
     /// Shows the gate what is held.
-    fn sift_held(&mut self, waker: &Waker) {
+    fn sift_held(&mut self, context: &mut Context<'_>) {
         self.unseen = false;
         let mut held = std::mem::take(&mut self.held);
-        let (written, read) = self.sift(&mut held, waker);
+        let (written, read) = self.sift(&mut held, context);
         self.head_since = None;
         self.hold(held.get(read..).unwrap_or_default());
         // A refusal's own head may stand in `ready` already; what was judged before it comes first.
@@ -271,6 +301,18 @@ impl GuardedStream {
         }
     }
 
+    /// Looks at the clock before a wait for the client to take bytes. Ready when it has not taken any for too long.
+    fn poll_write_clock(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        let now = Instant::now();
+        let due = *self.write_due.get_or_insert(now + self.thread.timeouts().stream_idle);
+        if due <= now {
+            self.conn.set_reset();
+            return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client takes no more bytes"));
+        }
+        let _ = self.poll_clock(context);
+        Poll::Pending
+    }
+
     fn register(&mut self, waker: &Waker) {
         if self.registered.is_none() {
             self.registered = Some(self.thread.wakers.borrow_mut().insert(waker.clone()));
@@ -284,6 +326,7 @@ impl AsyncRead for GuardedStream {
         let this = self.get_mut();
         this.register(context.waker());
         loop {
+            ready!(this.poll_unsent(context))?;
             if this.deliver(buf) {
                 return Poll::Ready(Ok(()));
             }
@@ -308,7 +351,7 @@ impl AsyncRead for GuardedStream {
                     let _ = this.poll_clock(context);
                     return Poll::Pending;
                 }
-                this.sift_held(context.waker());
+                this.sift_held(context);
                 continue;
             }
             if this.held.is_empty() {
@@ -327,7 +370,7 @@ impl AsyncRead for GuardedStream {
                 if filled.is_empty() {
                     return Poll::Ready(Ok(()));
                 }
-                let (written, read) = this.sift(filled, context.waker());
+                let (written, read) = this.sift(filled, context);
                 if read < filled.len() {
                     this.hold(filled.get(read..).unwrap_or_default());
                 }
@@ -350,7 +393,7 @@ impl AsyncRead for GuardedStream {
                 }
                 let since = this.head_since;
                 this.held.extend_from_slice(part.filled());
-                this.sift_held(context.waker());
+                this.sift_held(context);
                 if this.head_since.is_some() && this.ready.is_empty() {
                     this.head_since = since;
                 }
@@ -367,21 +410,15 @@ impl AsyncWrite for GuardedStream {
                 this.write_due = None;
                 Poll::Ready(outcome)
             }
-            Poll::Pending => {
-                let now = Instant::now();
-                let due = *this.write_due.get_or_insert(now + this.thread.timeouts().stream_idle);
-                if due <= now {
-                    this.conn.set_reset();
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no more bytes")));
-                }
-                let _ = this.poll_clock(context);
-                Poll::Pending
-            }
+            Poll::Pending => this.poll_write_clock(context).map(Err),
         }
     }
 
+    /// actix calls this when it has written all it has.
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(context)
+        let this = self.get_mut();
+        this.flushed |= this.conn.is_idle();
+        Pin::new(&mut this.inner).poll_flush(context)
     }
 
     /// Ends the sending side; where the client was still sending, waits a moment for it to read the answer, because

@@ -22,6 +22,8 @@ pub(super) struct Thread {
     timeouts: Cell<Timeouts>,
     /// The tasks of all connections, to be woken when the drain begins.
     pub(super) wakers: RefCell<Slab<Waker>>,
+    /// Where answers are written before they are sent.
+    pub(super) scratch: RefCell<Vec<u8>>,
     _seat: Seat,
 }
 
@@ -51,6 +53,7 @@ impl Thread {
             limits: Cell::new(Limits::of(config)),
             timeouts: Cell::new(Timeouts::of(config)),
             wakers: RefCell::default(),
+            scratch: RefCell::default(),
             _seat: seat,
         }
     }

@@ -1,5 +1,7 @@
 //! The cache, through the gateway: what is answered out of it, what is shared, what is never kept.
 
+mod parts;
+mod short;
 mod together;
 
 use std::sync::Arc;
@@ -33,7 +35,10 @@ impl Calls {
 }
 
 fn cache_config(size: Size, max_object: Size) -> CacheConfig {
-    CacheConfig { l1: L1Config { size: Amount::Size(size), max_object }, ..CacheConfig::default() }
+    CacheConfig {
+        l1: L1Config { size: Amount::Size(size), max_object, ..L1Config::default() },
+        ..CacheConfig::default()
+    }
 }
 
 fn route(cache: Option<RouteCache>) -> Vec<RouteConfig> {

@@ -16,7 +16,7 @@ return [
     'every example answers' => static function () use ($files): void {
         $pool = new Pool($files(dirname(__DIR__, 4) . '/functions'));
         same([], $pool->ready['errors']);
-        same(['clock', 'hello', 'notes', 'shop', 'slow', 'upload'], array_column($pool->ready['functions'], 'name'));
+        same(['clock', 'data', 'hello', 'notes', 'page', 'shop', 'slow', 'test', 'upload'], array_column($pool->ready['functions'], 'name'));
         $p = $pool->process();
         same('{"message":"hello","name":"world"}', $p->call('hello')['body']);
         same('{"lines":[{"article":"apple","amount":3,"price":"1.20"}],"total":"1.20"}', $p->call('shop', ['QUERY_STRING' => 'apple=3&stone=1'])['body']);

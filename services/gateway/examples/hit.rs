@@ -1,0 +1,80 @@
+//! What a hit costs: `hit ROUNDS` asks for the same answer that often, on one connection; `hit ROUNDS uncached` has it made anew
+//! each time, from memory.
+//!
+//! Run it under `valgrind --tool=callgrind` with two ROUNDS and divide the difference: instructions per request, those of
+//! this client included, which are the same either way. The test `tests/instructions.rs` does.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use troupe_contracts::invoke::{Invoke, Reply, Times};
+use troupe_contracts::report::Load;
+use troupe_gateway::cache::Cache;
+use troupe_gateway::cache::config::{CacheConfig, RouteCache};
+use troupe_gateway::config::{GatewayConfig, Listen, RouteConfig};
+use troupe_gateway::{Gateway, Options, PortFactory};
+use troupe_mesh::body::Body;
+use troupe_mesh::contract::Envelope;
+use troupe_mesh::port::{CallFuture, Port, Service};
+use troupe_wire::head::ResponseHeadBuilder;
+
+const GET: &[u8] = b"GET /hello HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
+const BODY: &[u8] = &[b'x'; 100];
+
+struct Memory;
+
+impl Service<Invoke> for Memory {
+    fn call(&self, _: Envelope<Invoke>) -> CallFuture<Invoke> {
+        Box::pin(async {
+            let mut builder = ResponseHeadBuilder::default();
+            // Both are short and sound, so neither can be refused.
+            let _ = builder.field(b"Content-Type", b"application/json");
+            let _ = builder.field(b"Cache-Control", b"max-age=3600");
+            Ok(Reply {
+                head: builder.finish(200),
+                load: Load::default(),
+                times: Times::default(),
+                body: Body::Full(Bytes::from_static(BODY)),
+            })
+        })
+    }
+}
+
+fn main() -> std::io::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let rounds: usize = arguments.next().and_then(|rounds| rounds.parse().ok()).unwrap_or(1000);
+    let cached = arguments.next().is_none();
+    let config = GatewayConfig {
+        listen: vec![Listen { address: ([127, 0, 0, 1], 0).into() }],
+        access_log: false,
+        ..GatewayConfig::default()
+    };
+    let ports: PortFactory = Arc::new(|_| Port::inline(Rc::new(Memory)));
+    let route = RouteConfig {
+        path: "/{function*}".into(),
+        functions: Some("default".into()),
+        cache: Some(RouteCache::Switch(cached)),
+        ..RouteConfig::default()
+    };
+    let options = Options { threads: 1, cache: Cache::new(&CacheConfig::default()), ..Options::default() };
+    let running = Gateway::bind(config, &[route], options, ports).expect("a free port");
+    let mut client = TcpStream::connect(running.addresses()[0])?;
+    let mut answer = [0; 4096];
+    for _ in 0..=rounds {
+        client.write_all(GET)?;
+        let mut filled = 0;
+        // The body is the end, and nothing else of the answer ends like it.
+        while !answer.get(..filled).is_some_and(|answer| answer.ends_with(BODY)) {
+            match client.read(answer.get_mut(filled..).unwrap_or_default())? {
+                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                read => filled += read,
+            }
+        }
+    }
+    let hit = memchr::memmem::find(&answer, b"troupe-l1; hit").is_some();
+    assert_eq!(hit, cached, "the last answer is a hit where there is a cache");
+    Ok(())
+}
