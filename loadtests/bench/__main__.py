@@ -18,6 +18,7 @@ import instructions
 import machine
 import memory
 import misses
+import relay
 import report
 import rounds
 from caches import cache_peers
@@ -33,8 +34,9 @@ IDLE_CONNECTIONS = 2000
 # Above this something else runs here, and what is measured is that.
 BUSY_LOAD = 0.7
 EXIT_UNAVAILABLE = 69
-# Measured by itself, with two peers of its own.
+# Measured by themselves, with peers of their own.
 MISSES = "misses"
+RELAY = "relay"
 
 
 def everyone() -> list[Peer]:
@@ -43,7 +45,7 @@ def everyone() -> list[Peer]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.partition("\n")[0])
-    names = [*(peer.name for peer in everyone()), MISSES]
+    names = [*(peer.name for peer in everyone()), MISSES, RELAY]
     parser.add_argument("--quick", action="store_true", help="two minutes instead of ten; for a look, not for a figure")
     parser.add_argument("--only", metavar="PEER,...", help=f"only these, of: {', '.join(names)}")
     parser.add_argument("--rounds", type=int, help=f"interleaved rounds (default: {FULL.rounds})")
@@ -117,7 +119,7 @@ def compare(options: argparse.Namespace, settings: Settings, peers: list[Peer]) 
         except NotUp as error:
             skipped[peer.name] = str(error)
             say(f"skipped: {error}")
-    if not running and MISSES not in options.peers:
+    if not running and not {MISSES, RELAY} & set(options.peers):
         say("nothing to measure: no peer came up")
         return EXIT_UNAVAILABLE
 
@@ -127,6 +129,8 @@ def compare(options: argparse.Namespace, settings: Settings, peers: list[Peer]) 
     for peer in running:
         peer.stop()
     costs = misses.measure(settings, durations.rounds, durations.closed) if MISSES in options.peers else {}
+    binary = settings.bin_dir / "open-loop"
+    beside = relay.measure(settings, binary, durations.rounds, durations.open) if RELAY in options.peers else None
 
     run = report.Run(
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -139,8 +143,9 @@ def compare(options: argparse.Namespace, settings: Settings, peers: list[Peer]) 
         peaks=peaks,
         instructions=counted,
         instructions_by=counted_by,
-        verdicts=goals.judge(results, at_rest, costs),
+        verdicts=goals.judge(results, at_rest, costs, beside),
         costs=costs,
+        beside=beside,
     )
     print(report.markdown(run))
     if not options.no_store:

@@ -1,10 +1,11 @@
-"""The figures a release must meet (DESIGN's "must" column), judged over one run."""
+"""The figures a release must meet, judged over one run."""
 
 from dataclasses import dataclass
 
 from caches import BODIES, base
 from memory import AtRest
 from misses import Cost, ratio as miss_ratio
+from relay import Beside, ratio as relay_ratio
 from rounds import HITS, MANY, OPEN, Results
 
 NOT_MEASURED = "not measured"
@@ -18,7 +19,9 @@ class Verdict:
     outcome: str
 
 
-def judge(results: Results, at_rest: dict[str, AtRest], costs: dict[str, Cost]) -> list[Verdict]:
+def judge(
+    results: Results, at_rest: dict[str, AtRest], costs: dict[str, Cost], beside: Beside | None
+) -> list[Verdict]:
     verdicts: list[Verdict] = []
 
     def samples(peer: str, scenario: str):
@@ -64,6 +67,7 @@ def judge(results: Results, at_rest: dict[str, AtRest], costs: dict[str, Cost]) 
         found = samples(peer, OPEN)
         value = p99(found) / 1000 if found else None
         add(f"p99 at half capacity, open loop, {title}", "≤ 5 ms", value, 5.0, False, "ms", bool(found and found.is_void()))
+    add("p99 of small calls beside a relayed GiB", "≤ 2 × alone", relay_ratio(beside), 2.0, False, "×", False)
     for peer, title in ((one, "one process"), (three, "gateway of three")):
         found = at_rest.get(peer)
         value = found.per_idle_connection if found else None

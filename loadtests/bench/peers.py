@@ -168,6 +168,10 @@ def start_troupe_one(peer: Peer, settings: Settings, wrapper: list[str]) -> None
 
 
 def start_troupe_three(peer: Peer, settings: Settings, wrapper: list[str]) -> None:
+    start_three(peer, settings, wrapper, "troupe-three.toml")
+
+
+def start_three(peer: Peer, settings: Settings, wrapper: list[str], template: str, **words: object) -> None:
     directory = settings.directory
     shutil.copytree(HERE / "functions", directory / "functions")
     key = directory / "mesh.key"
@@ -175,13 +179,14 @@ def start_troupe_three(peer: Peer, settings: Settings, wrapper: list[str]) -> No
     key.chmod(0o600)
     listen = {"balancer": free_port(), "php-pool": free_port()}
     config = fill(
-        "troupe-three.toml",
+        template,
         directory / "troupe.toml",
         dir=directory,
         port=peer.port,
         balancer=listen["balancer"],
         php_pool=listen["php-pool"],
         threads=settings.threads,
+        **words,
     )
     for service in ("gateway", "balancer", "php-pool"):
         command = [str(settings.bin_dir / "troupe"), "run", "--config", str(config), "--service", service]

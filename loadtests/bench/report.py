@@ -9,6 +9,7 @@ from goals import Verdict
 from memory import AtRest
 from misses import Cost
 from peers import Peer
+from relay import RATE, Beside
 from rounds import CAPACITY_OF, CLOSED, HITS, MANY, OPEN, Results
 
 
@@ -28,6 +29,7 @@ class Run:
     instructions_by: str
     verdicts: list[Verdict]
     costs: dict[str, Cost]
+    beside: Beside | None
 
 
 def markdown(run: Run) -> str:
@@ -51,7 +53,7 @@ def markdown(run: Run) -> str:
             lines += [f"## {scenario[0].upper()}{scenario[1:]}", ""]
             head = ["", "req/s", "× bare", "× nginx+fpm", "MB/s", "p50 ms", "p99 ms", "p99.9 ms", "errors"]
             lines += table(head, rows)
-    lines += hits(run) + cost_of_misses(run)
+    lines += hits(run) + cost_of_misses(run) + beside_a_body(run)
     lines += ["## Memory", ""]
     rest = [
         [title(run, name), f"{found.front_rss / 1024:.1f} MiB", f"{found.per_idle_connection:.1f} KiB"]
@@ -113,6 +115,15 @@ def cost_of_misses(run: Run) -> list[str]:
     return ["## Cost of a miss", "", *table(head, rows)]
 
 
+def beside_a_body(run: Run) -> list[str]:
+    if not run.beside:
+        return []
+    alone, beside, rate = run.beside.medians()
+    head = [f"{RATE:,} small calls a second, three processes", "p99 ms", "the body, MB/s"]
+    rows = [["alone", f"{alone:.2f}", ""], ["beside a relayed GiB", f"{beside:.2f}", f"{rate / 1e6:,.0f}"]]
+    return ["## Small calls beside a large body", "", *table(head, rows)]
+
+
 def row(run: Run, peer: Peer, scenario: str) -> list[str]:
     samples = run.results[peer.name][scenario]
     if not samples.samples:
@@ -170,6 +181,7 @@ def store(run: Run, directory: Path) -> None:
             for peer, scenarios in run.results.items()
         },
         "miss_microseconds": {name: dataclasses.asdict(cost) for name, cost in run.costs.items()},
+        "beside_a_large_body": dataclasses.asdict(run.beside) if run.beside else None,
         "at_rest": {peer: dataclasses.asdict(found) for peer, found in run.at_rest.items()},
         "peaks": run.peaks,
         "instructions_per_request": run.instructions,
