@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use troupe_cache::key::{HostBuffer, Sought};
+use troupe_wire::head::Scheme;
 
+use crate::cache::RouteCaching;
 use crate::front::Shared;
 use crate::path;
 use crate::router::{Found, OwnPage, OwnPages, RouteTable};
@@ -48,12 +51,49 @@ pub struct RouteExplained {
     pub path_info: Option<String>,
     /// Whether bodies are handed over as they arrive.
     pub streaming: bool,
+    /// What the cache has to do with it.
+    pub cache: CacheExplained,
+}
+
+/// What the cache would do with a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CacheExplained {
+    /// Whether it is looked up, and by which rule answers are kept; in words.
+    pub rule: String,
+    /// What it would be looked up by, where it is; of an `https` request the scheme is another.
+    pub key: Option<String>,
+}
+
+impl CacheExplained {
+    fn of(caching: Option<&RouteCaching>, method: &str, host: &str, target: &str) -> Self {
+        let not = |why: &str| Self { rule: why.to_owned(), key: None };
+        let Some(caching) = caching else { return not("never: the route has cache = false") };
+        if !matches!(method, "GET" | "HEAD") {
+            return not("passed by: only GET and HEAD are looked up");
+        }
+        if !caching.is_active() {
+            return not("not looked up: the route does not mention the cache, and no answer has asked for it yet");
+        }
+        let target = caching.target(target);
+        let mut buffer = HostBuffer::default();
+        let Some(sought) = Sought::new(Scheme::Http, host, &target, &mut buffer) else {
+            return not("passed by: the host is too long for a key");
+        };
+        let key = sought.to_key();
+        Self { rule: caching.rule(), key: Some(format!("{}://{}{}", key.scheme().as_str(), key.host(), key.target())) }
+    }
 }
 
 impl Explainer {
     /// What this gateway would do with the request.
     pub fn explain(&self, method: &str, host: &str, target: &str) -> Explanation {
-        explain(&self.shared.routes.load(), self.shared.own, method, host, target)
+        let mut explained = explain(&self.shared.routes.load(), self.shared.own, method, host, target);
+        if self.shared.cache.is_none()
+            && let Some(route) = &mut explained.route
+        {
+            route.cache = CacheExplained { rule: "never: cache.l1.size is nothing".to_owned(), key: None };
+        }
+        explained
     }
 }
 
@@ -79,6 +119,8 @@ pub fn explain(routes: &RouteTable, own: OwnPages, method: &str, host: &str, tar
         }
     };
     explained.normal_path = Some(normal.clone().into_owned());
+    let query = target.split('#').next().and_then(|target| target.split_once('?')).map(|(_, query)| query);
+    let whole = query.map_or_else(|| normal.clone().into_owned(), |query| format!("{normal}?{query}"));
     if let Some(page) = own.find(&normal) {
         explained.status = Some(200);
         explained.why = match page {
@@ -104,6 +146,7 @@ pub fn explain(routes: &RouteTable, own: OwnPages, method: &str, host: &str, tar
                 function,
                 path_info: path_info.map(str::to_owned),
                 streaming: matched.route.streaming,
+                cache: CacheExplained::of(matched.route.caching.as_deref(), method, host, &whole),
             });
         }
         Found::OtherMethods(allow) if method == "OPTIONS" => {
@@ -128,7 +171,10 @@ pub fn explain(routes: &RouteTable, own: OwnPages, method: &str, host: &str, tar
 
 #[cfg(test)]
 mod tests {
+    use troupe_node::units::Duration;
+
     use super::*;
+    use crate::cache::config::{CacheDetails, RouteCache};
 
     const OWN: OwnPages = OwnPages { health: true, dashboard: true };
     use crate::config::RouteConfig;
@@ -155,6 +201,7 @@ mod tests {
         assert_eq!((route.index, route.pool.as_str(), route.function.as_deref()), (0, "default", Some("admin/list")));
         let pinned = explain("POST", "APP.example:8080", "/a/b").route.unwrap();
         assert_eq!((pinned.index, pinned.function.as_deref()), (1, Some("front")));
+        assert_eq!((&*pinned.cache.rule, pinned.cache.key), ("passed by: only GET and HEAD are looked up", None));
         assert_eq!(pinned.path_info.as_deref(), Some("/a/b"));
         for (method, target, status) in [
             ("POST", "/api/x", Some(405)),
@@ -169,5 +216,27 @@ mod tests {
             assert_eq!((explained.status, explained.route), (status, None), "{method} {target}: {}", explained.why);
         }
         assert!(explain("GET", "", "/a//b").why.contains("empty segment"));
+    }
+
+    #[test]
+    fn the_caches_key_and_rule_are_those_of_the_route() {
+        let cached = |cache| RouteConfig { path: "/{rest*}".into(), cache, ..RouteConfig::default() };
+        let of = |cache: Option<RouteCache>| {
+            let table = RouteTable::build(&[RouteConfig { function: Some("f".into()), ..cached(cache) }], OWN).unwrap();
+            explain(&table, OWN, "GET", "Shop.Example:80", "/%61?utm_source=x&b=1#c").route.unwrap().cache
+        };
+        let details = CacheDetails {
+            ttl: Some(Duration::from_secs(60)),
+            ignore_query: vec!["utm_*".into()],
+            ..CacheDetails::default()
+        };
+        let ours = of(Some(RouteCache::Details(details)));
+        assert_eq!(ours.key.as_deref(), Some("http://shop.example/a?b=1"));
+        assert!(ours.rule.contains("60s whatever"), "{}", ours.rule);
+        let theirs = of(Some(RouteCache::Switch(true)));
+        assert_eq!(theirs.key.as_deref(), Some("http://shop.example/a?utm_source=x&b=1"));
+        assert!(theirs.rule.contains("as their headers say"), "{}", theirs.rule);
+        assert!(of(Some(RouteCache::Switch(false))).rule.starts_with("never"));
+        assert!(of(None).rule.starts_with("not looked up"));
     }
 }

@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use troupe_cache::policy::{Policy, StatusTtl};
+use troupe_node::units;
 
 use super::config::{CacheDetails, RouteCache};
 
@@ -57,9 +59,29 @@ impl RouteCaching {
         self.active.store(true, Ordering::Relaxed);
     }
 
+    /// By which rule answers are kept, in words.
+    pub(crate) fn rule(&self) -> String {
+        let time = |time: Duration| units::Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let mut rule = match self.policy.ttl {
+            Some(ttl) => format!("answers that may be kept are, for {} whatever their headers say", time(ttl)),
+            None if self.policy.only_targeted => "answers that ask for it are kept, as they say".to_owned(),
+            None => format!("answers are kept as their headers say, for {} at most", time(self.policy.max_ttl)),
+        };
+        if !self.policy.statuses.is_empty() {
+            rule.push_str("; for some statuses as status_ttl says");
+        }
+        if self.sort_query {
+            rule.push_str("; the query is sorted");
+        }
+        if !self.ignore_query.is_empty() {
+            rule.push_str(&format!("; left out of the query: {}", self.ignore_query.join(", ")));
+        }
+        rule
+    }
+
     /// The path and query that tell answers apart. What is not in it is not passed on either, so that nothing outside of
     /// the key has a say in what is stored under it.
-    pub(super) fn target<'a>(&self, target: &'a str) -> Cow<'a, str> {
+    pub(crate) fn target<'a>(&self, target: &'a str) -> Cow<'a, str> {
         if !self.sort_query && self.ignore_query.is_empty() {
             return Cow::Borrowed(target);
         }

@@ -88,6 +88,12 @@ fn shown(explained: &Value) -> String {
             line(name, text(route, key));
         }
     }
+    if let Some(cache) = route.get("cache") {
+        line("cache", text(cache, "rule"));
+        if !text(cache, "key").is_empty() {
+            line("cache key", text(cache, "key"));
+        }
+    }
     if let Some(limits) = explained.get("limits") {
         let body = if route.get("streaming") == Some(&Value::Bool(true)) { "as they arrive" } else { "when complete" };
         line(

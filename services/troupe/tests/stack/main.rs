@@ -24,6 +24,7 @@ mod mesh;
 mod metrics;
 mod reload;
 mod signals;
+mod terminal;
 mod threads;
 mod tiers;
 mod timings;

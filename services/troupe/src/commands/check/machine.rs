@@ -11,6 +11,8 @@ use super::Finding;
 use crate::config::Config;
 use crate::services::{Service, Services};
 
+/// Connections whose handshake may be under way at once: what small machines have by default is less.
+const HANDSHAKES: u32 = 1_024;
 /// Ports that connections to workers, Redis and upstreams may need at once, those in TIME_WAIT included.
 const PORTS: u32 = 20_000;
 /// Memory of everything but PHP: threads, buffers, links.
@@ -31,6 +33,7 @@ fn look(root: &Path, config: &Config, services: Services) -> Vec<Finding> {
     let php = services.contains(Service::PhpPool);
     let mut findings = Vec::new();
     findings.extend(machine.backlog());
+    findings.extend(machine.handshakes());
     findings.extend(machine.descriptors(gateway.then_some(u64::from(config.gateway.max_connections))));
     findings.extend(machine.ports());
     findings.extend(machine.huge_pages());
@@ -60,6 +63,16 @@ impl Machine<'_> {
             (is >= LISTEN_BACKLOG, is.to_string(), format!("{LISTEN_BACKLOG} or more")),
             "connections of a burst beyond it are dropped, and tried again by clients after a second",
             format!("sysctl -w net.core.somaxconn={LISTEN_BACKLOG}"),
+        ))
+    }
+
+    fn handshakes(&self) -> Option<Finding> {
+        let is: u32 = self.read("proc/sys/net/ipv4/tcp_max_syn_backlog")?.parse().ok()?;
+        Some(Finding::compared(
+            "syn backlog",
+            (is >= HANDSHAKES, is.to_string(), format!("{HANDSHAKES} or more")),
+            "handshakes of a burst beyond it are answered with cookies, or not at all",
+            format!("sysctl -w net.ipv4.tcp_max_syn_backlog={HANDSHAKES}"),
         ))
     }
 
@@ -208,8 +221,9 @@ mod tests {
         Some((finding.outcome, finding.said.clone()))
     }
 
-    const GOOD: [(&str, &str); 7] = [
+    const GOOD: [(&str, &str); 8] = [
         ("proc/sys/net/core/somaxconn", "4096\n"),
+        ("proc/sys/net/ipv4/tcp_max_syn_backlog", "4096\n"),
         (
             "proc/self/limits",
             "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024                 1048576              files\n",
@@ -238,6 +252,7 @@ mod tests {
         let root = machine(&GOOD);
         for (path, text) in [
             ("proc/sys/net/core/somaxconn", "128"),
+            ("proc/sys/net/ipv4/tcp_max_syn_backlog", "128"),
             ("proc/self/limits", "Max open files            1024                 4096              files"),
             ("proc/sys/net/ipv4/ip_local_port_range", "60000 60999"),
             ("sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never"),
@@ -250,6 +265,7 @@ mod tests {
         let findings = look(root.path(), &Config::default(), Services::ALL);
         for (name, is, command) in [
             ("somaxconn", "128", "sysctl -w net.core.somaxconn=4096"),
+            ("syn backlog", "128", "sysctl -w net.ipv4.tcp_max_syn_backlog=1024"),
             ("descriptors", "4096", "ulimit -Hn 100512"),
             ("port range", "1000 ports", "sysctl -w net.ipv4.ip_local_port_range"),
             ("huge pages", "always", "echo madvise"),
