@@ -4,17 +4,19 @@ use troupe_wire::head::{RequestHead, ResponseHead};
 
 /// A head whose fields can be read: a request's or a response's.
 pub trait Head {
-    /// The field lines in order.
-    fn lines(&self) -> impl Iterator<Item = (&str, &[u8])>;
+    /// The field lines in order, names as the ASCII bytes they are.
+    fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])>;
 
     /// All values of the field `name`, in order.
     fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.lines().filter(move |(candidate, _)| candidate.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.lines()
+            .filter(move |(candidate, _)| candidate.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|(_, value)| value)
     }
 
     /// The first value of the field `name`.
     fn first(&self, name: &str) -> Option<&[u8]> {
-        self.lines().find(|(candidate, _)| candidate.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.lines().find(|(candidate, _)| candidate.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
     }
 
     /// Whether there is a field `name`.
@@ -24,14 +26,14 @@ pub trait Head {
 }
 
 impl Head for RequestHead {
-    fn lines(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields()
+    fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.raw_fields()
     }
 }
 
 impl Head for ResponseHead {
-    fn lines(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields()
+    fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.raw_fields()
     }
 }
 

@@ -9,6 +9,9 @@ use troupe_wire::head::{RequestHead, Scheme};
 /// Longest host that a key holds (RFC 1035 §2.3.4, with brackets and a port). What is longer is not cached.
 const MAX_HOST: usize = 280;
 
+/// Hashes keys in tables: seeded, and quick for short texts.
+pub type KeyHasher = quick_cache::DefaultHashBuilder;
+
 /// What a stored response is found by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {

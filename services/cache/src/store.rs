@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use troupe_wire::head::RequestHead;
 
 use crate::entry::Entry;
-use crate::key::{Key, Sought};
+use crate::key::{Key, KeyHasher, Sought};
 use crate::object::Object;
 use crate::partial::combined;
 use crate::time::Moment;
@@ -40,6 +40,7 @@ const USUAL_OBJECT: u64 = 4 << 10;
 pub struct Store {
     objects: Objects,
     writers: Box<[Mutex<()>]>,
+    hasher: KeyHasher,
     index: Arc<GroupIndex>,
     purges: PurgeLog,
     counts: Arc<Counts>,
@@ -70,6 +71,7 @@ impl Store {
             max_object: max_object.min(half_a_shard),
             objects,
             writers: (0..WRITERS).map(|_| Mutex::new(())).collect(),
+            hasher: KeyHasher::default(),
             index,
             purges: PurgeLog::default(),
             counts,
@@ -196,7 +198,7 @@ impl Store {
 
     fn writer(&self, key: &Key) -> Option<parking_lot::MutexGuard<'_, ()>> {
         use std::hash::BuildHasher as _;
-        let hash = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default().hash_one(key);
+        let hash = self.hasher.hash_one(key);
         self.writers.get(hash as usize % WRITERS).map(Mutex::lock)
     }
 }

@@ -11,6 +11,7 @@
 //! The rules are `troupe-cache`'s; what stands here is when they are asked, and on which thread.
 
 pub mod admin;
+pub mod cdn;
 pub mod config;
 mod fetch;
 mod filler;

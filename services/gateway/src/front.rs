@@ -1,5 +1,7 @@
 //! What is done with a request, whatever server it came in by: answered here, or called on a worker.
 
+mod warming;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +34,7 @@ use crate::path;
 use crate::problem::{self, Problem};
 use crate::request::{Method, Reception, Refused, Request};
 use crate::router::{Found, OwnPage, OwnPages, RouteTable};
-use crate::server::Reject;
+use crate::server::{Noted, Reject};
 
 /// What every HTTP thread of a gateway shares.
 #[derive(Debug)]
@@ -57,6 +59,8 @@ pub(crate) struct Front {
     dashboard: Option<Port<Invoke>>,
     /// The cache's second tier, where there is one.
     l2: Option<L2>,
+    /// What this thread is asked for, where that is predicted.
+    noted: Option<Noted>,
 }
 
 /// What is to be done with a request.
@@ -79,6 +83,8 @@ pub(crate) struct Hit {
     pub(crate) plain: bool,
     /// When it was found fresh.
     pub(crate) now: Moment,
+    /// Seconds for which a network in front keeps it.
+    pub(crate) cdn_ttl: Option<u64>,
 }
 
 /// A call that was decided on and waits for its body.
@@ -105,6 +111,16 @@ pub(crate) enum Part {
     Miss(Box<Miss>, Arc<RouteCaching>),
 }
 
+/// Whom a request is planned for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Client,
+    /// Nobody; `anew`: what is fresh is fetched all the same.
+    Warming {
+        anew: bool,
+    },
+}
+
 impl Front {
     pub(crate) fn new(
         shared: Arc<Shared>,
@@ -112,8 +128,9 @@ impl Front {
         port: Port<Invoke>,
         dashboard: Option<Port<Invoke>>,
         l2: Option<L2>,
+        noted: Option<Noted>,
     ) -> Self {
-        Self { shared, reception, port, dashboard, l2 }
+        Self { shared, reception, port, dashboard, l2, noted }
     }
 
     pub(crate) fn reception(&self) -> &Reception {
@@ -141,6 +158,10 @@ impl Front {
 
     /// Decides what is done with a request.
     pub(crate) fn plan(&self, request: &Request) -> Plan {
+        self.plan_for(request, Purpose::Client)
+    }
+
+    fn plan_for(&self, request: &Request, purpose: Purpose) -> Plan {
         let path = request.head.path();
         match self.shared.own.find(path) {
             Some(OwnPage::Health) => return Plan::Answer(self.health(request)),
@@ -158,10 +179,12 @@ impl Front {
                 Plan::Answer(self.problem(request, 501, "WebSocket connections to upstream servers are not supported"))
             }
             Found::Route(matched) => {
-                let cached = match self.look_up(request, matched.route.caching.as_ref()) {
+                let cached = match self.look_up(request, matched.route.caching.as_ref(), purpose) {
                     cache::Found::Hit { entry, plain, now } => {
                         let route = (routes.serial(), matched.index);
-                        return Plan::Hit(Hit { route, label: matched.route.label.clone(), entry, plain, now });
+                        let cdn_ttl = matched.route.caching.as_ref().and_then(|caching| caching.cdn_ttl());
+                        let label = matched.route.label.clone();
+                        return Plan::Hit(Hit { route, label, entry, plain, now, cdn_ttl });
                     }
                     cache::Found::Miss(miss, caching) => Part::Miss(miss, caching),
                     cache::Found::Pass(forward) => Part::Pass(forward),
@@ -199,16 +222,26 @@ impl Front {
     }
 
     /// What the cache has for a request of a route.
-    fn look_up(&self, request: &Request, caching: Option<&Arc<RouteCaching>>) -> cache::Found {
-        match (&self.shared.cache, caching) {
-            (Some(cache), Some(caching)) if caching.is_active() => cache.look_up(request, caching),
-            _ => cache::Found::Uncached,
+    fn look_up(&self, request: &Request, caching: Option<&Arc<RouteCaching>>, purpose: Purpose) -> cache::Found {
+        let (Some(cache), Some(caching)) = (&self.shared.cache, caching) else { return cache::Found::Uncached };
+        // Where the route does not mention the cache, an answer that asks for it is fetched to be stored, too.
+        match purpose {
+            Purpose::Client if !caching.is_active() => cache::Found::Uncached,
+            Purpose::Client => {
+                if let Some(noted) = &self.noted {
+                    noted.note(&request.head);
+                }
+                cache.look_up(request, caching)
+            }
+            Purpose::Warming { anew: false } => cache.look_up(request, caching),
+            Purpose::Warming { anew: true } => cache.look_up_anew(request, caching),
         }
     }
 
     /// The answer out of the store.
     pub(crate) fn hit(&self, request: &Request, hit: &Hit) -> (CacheResult, Answer) {
-        self.outcome(request, Cached::hit(Arc::clone(&hit.entry), false))
+        let outcome = Cached { cdn_ttl: hit.cdn_ttl, ..Cached::hit(Arc::clone(&hit.entry), false) };
+        self.outcome(request, outcome)
     }
 
     /// Starts to fetch what is not stored; `None` when that is no business of the cache's. Dropping the future gives it

@@ -16,6 +16,7 @@ use tokio::sync::{oneshot, watch};
 use troupe_node::config::LogFormat;
 
 use crate::access_log::AccessLog;
+use crate::cache::config::WarmConfig;
 use crate::cache::{Cache, l2};
 use crate::config::{GatewayConfig, RouteConfig};
 use crate::error::BindError;
@@ -23,7 +24,7 @@ use crate::explain::{Explainer, Explanation};
 use crate::front::Shared;
 use crate::metrics::{GatewayFigures, Metrics, SlowRequest};
 use crate::router::{OwnPages, Problem, RouteTable};
-use crate::server::{self, Blueprint, PortFactory, Seats};
+use crate::server::{self, Blueprint, PortFactory, Predictor, Seats};
 
 /// How often a drain looks whether the last connection is gone.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -48,6 +49,8 @@ pub struct Options {
     pub dashboard: Option<PortFactory>,
     /// Makes each thread's ports to the cache's second tier, where there is one.
     pub l2: Option<l2::PortsFactory>,
+    /// What is fetched into the cache before anybody asks for it.
+    pub warm: WarmConfig,
     /// The shape of the access log, where the configuration asks for one.
     pub log_format: LogFormat,
     /// Where the access log goes; `None` is stderr.
@@ -172,6 +175,9 @@ impl Gateway {
             ports,
             dashboard: options.dashboard,
             l2: options.l2,
+            predictor: (options.warm.predict > 0)
+                .then(|| Predictor::new(options.warm.predict, options.warm.predict_most)),
+            warm: options.warm,
             threads,
             seats: Arc::clone(&seats),
         };

@@ -205,6 +205,15 @@ pub fn describe() {
     );
     describe_gauge!("troupe_gateway_cache_bytes", Unit::Bytes, "Memory that stored answers take, by `tier`.");
     describe_gauge!("troupe_gateway_cache_objects", "URLs that are known to the store, by `tier`.");
+    describe_counter!(
+        "troupe_gateway_cache_warmed_total",
+        "URLs fetched before anybody asked for them, by `why` (`start`, `schedule`, `predicted`) and `result` (`fetched`, `fresh`: it was there, `failed`)."
+    );
+    describe_counter!(
+        "troupe_gateway_cdn_purges_total",
+        "Purges that the content delivery network in front was to be told of, by `result` (`told`, `failed`, `skipped`: no words for its kind, `dropped`: too many waited)."
+    );
+    describe_gauge!("troupe_gateway_cdn_purges_waiting", "Purges that it is not told of yet.");
     describe_counter!("troupe_gateway_cache_evicted_total", "URLs that had to make room for others, by `tier`.");
 }
 

@@ -10,6 +10,7 @@ mod seats;
 mod service;
 mod stream;
 mod thread;
+mod warming;
 
 use std::cell::RefCell;
 use std::ffi::CString;
@@ -29,7 +30,9 @@ use troupe_mesh::port::Port;
 pub(crate) use guard::Reject;
 pub(crate) use listen::listen;
 pub(crate) use seats::Seats;
+pub(crate) use warming::{Noted, Predictor};
 
+use crate::cache::config::WarmConfig;
 use crate::cache::l2::PortsFactory;
 use crate::config::GatewayConfig;
 use crate::front::{Front, Shared};
@@ -61,6 +64,9 @@ pub(crate) struct Blueprint {
     pub(crate) l2: Option<PortsFactory>,
     pub(crate) threads: usize,
     pub(crate) seats: Arc<Seats>,
+    /// What is fetched before anybody asks for it.
+    pub(crate) warm: WarmConfig,
+    pub(crate) predictor: Option<Arc<Predictor>>,
 }
 
 thread_local! {
@@ -121,13 +127,15 @@ fn thread_state(blueprint: &Blueprint) -> Rc<Thread> {
         return thread;
     }
     let seat = blueprint.seats.take();
-    name_thread(seat.index());
+    let seat_index = seat.index();
+    name_thread(seat_index);
     let port = (blueprint.ports)(seat.index());
     let reception = Reception::new(blueprint.config.trusted_proxies.clone());
     let metrics = blueprint.metrics.thread();
     let dashboard = blueprint.dashboard.as_ref().map(|ports| ports(seat.index()));
     let l2 = blueprint.shared.cache.as_ref().and_then(|cache| cache.on_thread(blueprint.l2.as_ref()?(seat.index())));
-    let front = Front::new(Arc::clone(&blueprint.shared), reception, port, dashboard, l2);
+    let noted = blueprint.predictor.as_ref().map(|predictor| predictor.noted());
+    let front = Front::new(Arc::clone(&blueprint.shared), reception, port, dashboard, l2, noted);
     let config = Arc::clone(&blueprint.shared.tuning.borrow());
     let thread = Rc::new(Thread::new(front, metrics, &config, seat));
     actix_rt::spawn(thread::housekeep(
@@ -135,6 +143,10 @@ fn thread_state(blueprint: &Blueprint) -> Rc<Thread> {
         blueprint.shared.drain.subscribe(),
         blueprint.shared.tuning.subscribe(),
     ));
+    if seat_index == 0 && blueprint.shared.cache.is_some() {
+        let predictor = blueprint.predictor.clone();
+        actix_rt::spawn(warming::run(Rc::downgrade(&thread), blueprint.warm.clone(), predictor));
+    }
     THREAD.set(Rc::downgrade(&thread));
     thread
 }

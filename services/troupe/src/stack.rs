@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use troupe_balancer::Balancer;
 use troupe_balancer::upstream::Upstreams;
 use troupe_contracts::invoke::Invoke;
+use troupe_gateway::cache::cdn::Cdn;
 use troupe_gateway::cache::l2::PortsFactory;
 use troupe_gateway::cache::{self, Cache};
 use troupe_gateway::{Gateway, PortFactory, Running};
@@ -166,7 +167,7 @@ impl Stack {
             };
             let (cache, l2) = caching.start_gateway(config, services, &mut apart).await?;
             if let Some(cache) = &cache {
-                cache::admin::register(api, cache);
+                cache::admin::register(api, cache, cdn(config)?);
             }
             let dashboard = match (config.gateway.dashboard, &metrics) {
                 (false, _) => None,
@@ -179,7 +180,7 @@ impl Stack {
             let ways = Ways { workers: ports, dashboard };
             stack.gateway = Some(start_gateway(config, (count, &pinning), ways, watchdog.clone(), (cache, l2))?);
         } else if let Some(service) = caching.service() {
-            cache::admin::register_service(api, service);
+            cache::admin::register_service(api, service, cdn(config)?);
         }
         stack.watched.extend(caching.watch(watchdog));
         stack.caching = Some(caching);
@@ -323,6 +324,11 @@ impl Stack {
     }
 }
 
+/// Whom purges are told beyond Troupe.
+fn cdn(config: &Config) -> Result<Option<Arc<Cdn>>, CommandError> {
+    Cdn::start(&config.cache.cdn).map_err(|why| CommandError::new(Code::Configuration, why))
+}
+
 fn start_gateway(
     config: &Config,
     (count, pinning): (usize, &Pinning),
@@ -333,8 +339,9 @@ fn start_gateway(
     let cores = pinning.plan(count).map_err(|error| CommandError::new(Code::Configuration, error.to_string()))?;
     let (development, log_format) = (config.node.development, config.log.format);
     let Ways { workers: ports, dashboard } = ways;
+    let warm = config.cache.warm.clone();
     let options =
-        troupe_gateway::Options { threads: count, development, cache, dashboard, l2, log_format, log_to: None };
+        troupe_gateway::Options { threads: count, development, cache, dashboard, l2, warm, log_format, log_to: None };
     // Called once on each HTTP thread, whose event loop drops the registration when it ends.
     let ports: PortFactory = Arc::new(move |index| {
         threads::pin_current(cores.get(index).copied().flatten());

@@ -22,24 +22,42 @@ use troupe_node::admin::{Api, Ask, Refusal};
 use troupe_wire::head::Scheme;
 
 use super::Cache;
+use super::cdn::Cdn;
 use crate::path;
 
 /// Adds the page to the interface of the process that `cache` belongs to.
-pub fn register(api: &Api, cache: &Arc<Cache>) {
+///
+/// A network in front is told of what was purged, if one is configured.
+pub fn register(api: &Api, cache: &Arc<Cache>, cdn: Option<Arc<Cdn>>) {
     let cache = Arc::clone(cache);
-    api.post("cache/purge", move |ask| purge(Arc::clone(&cache), ask));
+    api.post("cache/purge", move |ask| {
+        let (cache, cdn) = (Arc::clone(&cache), cdn.clone());
+        async move {
+            let (selector, soft) = ordered(&ask)?;
+            let purged = purge(&cache, &selector, soft).await?;
+            Ok(passed_on(cdn.as_deref(), &selector, purged))
+        }
+    });
 }
 
-async fn purge(cache: Arc<Cache>, ask: Ask) -> Result<Value, Refusal> {
-    let (selector, soft) = ordered(&ask)?;
+/// Behind our own: what the network fetches from then on is what is true.
+fn passed_on(cdn: Option<&Cdn>, selector: &Selector, mut purged: Value) -> Value {
+    if let (Some(cdn), Some(purged)) = (cdn, purged.as_object_mut()) {
+        cdn.tell(selector);
+        purged.insert("cdn".to_owned(), Value::from("told behind this answer"));
+    }
+    purged
+}
+
+async fn purge(cache: &Cache, selector: &Selector, soft: bool) -> Result<Value, Refusal> {
     let Some(tier) = &cache.tier else {
-        let purged = cache.purge(&selector, soft);
+        let purged = cache.purge(selector, soft);
         return Ok(json!({ "urls": purged.urls, "responses": purged.responses, "soft": soft }));
     };
-    match tier.purge(&selector, soft).await {
+    match tier.purge(selector, soft).await {
         Ok(purged) => Ok(told(&purged, soft)),
         Err(failed) => {
-            let here = cache.purge(&selector, soft);
+            let here = cache.purge(selector, soft);
             let why = format!("{} URLs went from this gateway's memory alone: {failed}; try again", here.urls);
             Err(Refusal::new(503, why))
         }
@@ -58,15 +76,15 @@ fn told(purged: &Purged, soft: bool) -> Value {
 }
 
 /// Adds the page to the interface of a process with the cache service, which carries purges out by itself.
-pub fn register_service(api: &Api, service: &CacheService) {
+pub fn register_service(api: &Api, service: &CacheService, cdn: Option<Arc<Cdn>>) {
     let service = service.clone();
     api.post("cache/purge", move |ask| {
-        let service = service.clone();
+        let (service, cdn) = (service.clone(), cdn.clone());
         async move {
             let (selector, soft) = ordered(&ask)?;
             let call = Purge { target: Target::from(&selector), soft, source: None };
-            let purged = service.purge(call).await;
-            purged.map(|purged| told(&purged, soft)).map_err(|failure| Refusal::new(503, failure.to_string()))
+            let purged = service.purge(call).await.map_err(|failure| Refusal::new(503, failure.to_string()))?;
+            Ok(passed_on(cdn.as_deref(), &selector, told(&purged, soft)))
         }
     });
 }

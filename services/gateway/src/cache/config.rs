@@ -1,6 +1,8 @@
 //! `[cache]`, and `cache` on a route.
 
+mod cdn;
 mod statuses;
+mod warm;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +15,9 @@ use troupe_cache::service::config::{SecondTier, StoreConfig};
 use troupe_cache::store::Eviction;
 use troupe_node::units::{Duration, Percent, Size, UnitError};
 
+pub use cdn::{CdnBodies, CdnConfig, CdnPreset};
 pub use statuses::Statuses;
+pub use warm::{Schedule, WarmConfig};
 
 /// The cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +34,10 @@ pub struct CacheConfig {
     /// How long a gateway that is cut off from the cache service gives what was fresh when it was, where it cannot be
     /// validated either.
     pub stale_when_cut: Duration,
+    /// What is fetched before anybody asks for it.
+    pub warm: WarmConfig,
+    /// A content delivery network in front of the gateways, which is told of purges.
+    pub cdn: CdnConfig,
 }
 
 impl Default for CacheConfig {
@@ -39,6 +47,8 @@ impl Default for CacheConfig {
             l2: SecondTier::default(),
             store: StoreConfig::default(),
             stale_when_cut: Duration::from_secs(30),
+            warm: WarmConfig::default(),
+            cdn: CdnConfig::default(),
         }
     }
 }
@@ -101,6 +111,10 @@ pub struct CacheDetails {
     /// here, and for those that may be stored without being told to (200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub status_ttl: BTreeMap<Statuses, Duration>,
+    /// How long a content delivery network in front keeps what is stored here: sent as CDN-Cache-Control and Surrogate-Control,
+    /// with the answer's groups as Surrogate-Key and Cache-Tag, where the answer has no such fields of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cdn_ttl: Option<Duration>,
     /// How long a stale answer is given while a new one is fetched, where the answer itself names no time.
     pub stale_while_revalidate: Duration,
     /// How long a stale answer is given when a new one cannot be had, where the answer itself names no time.
@@ -129,6 +143,7 @@ impl Default for CacheDetails {
             ttl: None,
             max_ttl: None,
             status_ttl: BTreeMap::new(),
+            cdn_ttl: None,
             stale_while_revalidate: Duration::default(),
             stale_if_error: Duration::default(),
             heuristic: true,

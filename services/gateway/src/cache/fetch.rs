@@ -87,7 +87,7 @@ impl Fetch {
 
     /// Begins.
     pub(crate) fn start(self) -> Fetching {
-        Box::pin(async move { self.run().await })
+        Box::pin(async move { Outcome { cdn_ttl: self.0.caching.cdn_ttl(), ..self.run().await } })
     }
 
     async fn run(&self) -> Outcome {

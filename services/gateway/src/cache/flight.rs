@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use parking_lot::Mutex;
 use slab::Slab;
 use troupe_cache::entry::Entry;
-use troupe_cache::key::Key;
+use troupe_cache::key::{Key, KeyHasher};
 use troupe_cache::store::Selector;
 use troupe_mesh::failure::Failure;
 
@@ -22,13 +22,13 @@ const PARTS: usize = 64;
 type FlightKey = (Arc<Key>, Vec<u8>);
 
 /// A part of the fetches under way.
-type Part = Mutex<HashMap<FlightKey, Arc<Flight>>>;
+type Part = Mutex<HashMap<FlightKey, Arc<Flight>, KeyHasher>>;
 
 /// The fetches under way.
 #[derive(Debug)]
 pub(super) struct Flights {
     parts: Box<[Part]>,
-    hasher: RandomState,
+    hasher: KeyHasher,
 }
 
 /// A fetch under way.
@@ -84,7 +84,7 @@ pub(super) struct Place {
 
 impl Default for Flights {
     fn default() -> Self {
-        Self { parts: (0..PARTS).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
+        Self { parts: (0..PARTS).map(|_| Mutex::default()).collect(), hasher: KeyHasher::default() }
     }
 }
 

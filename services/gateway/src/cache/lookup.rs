@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use troupe_cache::cache_status::{CacheStatus, Forward};
 use troupe_cache::entry::Entry;
@@ -136,6 +137,29 @@ impl Cache {
             }
         }
         Found::Miss(Box::new(Miss { key: Arc::new(sought.to_key()), asked, early }), Arc::clone(caching))
+    }
+
+    /// Looks a request up that is to be fetched anew: what is fresh is not the answer, but is refreshed.
+    pub(crate) fn look_up_anew(&self, request: &Request, caching: &Arc<RouteCaching>) -> Found {
+        let target = caching.target(request.head.target());
+        let mut buffer = HostBuffer::default();
+        match Sought::new(request.head.scheme(), request.head.authority(), &target, &mut buffer) {
+            Some(sought) => {
+                let miss = Miss { key: Arc::new(sought.to_key()), asked: Asked::of(&request.head), early: true };
+                Found::Miss(Box::new(miss), Arc::clone(caching))
+            }
+            None => Found::Pass(Forward::Bypass),
+        }
+    }
+
+    /// How long what is stored for a request is still fresh, and how long it was to be.
+    pub(crate) fn freshness(&self, head: &RequestHead) -> Option<(Duration, Duration)> {
+        let mut buffer = HostBuffer::default();
+        let sought = Sought::of(head, &mut buffer)?;
+        let object = self.store.get(&sought)?;
+        let entry = object.find(head)?;
+        let left = u64::try_from(entry.fresh_for(now())).unwrap_or(0);
+        Some((Duration::from_millis(left), Duration::from_millis(entry.terms().lifetime)))
     }
 
     /// What the store has for a request.

@@ -17,6 +17,8 @@ pub(crate) struct Outcome {
     /// What is said about the second tier, where it was asked.
     pub(crate) second: Option<CacheStatus>,
     pub(crate) result: CacheResult,
+    /// Seconds for which a network in front keeps it, if it is stored.
+    pub(crate) cdn_ttl: Option<u64>,
 }
 
 /// What a request is answered with.
@@ -98,7 +100,7 @@ impl Outcome {
     pub(crate) fn hit(entry: Arc<Entry>, stale: bool) -> Self {
         let result = if stale { CacheResult::Stale } else { CacheResult::Hit };
         let status = CacheStatus { hit: true, ..CacheStatus::default() };
-        Self { response: Response::Stored(entry, None), status, second: None, result }
+        Self { response: Response::Stored(entry, None), status, second: None, result, cdn_ttl: None }
     }
 
     /// Out of the second tier.
@@ -106,7 +108,7 @@ impl Outcome {
         let status = CacheStatus { forward: Some(forward), stored: true, ..CacheStatus::default() };
         let second = Some(CacheStatus { hit: true, ..CacheStatus::default() });
         let result = if stale { CacheResult::Stale } else { CacheResult::Shared };
-        Self { response: Response::Stored(entry, None), status, second, result }
+        Self { response: Response::Stored(entry, None), status, second, result, cdn_ttl: None }
     }
 
     /// What the second tier said before.
@@ -118,13 +120,13 @@ impl Outcome {
     /// By what another request fetched.
     pub(super) fn collapsed(response: Response, forward: Forward) -> Self {
         let status = CacheStatus { forward: Some(forward), collapsed: true, ..CacheStatus::default() };
-        Self { response, status, second: None, result: CacheResult::Collapsed }
+        Self { response, status, second: None, result: CacheResult::Collapsed, cdn_ttl: None }
     }
 
     /// Passed on because of `forward`.
     pub(super) fn forwarded(response: Response, forward: Forward, result: CacheResult) -> Self {
         let status = CacheStatus { forward: Some(forward), ..CacheStatus::default() };
-        Self { response, status, second: None, result }
+        Self { response, status, second: None, result, cdn_ttl: None }
     }
 
     pub(super) fn stored(mut self, stored: bool) -> Self {

@@ -15,6 +15,8 @@ pub(crate) struct RouteCaching {
     pub(super) policy: Policy,
     ignore_query: Vec<Box<str>>,
     sort_query: bool,
+    /// Seconds for which a network in front keeps what is stored.
+    cdn_ttl: Option<u64>,
     /// Whether requests are looked up. A route that does not mention the cache begins to when the first answer of it
     /// asks for it.
     active: AtomicBool,
@@ -46,12 +48,23 @@ impl RouteCaching {
             only_targeted: !mentioned,
         };
         let ignore_query = details.ignore_query.iter().map(|name| name.as_str().into()).collect();
-        Some(Self { policy, ignore_query, sort_query: details.sort_query, active: AtomicBool::new(mentioned) })
+        Some(Self {
+            policy,
+            ignore_query,
+            sort_query: details.sort_query,
+            cdn_ttl: details.cdn_ttl.map(|ttl| ttl.get().as_secs()),
+            active: AtomicBool::new(mentioned),
+        })
     }
 
     /// Whether requests are looked up.
     pub(crate) fn is_active(&self) -> bool {
         self.active.load(Ordering::Relaxed)
+    }
+
+    /// Seconds for which a network in front keeps what is stored.
+    pub(crate) fn cdn_ttl(&self) -> Option<u64> {
+        self.cdn_ttl
     }
 
     /// An answer asks for the cache: requests are looked up from now on.

@@ -26,6 +26,8 @@ pub(crate) struct Sent {
     pub(crate) status: String,
     /// `Age`, in seconds, of what comes out of the store.
     pub(crate) age: Option<u64>,
+    /// What a network in front is told of what is stored: names and values.
+    pub(crate) cdn: Vec<(&'static str, String)>,
 }
 
 /// How much of a stored response an answer is.
@@ -62,15 +64,41 @@ impl Sent {
             status.push_str(", ");
         }
         outcome.status.write(NAME, &mut status);
-        Box::new(Self { status, age })
+        let cdn = match (entry, outcome.cdn_ttl) {
+            (Some(entry), Some(ttl)) => said_to_cdn(entry, ttl),
+            _ => Vec::new(),
+        };
+        Box::new(Self { status, age, cdn })
     }
 
     /// What is said where nothing stored was in play.
     pub(crate) fn of(status: &CacheStatus) -> Box<Self> {
         let mut text = String::with_capacity(48);
         status.write(NAME, &mut text);
-        Box::new(Self { status: text, age: None })
+        Box::new(Self { status: text, age: None, cdn: Vec::new() })
     }
+}
+
+/// What a network in front is told of `entry`, but for what the entry says itself.
+pub(super) fn said_to_cdn(entry: &Entry, ttl: u64) -> Vec<(&'static str, String)> {
+    let mut said = Vec::new();
+    if entry.terms().no_cache {
+        return said;
+    }
+    for name in ["cdn-cache-control", "surrogate-control"] {
+        if entry.head().field(name).is_none() {
+            said.push((name, format!("max-age={ttl}")));
+        }
+    }
+    // A name that could be taken for several is none to them.
+    let plain = |group: &&str| !group.bytes().any(|byte| matches!(byte, b' ' | b',' | b'"'));
+    let groups: Vec<&str> = entry.terms().groups.iter().map(|group| &**group).filter(plain).collect();
+    for (name, between) in [("surrogate-key", " "), ("cache-tag", ",")] {
+        if !groups.is_empty() && entry.head().field(name).is_none() {
+            said.push((name, groups.join(between)));
+        }
+    }
+    said
 }
 
 /// `Age` is the sign of what was not made for this request (RFC 9111 §5.1).

@@ -6,12 +6,17 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use troupe_cache::entry::{Entry, WRITTEN};
 use troupe_cache::time::Moment;
 
-use super::serve::NAME;
+use super::serve::{NAME, said_to_cdn};
 use crate::request::REQUEST_ID;
 
 /// Writes the head of the answer that is all of `entry`, with everything that [`super::Sent`] says of a hit.
-pub(crate) fn write_hit(entry: &Entry, id: &[u8], now: Moment, out: &mut Vec<u8>) {
+pub(crate) fn write_hit(entry: &Entry, id: &[u8], now: Moment, cdn_ttl: Option<u64>, out: &mut Vec<u8>) {
     out.extend_from_slice(entry.written(beginning));
+    if let Some(ttl) = cdn_ttl {
+        for (name, value) in said_to_cdn(entry, ttl) {
+            put_all(out, &[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+        }
+    }
     put_all(out, &[b"cache-status: ", NAME.as_bytes(), b"; hit; ttl="]);
     put_number(out, u64::try_from(entry.fresh_for(now)).unwrap_or(0) / 1000);
     out.extend_from_slice(b"\r\nage: ");

@@ -206,6 +206,11 @@ fn said(sent: Sent, headers: &mut HeaderMap) {
     if let Ok(status) = HeaderValue::from_maybe_shared(Bytes::from(sent.status)) {
         headers.append(CACHE_STATUS, status);
     }
+    for (name, value) in sent.cdn {
+        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
     if let Some(age) = sent.age {
         headers.insert(header::AGE, HeaderValue::from(age));
     }

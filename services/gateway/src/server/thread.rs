@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 use tokio::sync::watch;
@@ -108,6 +108,9 @@ pub(super) async fn housekeep(
             () = tokio::time::sleep(FLUSH) => {
                 let Some(thread) = thread.upgrade() else { return };
                 thread.metrics.flush();
+                if let Some(noted) = thread.front.noted() {
+                    noted.flush(Instant::now());
+                }
             }
         }
     }

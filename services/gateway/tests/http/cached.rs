@@ -3,6 +3,7 @@
 mod parts;
 mod short;
 mod together;
+mod warm;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -4,6 +4,7 @@ mod basics;
 mod bodies;
 mod cached;
 mod cached_fire;
+mod cdn;
 mod lifecycle;
 mod observed;
 mod strict;

@@ -63,7 +63,7 @@ impl GuardedStream {
         self.conn.begin_answered();
         let mut out = self.thread.scratch.borrow_mut();
         out.clear();
-        write_hit(&hit.entry, id, hit.now, &mut out);
+        write_hit(&hit.entry, id, hit.now, hit.cdn_ttl, &mut out);
         let mut body = hit.entry.body().clone();
         let answered = Answered { ticket, status: hit.entry.status(), sent: body.len() as u64 };
         if body.len() <= COPIED {

@@ -69,6 +69,7 @@ fn every_key_has_its_variable() {
             // An empty variable is unset, so what is empty by default is set to something.
             ("php.default.user", _) => same_text("www-data"),
             ("mesh.listen" | "mesh.advertise", _) => same_text("127.0.0.1:7401"),
+            ("cache.warm.schedule", _) => same_text("0 5 * * *"),
             // Only this one has instances register where the other key says.
             ("mesh.discovery", _) => same_text("redis"),
             (_, Value::String(text)) if text.is_empty() => same_text("/some/where"),
