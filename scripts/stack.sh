@@ -72,9 +72,9 @@ case $verb in
     down) need_compose && "${COMPOSE[@]}" --profile load --profile observe --profile tools down --remove-orphans "$@" >&2 ;;
     roll)
         case ${1:-} in
-            gateway | balancer | php-pool | metrics) need_compose && roll "$1" ;;
+            gateway | balancer | php-pool | cache | metrics) need_compose && roll "$1" ;;
             *)
-                say "usage: scripts/stack.sh roll gateway|balancer|php-pool|metrics"
+                say "usage: scripts/stack.sh roll gateway|balancer|php-pool|cache|metrics"
                 exit 2
                 ;;
         esac

@@ -13,6 +13,7 @@ import faults
 import fronts
 import kills
 import scaling
+import sharing
 import starting
 import strangers
 import watching
@@ -23,7 +24,7 @@ from traffic import Traffic
 # The start comes first, and carries the others. Kills and scaling count on one instance of each service, as do they leave it.
 ALL: list[Scenario] = [
     *starting.SCENARIOS, *kills.SCENARIOS, *scaling.SCENARIOS, *faults.SCENARIOS, *strangers.SCENARIOS, *fronts.SCENARIOS,
-    *watching.SCENARIOS,
+    *watching.SCENARIOS, *sharing.SCENARIOS,
 ]
 ESSENTIAL = starting.starts_from_nothing
 

@@ -76,7 +76,7 @@ def even_share(stack: Stack, service: str, counter: str) -> str:
 def every_container_is_replaced(bench: Bench) -> str:
     """The services one after the other, by scripts/stack.sh roll, and Redis: nothing fails."""
     replaced = []
-    for service in ("php-pool", "balancer", "gateway", "metrics"):
+    for service in ("php-pool", "balancer", "cache", "gateway", "metrics"):
         old = bench.stack.ids(service)
         with bench.lossless():
             bench.stack.roll(service)

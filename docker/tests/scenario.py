@@ -149,7 +149,11 @@ GAUGES = (
 
 
 def in_flight(metrics: Metrics) -> dict[str, float]:
-    return {name: metrics.sum(name) for name in GAUGES}
+    found = {name: metrics.sum(name) for name in GAUGES}
+    # By which a gateway hears of purges: a call that lasts as long as both.
+    watches = metrics.sum("troupe_cache_watchers") + metrics.sum("troupe_gateway_cache_live")
+    calls = "troupe_mesh_calls_in_flight"
+    return found | {calls: max(0.0, found[calls] - watches)}
 
 
 def processes(container: str) -> str:

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SERVICES = ("redis", "php-pool", "balancer", "gateway", "metrics", "edge")
+SERVICES = ("redis", "php-pool", "balancer", "cache", "gateway", "metrics", "edge")
 # Those that have an operators' port.
-TROUPE = ("php-pool", "balancer", "gateway", "metrics")
+TROUPE = ("php-pool", "balancer", "cache", "gateway", "metrics")
 PROFILES = ("load", "observe", "tools")
 # Longest time that one command of docker or compose may take; a start waits for four health checks in a row.
 COMMAND_SECONDS = 240

@@ -281,8 +281,12 @@ impl Stack {
         }
         let mut all_threads = Vec::new();
         for Served { service, listener, threads } in served {
+            let watched = caching.as_ref().and_then(Caching::service).filter(|_| service == Service::Cache).cloned();
             shutdown.stage(service.name(), move |_| async move {
                 listener.drain("the instance stops");
+                if let Some(cache) = watched {
+                    cache.end_watches();
+                }
                 listener.drained().await;
                 true
             });

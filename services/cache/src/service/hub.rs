@@ -42,6 +42,8 @@ struct State {
     quiet: Instant,
     /// What was found, by purge.
     found: BTreeMap<u64, Found>,
+    /// The process is about to end: watchers are to turn to another.
+    over: bool,
 }
 
 /// Until when it is known that there is no purge that this process has not heard of.
@@ -87,7 +89,7 @@ impl Hub {
     fn with(sure: Sure, quiet: Instant) -> Self {
         let position = Position { generation: 0, seq: 0, nonce: 0 };
         let (log, watchers, found) = (VecDeque::new(), Watchers::default(), BTreeMap::new());
-        let state = State { position, log, watchers, sure, quiet, found };
+        let state = State { position, log, watchers, sure, quiet, found, over: false };
         Self { state: Mutex::new(state), news: watch::Sender::new(()), done: watch::Sender::new(()) }
     }
 
@@ -166,6 +168,17 @@ impl Hub {
     /// Whether it is known now that the history is whole.
     pub(crate) fn is_sure(&self, now: Instant) -> bool {
         self.state.lock().is_sure(now)
+    }
+
+    /// Ends every stream: watchers turn to another instance.
+    pub(crate) fn end(&self) {
+        self.state.lock().over = true;
+        self.stir();
+    }
+
+    /// Whether streams are to end.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.lock().over
     }
 
     /// What follows `cursor`.

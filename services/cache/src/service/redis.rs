@@ -94,9 +94,12 @@ impl InRedis {
         let found = objects::find(&self.redis, &self.shared, &call).await.map_err(|error| away(&error))?;
         let leased = match (&found.object, call.want) {
             (Some(object), Want::Answer) if object.fresh => Leased::No,
-            _ => claims::take(&self.redis, &self.shared, url_name(&call.url, &found.variant))
-                .await
-                .map_err(|error| away(&error))?,
+            _ => match claims::take(&self.redis, &self.shared, url_name(&call.url, &found.variant)).await {
+                Ok(leased) => leased,
+                // Without room for a lease each fetches for itself.
+                Err(error) if is_full(&error) => Leased::No,
+                Err(error) => return Err(away(&error)),
+            },
         };
         let found_at = found.object.map(|object| Stored {
             age_ms: object.age_ms,
@@ -119,7 +122,7 @@ impl InRedis {
         self.shared.waiting.over(about.lease);
         match kept {
             Ok(kept) => Ok(kept),
-            Err(Error::Command(error)) if error.code() == Some("OOM") => {
+            Err(error) if is_full(&error) => {
                 self.shared.full.store(true, Ordering::Relaxed);
                 Ok(Kept::NoRoom)
             }
@@ -184,6 +187,11 @@ impl InRedis {
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+/// Redis has no room for what it was asked to keep.
+fn is_full(error: &Error) -> bool {
+    matches!(error, Error::Command(error) if error.code() == Some("OOM"))
 }
 
 /// Redis did not do what it was asked.

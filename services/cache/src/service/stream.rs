@@ -82,6 +82,10 @@ impl Stream {
                     }
                 }
             }
+            if self.member.hub.is_over() {
+                writer.finish();
+                return;
+            }
             self.tell();
             if !self.out.is_empty() && writer.write(self.out.split().freeze()).await.is_err() {
                 return;

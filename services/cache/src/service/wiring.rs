@@ -10,7 +10,7 @@ use troupe_contracts::cache::lookup::Lookup;
 use troupe_contracts::cache::purge::{Purge, Purged};
 use troupe_contracts::cache::store::Store;
 use troupe_contracts::cache::watch::Watch;
-use troupe_mesh::failure::Failure;
+use troupe_mesh::failure::{Failure, Stage};
 use troupe_mesh::port::Service;
 use troupe_redis::Redis;
 
@@ -21,6 +21,8 @@ use super::meters::Gauges;
 use super::redis::{self, InRedis};
 use super::tier::Tier;
 
+/// How long a purge that was ordered here may take: several times as long as anybody may give what it is about.
+const PURGE_PATIENCE: Duration = Duration::from_secs(10);
 /// How often gauges are read.
 const GAUGES: Duration = Duration::from_secs(1);
 
@@ -65,7 +67,13 @@ impl CacheService {
     /// # Errors
     /// When that is not known.
     pub async fn purge(&self, call: Purge) -> Result<Purged, Failure> {
-        self.tier().purge(call).await
+        let purged = tokio::time::timeout(PURGE_PATIENCE, self.tier().purge(call)).await;
+        purged.unwrap_or_else(|_| Err(Failure::deadline(Stage::Cache)))
+    }
+
+    /// Ends the streams of all watchers, which would never end by themselves: gateways turn to another instance.
+    pub fn end_watches(&self) {
+        self.tier().hub().end();
     }
 
     /// What goes on beside answering, until the calling thread's event loop ends: following what is purged elsewhere, and

@@ -1,12 +1,16 @@
 //! What the tests of this binary share: where things are, and each stack they run against.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use troupe_testkit::stack::Stack;
 
-/// The binary under test.
+/// The binary under test; another one, where `TROUPE_BINARY` names it: one with optimisation, to measure with.
 pub(crate) fn binary() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_troupe"))
+    static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
+        std::env::var_os("TROUPE_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_troupe")), PathBuf::from)
+    });
+    &BINARY
 }
 
 /// The functions the tests call.

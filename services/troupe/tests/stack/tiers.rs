@@ -1,6 +1,8 @@
 //! The cache over several gateways: what one has fetched another gives, and what was purged nobody gives.
 
 mod coherence;
+mod figures;
+mod fire;
 mod leases;
 mod outages;
 mod redis;

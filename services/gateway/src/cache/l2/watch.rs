@@ -16,6 +16,7 @@ use troupe_mesh::contract::Envelope;
 use troupe_mesh::deadline::Deadline;
 use troupe_mesh::failure::{Failure, Outcome, Stage};
 use troupe_mesh::port::Port;
+use troupe_node::threads::stop_requested;
 
 use super::Tier;
 use super::orders::{self, Orders};
@@ -46,11 +47,18 @@ pub struct WatchPorts {
 /// Follows what is purged, and carries out what is ordered. On a thread that does nothing else, so that nothing keeps it.
 pub async fn follow(cache: Arc<Cache>, ports: WatchPorts, orders: Orders) {
     let Some(tier) = cache.tier.clone() else { return };
-    tokio::join!(
-        orders::carry_out(&tier, orders, ports.purge, ports.lease),
-        watch_forever(&cache, &tier, &ports.watch),
-        notice(&tier),
-    );
+    let work = async {
+        tokio::join!(
+            orders::carry_out(&tier, orders, ports.purge, ports.lease),
+            watch_forever(&cache, &tier, &ports.watch),
+            notice(&tier),
+        )
+    };
+    tokio::select! {
+        _ = work => {}
+        // The stream is given up in order, so that its link does not look broken.
+        () = stop_requested() => {}
+    }
 }
 
 async fn watch_forever(cache: &Cache, tier: &Tier, port: &Port<Watch>) {

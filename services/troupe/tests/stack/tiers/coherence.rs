@@ -177,6 +177,21 @@ fn what_is_purged_stays_purged_while_the_service_dies_and_comes_back() {
     readers.stop();
 }
 
+/// A watch is a call without an end: it must not keep an instance from stopping, nor look like a link that broke.
+#[test]
+fn services_and_gateways_stop_in_order_although_they_watch() {
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let mut stack = embedded(1, &origin.config(""));
+    stack.instance("cache").signal(Signal::TERM);
+    assert!(stack.instance("cache").wait().success(), "{}", stack.instance("cache").log());
+    stack.restart("cache");
+    await_live(&stack);
+    stack.instance("gateway").signal(Signal::TERM);
+    assert!(stack.instance("gateway").wait().success());
+    let log = stack.instance("cache").log();
+    assert!(!log.contains("link lost"), "{log}");
+}
+
 #[test]
 fn an_unsafe_request_at_one_gateway_is_heard_by_the_others() {
     let origin = Origin::start("max-age=600", Duration::ZERO);

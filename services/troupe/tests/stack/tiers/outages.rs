@@ -94,6 +94,13 @@ fn a_full_redis_keeps_what_it_has_and_purges_all_the_same() {
     let told = purge(admins(&stack)[0], "all=true");
     assert_eq!(told.status, 200, "{}", told.text());
     assert_eq!(version(&get(stack.addresses[1], "/a")), 2);
+    // Without room for anything at all it is still asked, and told from one that is away.
+    redis.command(&["CONFIG", "SET", "maxmemory", "1mb"]);
+    for n in 100..120 {
+        assert_eq!(version(&get(stack.addresses[0], &format!("/{n}"))), 2);
+    }
+    assert_eq!(metric(&stack, "gateway", "troupe_gateway_cache_l2_lookups_total{result=\"away\"}"), 0.0);
+    redis.command(&["CONFIG", "SET", "maxmemory", "16mb"]);
     for n in 0..100 {
         redis.command(&["DEL", &format!("ballast{n}")]);
     }
