@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WarmConfig {
-    /// Absolute URLs, such as "http://app.example/", that are fetched at start and by the schedule.
+    /// Absolute URLs, such as `http://app.example/`, that are fetched at start and by the schedule.
     pub urls: Vec<String>,
     /// How many are fetched at once.
     #[schemars(range(min = 1))]
