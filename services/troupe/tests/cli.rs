@@ -78,7 +78,7 @@ fn help_shows_examples_and_exit_codes() {
 
 #[test]
 fn wrong_usage_ends_with_2() {
-    for args in [&["serve"][..], &[], &["run", "--service", "cache"], &["config", "show", "--no"]] {
+    for args in [&["serve"][..], &[], &["run", "--service", "caches"], &["config", "show", "--no"]] {
         assert_eq!(code(&troupe(Path::new("."), args)), Some(2), "{args:?}");
     }
 }

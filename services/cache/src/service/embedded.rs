@@ -9,7 +9,7 @@ use troupe_contracts::cache::lookup::{Looked, Lookup, Stored, Want};
 use troupe_contracts::cache::purge::{Purge, Purged, Target};
 use troupe_contracts::cache::store::{About, Kept};
 use troupe_contracts::cache::watch::Position;
-use troupe_contracts::cache::{Born, Leased};
+use troupe_contracts::cache::{Born, LeaseName, Leased};
 use troupe_mesh::body::Body;
 
 use super::config::StoreConfig;
@@ -55,6 +55,16 @@ impl Embedded {
     }
 
     pub(crate) fn look_up(&self, call: &Lookup) -> Looked {
+        let looked = self.look(call, None);
+        match (looked.leased, call.want) {
+            // Whoever had the lease before may have brought the answer between the look and the grant.
+            (Leased::Granted { name, token }, Want::Answer) => self.look(call, Some((name, token))),
+            _ => looked,
+        }
+    }
+
+    /// What there is; where nothing fresh is, with the lease to fetch it: `granted`, if it is given back where something is.
+    fn look(&self, call: &Lookup, granted: Option<(LeaseName, u64)>) -> Looked {
         let (key, now) = (Key::from(&call.url), now());
         // Before the look-up: a purge after this is about what is found as well.
         let born = Born { generation: self.hub.position().generation, seq: self.store.stamp().number() };
@@ -62,9 +72,14 @@ impl Embedded {
         let entry = object.as_ref().and_then(|object| object.find(&call.head));
         let entry = entry.filter(|entry| self.keep_for(entry, now) > 0);
         let is_fresh = entry.is_some_and(|entry| entry.fresh_for(now) > 0 && !entry.terms().no_cache);
-        let leased = match (is_fresh, call.want) {
-            (true, Want::Answer) => Leased::No,
-            _ => {
+        let leased = match (is_fresh, call.want, granted) {
+            (true, Want::Answer, Some((name, token))) => {
+                self.leases.give(name, token, false, Instant::now());
+                Leased::No
+            }
+            (true, Want::Answer, None) => Leased::No,
+            (_, _, Some((name, token))) => Leased::Granted { name, token },
+            (_, _, None) => {
                 let variant = object.as_ref().map(|object| object.variant_of(&call.head)).unwrap_or_default();
                 self.leases.take(url_name(&call.url, &variant), Instant::now())
             }
@@ -84,17 +99,22 @@ impl Embedded {
         }
         let now = now();
         let Some(entry) = record::decode(record, body, about.age_ms, now) else { return Kept::NoRoom };
-        if !self.leases.store(about.lease, about.token, Instant::now()) {
-            return Kept::Fenced;
-        }
         let (key, entry) = (Arc::new(Key::from(&about.url)), Arc::new(entry));
-        if entry.body().len() > self.store.max_object() {
-            return Kept::NoRoom;
-        }
-        let before = self.store.get_key(&key).and_then(|object| object.like(&entry).cloned());
-        if !self.store.put_again(&key, Arc::clone(&entry), Stamp::of_number(about.born.seq)) {
-            return Kept::Raced;
-        }
+        let put = || {
+            if entry.body().len() > self.store.max_object() {
+                return Err(Kept::NoRoom);
+            }
+            let before = self.store.get_key(&key).and_then(|object| object.like(&entry).cloned());
+            match self.store.put_again(&key, Arc::clone(&entry), Stamp::of_number(about.born.seq)) {
+                true => Ok(before),
+                false => Err(Kept::Raced),
+            }
+        };
+        let before = match self.leases.store(about.lease, about.token, Instant::now(), put) {
+            None => return Kept::Fenced,
+            Some(Err(why)) => return why,
+            Some(Ok(before)) => before,
+        };
         // What gateways have of the version before is fresh to them, and not what the URL stands for any more.
         let replaced = before.is_some_and(|before| before.fresh_for(now) > 0 && before.digest() != entry.digest());
         if replaced {

@@ -48,6 +48,13 @@ enum Phase {
     Apart,
 }
 
+impl Lease {
+    fn end(&mut self, phase: Phase, until: Instant) {
+        (self.phase, self.until) = (phase, until);
+        self.over.notify_waiters();
+    }
+}
+
 impl Leases {
     /// Leases of `time` each.
     pub(crate) fn new(time: Duration) -> Self {
@@ -81,9 +88,14 @@ impl Leases {
         Leased::Granted { name, token }
     }
 
-    /// Ends the lease of `token` because its answer is stored; false when a later holder has it, or had it.
-    pub(crate) fn store(&self, name: LeaseName, token: u64, now: Instant) -> bool {
-        self.end(name, token, Phase::Done, now + FENCED_FOR)
+    /// Ends the lease of `token` with `put`, which stores its answer: nobody has the lease, or hears of its end, before that is
+    /// done. `None` when a later holder has it, or had it.
+    pub(crate) fn store<T>(&self, name: LeaseName, token: u64, now: Instant, put: impl FnOnce() -> T) -> Option<T> {
+        let mut state = self.state.lock();
+        let lease = state.list.get_mut(&name).filter(|lease| lease.token == token && lease.phase == Phase::Held)?;
+        let put = put();
+        lease.end(Phase::Done, now + FENCED_FOR);
+        Some(put)
     }
 
     /// Gives the lease back without an answer; with `apart`, nobody waits for another for a while.
@@ -91,18 +103,15 @@ impl Leases {
         match apart {
             true => self.end(name, token, Phase::Apart, now + APART_FOR),
             false => self.end(name, token, Phase::Done, now + FENCED_FOR),
-        };
+        }
     }
 
-    fn end(&self, name: LeaseName, token: u64, phase: Phase, until: Instant) -> bool {
+    fn end(&self, name: LeaseName, token: u64, phase: Phase, until: Instant) {
         let mut state = self.state.lock();
-        let Some(lease) = state.list.get_mut(&name).filter(|lease| lease.token == token) else { return false };
-        if lease.phase != Phase::Held {
-            return false;
+        let lease = state.list.get_mut(&name);
+        if let Some(lease) = lease.filter(|lease| lease.token == token && lease.phase == Phase::Held) {
+            lease.end(phase, until);
         }
-        (lease.phase, lease.until) = (phase, until);
-        lease.over.notify_waiters();
-        true
     }
 
     /// Waits until the lease is over or its holder's time is up; for `wait` at most.
@@ -153,7 +162,7 @@ mod tests {
         let first = token(leases.take(NAME, now));
         assert_eq!(leases.take(NAME, now), Leased::Held { name: NAME });
         assert!(token(leases.take([2; 16], now)) > first);
-        assert!(leases.store(NAME, first, now));
+        assert_eq!(leases.store(NAME, first, now, || 7), Some(7));
         assert!(token(leases.take(NAME, now)) > first);
     }
 
@@ -162,12 +171,12 @@ mod tests {
         let (leases, now) = (Leases::new(TIME), Instant::now());
         let slow = token(leases.take(NAME, now));
         let next = token(leases.take(NAME, now + TIME));
-        assert!(!leases.store(NAME, slow, now + TIME), "another holds it");
+        assert_eq!(leases.store(NAME, slow, now + TIME, || ()), None, "another holds it");
         leases.give(NAME, slow, true, now + TIME);
         assert_eq!(leases.held(), 1, "what is not held cannot be given back");
-        assert!(leases.store(NAME, next, now + TIME));
-        assert!(!leases.store(NAME, slow, now + TIME), "another has stored later");
-        assert!(!leases.store(NAME, next, now + TIME), "once");
+        assert_eq!(leases.store(NAME, next, now + TIME, || ()), Some(()));
+        assert_eq!(leases.store(NAME, slow, now + TIME, || ()), None, "another has stored later");
+        assert_eq!(leases.store(NAME, next, now + TIME, || ()), None, "once");
     }
 
     #[test]

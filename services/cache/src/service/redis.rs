@@ -91,16 +91,28 @@ impl InRedis {
     }
 
     pub(crate) async fn look_up(&self, call: Lookup) -> Result<Looked, Failure> {
-        let found = objects::find(&self.redis, &self.shared, &call).await.map_err(|error| away(&error))?;
-        let leased = match (&found.object, call.want) {
-            (Some(object), Want::Answer) if object.fresh => Leased::No,
-            _ => match claims::take(&self.redis, &self.shared, url_name(&call.url, &found.variant)).await {
+        let mut found = objects::find(&self.redis, &self.shared, &call).await.map_err(|error| away(&error))?;
+        let mut leased = Leased::No;
+        if call.want != Want::Answer || !found.is_fresh() {
+            leased = match claims::take(&self.redis, &self.shared, url_name(&call.url, &found.variant)).await {
                 Ok(leased) => leased,
                 // Without room for a lease each fetches for itself.
                 Err(error) if is_full(&error) => Leased::No,
                 Err(error) => return Err(away(&error)),
-            },
-        };
+            };
+        }
+        if let (Leased::Granted { name, token }, Want::Answer) = (&leased, call.want) {
+            let (name, token) = (*name, *token);
+            // Whoever had the lease before may have brought the answer between the look and the grant.
+            let again = objects::find(&self.redis, &self.shared, &call).await;
+            let done = again.as_ref().map_or(true, objects::Found::is_fresh);
+            if done {
+                let _ = claims::give(&self.redis, &self.shared, name, token, false).await;
+                self.shared.waiting.over(name);
+                leased = Leased::No;
+            }
+            found = again.map_err(|error| away(&error))?;
+        }
         let found_at = found.object.map(|object| Stored {
             age_ms: object.age_ms,
             stale: object.stale,

@@ -63,12 +63,12 @@ fn output_and_deaths_are_logged_with_process_and_request() {
         })
         .await;
         for line in lines.with("to std") {
-            assert!(line.contains("process=") && line.contains("pid=") && line.contains("request=\"r1\""), "{line}");
+            assert!(line.contains("process=") && line.contains("pid=") && line.contains("request_id=\"r1\""), "{line}");
         }
         assert!(get(&pool, "dies").await.is_err());
         eventually("the death is logged", || !lines.with("a process died").is_empty()).await;
         let death = lines.with("a process died").join("");
-        for part in ["signal 11", "GET /dies", "request=\"r1\"", "last words", "restarts=1"] {
+        for part in ["signal 11", "GET /dies", "request_id=\"r1\"", "last words", "restarts=1"] {
             assert!(death.contains(part), "{part} in {death}");
         }
         stage.pools.stop().await;

@@ -31,6 +31,13 @@ pub(super) struct Found {
     pub(super) variant: Vec<u8>,
 }
 
+impl Found {
+    /// Whether there is an answer that may be given as it is.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.object.as_ref().is_some_and(|object| object.fresh)
+    }
+}
+
 /// An answer that is there.
 #[derive(Debug)]
 pub(super) struct Object {
