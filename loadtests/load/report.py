@@ -92,6 +92,8 @@ def heading(title: str, facts: dict, now: datetime.datetime) -> list[str]:
 def store(folder: Path, text: str, data: dict, options: argparse.Namespace, now: datetime.datetime) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.md").write_text(text + "\n")
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    # Where it is stored is no part of how it was measured.
+    chosen = {key: value for key, value in vars(options).items() if key != "out"}
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in chosen.items()}
     data = {"date": now.isoformat(timespec="seconds"), "settings": settings, **data}
     (folder / "report.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
