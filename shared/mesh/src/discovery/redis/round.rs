@@ -134,21 +134,24 @@ fn nowhere(joined: &Joined, reason: &str) -> Joined {
 
 async fn beat(shared: &Shared, joined: &Joined) -> Result<Joined, Error> {
     let Joined { registration, keys, .. } = joined;
-    let address = match &joined.address {
-        Some(address) => address.clone(),
-        None => registration.advertise.resolve(&shared.redis).await?,
+    // At each beat anew: a network that was away may come back with another address for this machine.
+    let address = match (registration.advertise.resolve(&shared.redis).await, &joined.address) {
+        (Ok(address), _) => address,
+        (Err(_), Some(known)) => known.clone(),
+        (Err(error), None) => return Err(error),
     };
+    let stays = joined.written && joined.address.as_ref() == Some(&address);
     let mut beat = BEAT.key(keys.members());
     beat.key(keys.member(registration.uid))
         .key(keys.at(&address))
         .arg(registration.uid.to_string())
         .arg(record::write(&address, &registration.name, joined.state))
         .arg(millis(BEAT_LASTS))
-        .arg(if joined.written { "stay" } else { "join" })
+        .arg(if stays { "stay" } else { "join" })
         .arg(keys.changes());
     let owned = shared.redis.query(async |redis| beat.invoke_async::<i64>(redis).await).await? == 1;
     let service = registration.service.as_str();
-    if owned && !joined.written {
+    if owned && !stays {
         tracing::info!(service, address = %address, uid = %registration.uid, "registered in redis");
     }
     if !owned && !joined.replaced {
