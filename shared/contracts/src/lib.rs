@@ -14,6 +14,7 @@ pub mod operate;
 pub mod report;
 pub mod snapshot;
 
+mod bodiless;
 mod envelope;
 
 #[cfg(test)]

@@ -1,11 +1,8 @@
 //! What an operator asks of a php-pool instance, passed on by a balancer.
 
-use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
-use troupe_mesh::body::Body;
-use troupe_mesh::contract::{BadHead, Contract};
 
-use crate::envelope;
+use crate::bodiless::bodiless;
 
 /// Asks an instance to renew a pool. It answers when new calls go to new processes only, or when it has given up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,46 +35,14 @@ pub struct Operated {
     pub functions: u32,
 }
 
-impl Contract for Operate {
-    type Reply = Operated;
-
-    const ID: u16 = 16;
-    const VERSION: u16 = 1;
-    const NAME: &'static str = "operate";
-
-    fn encode_head(&self, out: &mut BytesMut) {
-        envelope::put(self, &[], out);
-    }
-
-    fn into_body(self) -> Body {
-        Body::Empty
-    }
-
-    fn decode(head: Bytes, _: Body) -> Result<Self, BadHead> {
-        let (meta, _) = envelope::split(&head).ok_or(bad("cut short"))?;
-        envelope::read(meta).ok_or(bad("not an order"))
-    }
-
-    fn encode_reply_head(reply: &Operated, out: &mut BytesMut) {
-        envelope::put(reply, &[], out);
-    }
-
-    fn reply_into_body(_: Operated) -> Body {
-        Body::Empty
-    }
-
-    fn decode_reply(head: Bytes, _: Body) -> Result<Operated, BadHead> {
-        let (meta, _) = envelope::split(&head).ok_or(bad("cut short"))?;
-        envelope::read(meta).ok_or(bad("not an answer to an order"))
-    }
-}
-
-fn bad(why: &'static str) -> BadHead {
-    BadHead { contract: Operate::NAME, why }
-}
+bodiless!(Operate => Operated, id: 16, version: 1, name: "operate");
 
 #[cfg(test)]
 mod tests {
+    use bytes::{Bytes, BytesMut};
+    use troupe_mesh::body::Body;
+    use troupe_mesh::contract::Contract as _;
+
     use super::*;
 
     #[test]

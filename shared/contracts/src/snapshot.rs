@@ -4,12 +4,9 @@
 //! once and then told by its number, and only when it has changed; so a series that rests costs nothing. A receiver that
 //! does not know the sender (because it was started after it, or has forgotten it) asks for everything anew.
 
-use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
-use troupe_mesh::body::Body;
-use troupe_mesh::contract::{BadHead, Contract};
 
-use crate::envelope;
+use crate::bodiless::bodiless;
 use crate::report::Load;
 
 mod order;
@@ -191,39 +188,7 @@ pub struct Taken {
     pub orders: Vec<Order>,
 }
 
-impl Contract for Snapshot {
-    type Reply = Taken;
-
-    const ID: u16 = 17;
-    const VERSION: u16 = 2;
-    const NAME: &'static str = "snapshot";
-
-    fn encode_head(&self, out: &mut BytesMut) {
-        envelope::put(self, &[], out);
-    }
-
-    fn into_body(self) -> Body {
-        Body::Empty
-    }
-
-    fn decode(head: Bytes, _: Body) -> Result<Self, BadHead> {
-        let (meta, _) = envelope::split(&head).ok_or(bad("cut short"))?;
-        envelope::read(meta).ok_or(bad("not a snapshot"))
-    }
-
-    fn encode_reply_head(reply: &Taken, out: &mut BytesMut) {
-        envelope::put(reply, &[], out);
-    }
-
-    fn reply_into_body(_: Taken) -> Body {
-        Body::Empty
-    }
-
-    fn decode_reply(head: Bytes, _: Body) -> Result<Taken, BadHead> {
-        let (meta, _) = envelope::split(&head).ok_or(bad("cut short"))?;
-        envelope::read(meta).ok_or(bad("not an answer to a snapshot"))
-    }
-}
+bodiless!(Snapshot => Taken, id: 17, version: 2, name: "snapshot");
 
 impl Snapshot {
     /// Whether it holds nothing beside its head.
@@ -259,13 +224,12 @@ impl Worker {
     }
 }
 
-fn bad(why: &'static str) -> BadHead {
-    BadHead { contract: Snapshot::NAME, why }
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
     use proptest::prelude::*;
+    use troupe_mesh::body::Body;
+    use troupe_mesh::contract::Contract as _;
 
     use super::*;
 

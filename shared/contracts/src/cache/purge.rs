@@ -1,12 +1,9 @@
 //! Taking answers out of every tier.
 
-use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
-use troupe_mesh::body::Body;
-use troupe_mesh::contract::{BadHead, Contract};
 
 use super::{Uid, Url};
-use crate::envelope;
+use crate::bodiless::bodiless;
 
 /// Asks to take answers out. It is answered when no gateway gives them any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,40 +46,4 @@ pub struct Purged {
     pub lapsed: u32,
 }
 
-impl Contract for Purge {
-    type Reply = Purged;
-
-    const ID: u16 = 35;
-    const VERSION: u16 = 1;
-    const NAME: &'static str = "purge";
-
-    fn encode_head(&self, out: &mut BytesMut) {
-        envelope::put(self, &[], out);
-    }
-
-    fn into_body(self) -> Body {
-        Body::Empty
-    }
-
-    fn decode(head: Bytes, _: Body) -> Result<Self, BadHead> {
-        let (meta, _) = envelope::split(&head).ok_or(bad("cut short"))?;
-        envelope::read(meta).ok_or(bad("not a purge"))
-    }
-
-    fn encode_reply_head(reply: &Purged, out: &mut BytesMut) {
-        envelope::put(reply, &[], out);
-    }
-
-    fn reply_into_body(_: Purged) -> Body {
-        Body::Empty
-    }
-
-    fn decode_reply(head: Bytes, _: Body) -> Result<Purged, BadHead> {
-        let (meta, _) = envelope::split(&head).ok_or(bad("cut short"))?;
-        envelope::read(meta).ok_or(bad("not a reply to a purge"))
-    }
-}
-
-fn bad(why: &'static str) -> BadHead {
-    BadHead { contract: Purge::NAME, why }
-}
+bodiless!(Purge => Purged, id: 35, version: 1, name: "purge");
