@@ -96,8 +96,8 @@ pub(crate) async fn queued(local: &Rc<Local>, request: &Request, deadline: Insta
 
 /// Refuses what is beyond the pool's slots: the queue is the balancer's, where a call may still go elsewhere.
 pub(crate) fn admit(local: &Local) -> Result<(), Failure> {
-    let load = local.pool.load();
-    if load.in_flight > load.slots + load.prefetch || load.waiting >= load.slots + load.prefetch {
+    let (lanes, most) = (&local.pool.lanes, local.pool.most_calls());
+    if lanes.in_flight() > most || lanes.waiting() >= most as usize {
         return Err(Failure::overloaded(Stage::PhpPool, "every php process is busy", RETRY_AFTER));
     }
     Ok(())

@@ -212,6 +212,7 @@ async fn answer(mut turn: Turn, mut request: Request) -> Result<Reply, Failure> 
         }
         FromPhp::Error => {
             record(&turn.local, &request, header.micros);
+            turn.with(|process| process.took(header.micros));
             let failure = error(&turn, &header, &request);
             end(turn, recycle);
             Err(failure)

@@ -104,10 +104,16 @@ impl Pool {
         }
     }
 
-    /// Calls that may wait in the pipe of a busy process, over all processes.
-    pub(crate) fn prefetch(&self) -> u32 {
+    /// Calls that may wait in the pipe of a busy process, over this many processes.
+    fn prefetch(&self, processes: u32) -> u32 {
         let allowed = self.limits.isolation == Isolation::Shared && self.pace.is_fast();
-        if allowed { (SEATS * self.limits.max) as u32 } else { 0 }
+        if allowed { processes.saturating_mul(SEATS as u32) } else { 0 }
+    }
+
+    /// Calls that are too many, wherever in here they wait: with as many processes as there may be, none of them could sit down.
+    pub(crate) fn most_calls(&self) -> u32 {
+        let max = self.limits.max as u32;
+        max.saturating_add(self.prefetch(max))
     }
 
     /// The load as it is now. Its parts are read one after the other, so they may differ by a call.
@@ -115,7 +121,9 @@ impl Pool {
         let processes = self.processes.load(Ordering::Relaxed);
         Load {
             slots: self.limits.max as u32,
-            prefetch: self.prefetch(),
+            // Of those that there are: what waits here for more costs more, and is bound to this pool, while it might go elsewhere
+            // from the balancer's queue.
+            prefetch: self.prefetch(processes),
             in_flight: self.lanes.in_flight(),
             waiting: self.lanes.waiting() as u32,
             processes,

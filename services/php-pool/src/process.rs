@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -107,6 +107,8 @@ pub(crate) struct ProcessInfo {
     /// Its process id, which is its process group's too; 0 until it is known.
     pid: AtomicI32,
     fate: AtomicU8,
+    /// Microseconds that its whole calls took, by its own clock. Written by the thread that has it.
+    worked: AtomicU64,
     current: Mutex<Option<RequestHead>>,
     tail: Mutex<Vec<u8>>,
 }
@@ -114,7 +116,8 @@ pub(crate) struct ProcessInfo {
 impl ProcessInfo {
     pub(crate) fn new(id: u32, epoch: u32) -> Self {
         let (current, tail) = (Mutex::new(None), Mutex::new(Vec::new()));
-        Self { id, epoch, pid: AtomicI32::new(0), fate: AtomicU8::new(Fate::Serving as u8), current, tail }
+        let (pid, fate, worked) = (AtomicI32::new(0), AtomicU8::new(Fate::Serving as u8), AtomicU64::new(0));
+        Self { id, epoch, pid, fate, worked, current, tail }
     }
 
     /// Its process id, 0 until it is known.
@@ -124,6 +127,11 @@ impl ProcessInfo {
 
     pub(crate) fn set_pid(&self, pid: i32) {
         self.pid.store(pid, Ordering::Release);
+    }
+
+    /// Microseconds that its calls took so far, without the one that runs.
+    pub(crate) fn worked(&self) -> u64 {
+        self.worked.load(Ordering::Relaxed)
     }
 
     /// Why it is gone.
@@ -353,6 +361,7 @@ impl Process {
     /// A call took so long.
     pub(crate) fn took(&mut self, micros: u32) {
         self.usual_micros = self.usual_micros - self.usual_micros / 8 + micros / 8;
+        self.info.worked.store(self.info.worked() + u64::from(micros), Ordering::Relaxed);
     }
 
     /// Whether nothing was read that no call has asked for.

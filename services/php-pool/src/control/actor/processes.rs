@@ -46,7 +46,7 @@ impl PoolActor {
             return max;
         }
         let up = self.processes.values().filter(|record| record.up && record.serves());
-        match self.cores.computing(Instant::now(), up.map(|record| (record.info.id, record.info.pid()))) {
+        match self.cores.computing(Instant::now(), up.map(|record| &*record.info)) {
             true => enough,
             false => max,
         }
