@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(listed("\"open, b"), ["\"open, b"]);
     }
 
-    /// RFC 9111 §3.1: hop-by-hop fields and those that `Connection` names are not stored.
+    /// RFC 9111 §3.1, RFC 9110 §7.6.1: hop-by-hop fields and those that `Connection` names are not stored.
     #[test]
     fn fields_of_the_hop_are_known() {
         let head = response(200, &[("Connection", "close, X-Hop"), ("X-Hop", "1"), ("X-Kept", "1")]);

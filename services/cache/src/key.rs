@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(key("A.Example", "/x?Y").to_string(), "http://a.example/x?Y");
     }
 
-    /// Poisoning: no two requests that a server may tell apart share a key.
+    /// RFC 9111 §2 and §7.1: no two requests that a server may tell apart share a key.
     #[test]
     fn host_path_and_query_are_always_in_the_key() {
         let keys = [

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use troupe_wire::head::RequestHead;
 
 use crate::entry::Entry;
+use crate::freshness::date;
 use crate::time::Moment;
 
-/// Most variants of one URL; the oldest goes when another comes.
+/// Most variants of one URL; the least preferred goes when another comes.
 const MAX_VARIANTS: usize = 32;
 /// What an object takes beside its entries: itself, its place in the store's tables, and the allocator's rounding.
 const OVERHEAD: usize = 256;
@@ -20,7 +21,7 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 #[derive(Debug)]
 pub struct Object {
     id: u64,
-    /// Newest first.
+    /// In the order in which they are preferred, see [`beside`].
     variants: Vec<Arc<Entry>>,
     /// Until when requests for it do not wait for each other, because its responses are not stored.
     uncacheable_until: Moment,
@@ -28,23 +29,20 @@ pub struct Object {
 }
 
 impl Object {
-    /// An object with `entry` as its newest variant, beside those of `before` that it does not replace: those that would
+    /// An object with `entry` as a variant, beside those of `before` that it does not replace: those that would
     /// not have answered `request`.
     pub fn with(entry: Arc<Entry>, request: &RequestHead, before: Option<&Self>) -> Self {
-        let mut variants = vec![entry];
         let others = before.into_iter().flat_map(|object| &object.variants);
-        variants.extend(others.filter(|other| !other.terms().selection.fits(request)).cloned());
-        variants.truncate(MAX_VARIANTS);
-        Self::of(variants, Moment::default())
+        let others = others.filter(|other| !other.terms().selection.fits(request));
+        Self::of(beside(entry, others.cloned()), Moment::default())
     }
 
     /// The same where the request is not at hand: `entry` replaces the variant that was selected alike.
     pub fn with_alike(entry: Arc<Entry>, before: Option<&Self>) -> Self {
         let others = before.into_iter().flat_map(|object| &object.variants);
-        let others = others.filter(|other| other.terms().selection.variant() != entry.terms().selection.variant());
-        let mut variants: Vec<_> = std::iter::once(Arc::clone(&entry)).chain(others.cloned()).collect();
-        variants.truncate(MAX_VARIANTS);
-        Self::of(variants, Moment::default())
+        let variant = entry.terms().selection.variant();
+        let others: Vec<_> = others.filter(|other| other.terms().selection.variant() != variant).cloned().collect();
+        Self::of(beside(entry, others.into_iter()), Moment::default())
     }
 
     /// The variant that was selected as `entry` was.
@@ -77,12 +75,12 @@ impl Object {
         self.id
     }
 
-    /// The variant that answers `request`: the newest of those that fit (§4.1).
+    /// The variant that answers `request`: the preferred one of those that fit (§4.1).
     pub fn find(&self, request: &RequestHead) -> Option<&Arc<Entry>> {
         self.variants.iter().find(|entry| entry.terms().selection.fits(request))
     }
 
-    /// Its variants, newest first.
+    /// Its variants, the preferred ones first.
     pub fn variants(&self) -> &[Arc<Entry>] {
         &self.variants
     }
@@ -94,8 +92,8 @@ impl Object {
 
     /// What tells the variant that `request` asks for from others, as far as is known what the object varies on.
     pub fn variant_of(&self, request: &RequestHead) -> Vec<u8> {
-        let newest = self.variants.first().map(|entry| &entry.terms().selection);
-        newest
+        let preferred = self.variants.first().map(|entry| &entry.terms().selection);
+        preferred
             .filter(|selection| !selection.is_empty())
             .map(|selection| selection.variant_of(request))
             .unwrap_or_default()
@@ -105,6 +103,25 @@ impl Object {
     pub fn weight(&self) -> usize {
         self.weight
     }
+}
+
+/// `entry` among `others`, in the order in which §4.1 prefers what fits: first what has a `Vary`, because an answer that lacks
+/// it among others that have it is more often a mistake than meant for everybody; of those the one with the latest `Date`.
+/// When there are too many, the last of the others goes.
+fn beside(entry: Arc<Entry>, others: impl Iterator<Item = Arc<Entry>>) -> Vec<Arc<Entry>> {
+    let mut variants: Vec<_> = others.take(MAX_VARIANTS - 1).collect();
+    if variants.is_empty() {
+        return vec![entry];
+    }
+    let own = preference(&entry);
+    let place = variants.iter().position(|other| own >= preference(other)).unwrap_or(variants.len());
+    variants.insert(place, entry);
+    variants
+}
+
+fn preference(entry: &Entry) -> (bool, u64) {
+    let made = date(entry.head()).unwrap_or_else(|| entry.terms().times.received.secs());
+    (!entry.terms().selection.is_empty(), made)
 }
 
 #[cfg(test)]
@@ -146,6 +163,57 @@ mod tests {
         assert!(object.weight() > 2 * one_weight());
     }
 
+    /// A response to a request with `asked`, made so many seconds after the first.
+    fn made(
+        asked: &[(&str, &str)],
+        vary: &[(&str, &str)],
+        after: u64,
+        body: &'static str,
+    ) -> (RequestHead, Arc<Entry>) {
+        let (request, made) = (get("/", asked), Moment::from_secs(784_111_777 + after).http_date());
+        let mut fields = vec![("Cache-Control", "max-age=60"), ("Date", &*made)];
+        fields.extend_from_slice(vary);
+        let (head, now) = (response(200, &fields), Moment::from_secs(784_111_800));
+        let terms = judge(&request, &head, Times { requested: now, received: now }, &Policy::new()).unwrap();
+        (request, Arc::new(Entry::new(terms, &head, Bytes::from_static(body.as_bytes()))))
+    }
+
+    fn object(entries: &[(RequestHead, Arc<Entry>)]) -> Object {
+        let with = |object: Option<Object>, (request, entry): &(RequestHead, Arc<Entry>)| {
+            Some(Object::with(Arc::clone(entry), request, object.as_ref()))
+        };
+        entries.iter().fold(None, with).unwrap()
+    }
+
+    /// §4 and §4.1: of several that fit the one with the latest `Date` answers, in whatever order they came.
+    #[test]
+    fn the_most_recent_of_several_that_fit_answers() {
+        let both = get("/", &[("x-a", "1"), ("x-b", "1")]);
+        let old = made(&[("x-a", "1")], &[("Vary", "x-a")], 0, "old");
+        let new = made(&[("x-b", "1")], &[("Vary", "x-b")], 5, "new");
+        for entries in [[old.clone(), new.clone()], [new.clone(), old.clone()]] {
+            let object = object(&entries);
+            assert_eq!(object.variants().len(), 2);
+            assert_eq!(&**object.find(&both).unwrap().body(), b"new");
+            assert_eq!(&**object.find(&old.0).unwrap().body(), b"old");
+        }
+    }
+
+    /// §4.1: one that lacks `Vary` among others that have it answers only what none of them does, however new it is.
+    #[test]
+    fn what_varies_is_preferred_to_a_default_without_vary() {
+        let german = made(&[("accept-language", "de")], &[("Vary", "accept-language")], 0, "german");
+        let default = made(&[], &[], 9, "default");
+        let french = get("/", &[("accept-language", "fr")]);
+        let kept = object(&[german.clone(), default.clone()]);
+        assert_eq!(&**kept.find(&german.0).unwrap().body(), b"german");
+        assert_eq!(&**kept.find(&french).unwrap().body(), b"default");
+        // A later answer that varies takes the place of what would have answered its request, and of no other.
+        let replaced = object(&[default, german.clone()]);
+        assert_eq!(&**replaced.find(&german.0).unwrap().body(), b"german");
+        assert!(replaced.find(&french).is_none());
+    }
+
     fn one_weight() -> usize {
         entry("de", "").1.weight()
     }
@@ -157,7 +225,12 @@ mod tests {
             let (request, entry) = entry(&format!("x{n}"), "");
             object = Some(Object::with(entry, &request, object.as_ref()));
         }
-        assert_eq!(object.unwrap().variants().len(), MAX_VARIANTS);
+        let full = object.unwrap();
+        assert_eq!(full.variants().len(), MAX_VARIANTS);
+        // Whatever its date, what has just come is not what goes.
+        let (request, old) = made(&[("accept-language", "old")], &[("Vary", "Accept-Language")], 0, "old");
+        let full = Object::with(old, &request, Some(&full));
+        assert_eq!((full.variants().len(), full.find(&request).is_some()), (MAX_VARIANTS, true));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! May a stored response answer a request (RFC 9111 §4)?
 
+use std::time::Duration;
+
 use troupe_wire::head::RequestHead;
 
 use crate::control::RequestControl;
@@ -70,12 +72,18 @@ pub enum Reuse {
 
 /// Decides whether `entry`, whose URL and selection fit the request, answers it.
 pub fn decide(asked: &Asked, entry: &Entry, now: Moment, policy: &Policy) -> Reuse {
+    decide_within(asked, entry, now, policy, Duration::MAX)
+}
+
+/// The same in a tier where nothing counts as fresh for longer than `ceiling` after it came, whatever is said elsewhere.
+pub fn decide_within(asked: &Asked, entry: &Entry, now: Moment, policy: &Policy, ceiling: Duration) -> Reuse {
     let terms = entry.terms();
     if terms.source == Source::Route && asked.personal && !policy.ignore_cookies {
         return Reuse::NotForThis;
     }
     let control = if policy.obey_requests { asked.control } else { RequestControl::default() };
-    let left = entry.fresh_for(now);
+    let ceiling = i64::try_from(ceiling.as_millis()).unwrap_or(i64::MAX);
+    let left = entry.fresh_for(now).min(ceiling.saturating_sub_unsigned(now.since(terms.times.received)));
     let stale_for = u64::try_from(left.saturating_neg()).unwrap_or(0);
     let never_stale = terms.must_revalidate || terms.no_cache;
     let validate = |by_request| {
@@ -114,8 +122,6 @@ fn millis(seconds: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use bytes::Bytes;
 
     use super::*;
@@ -190,6 +196,24 @@ mod tests {
         assert_eq!(used("max-age=10", &[("Cache-Control", "stale-if-error=5")], 14), on_error);
         assert_eq!(used("max-age=10, must-revalidate", &[("Cache-Control", "stale-if-error=5")], 14), VALIDATE);
         assert_eq!(used("no-cache, stale-if-error=5", &[], 1), VALIDATE);
+    }
+
+    /// What is fresh for long is asked for again when its time in a tier is up, and is used stale from there on as it may be
+    /// past its own lifetime.
+    #[test]
+    fn a_tier_may_have_a_ceiling() {
+        let within = |control: &str, asked: &[(&str, &str)], after: u64| {
+            let entry = stored(&[("Cache-Control", control), ("ETag", "\"a\"")], &Policy::new());
+            let now = NOW.after(Duration::from_secs(after));
+            decide_within(&Asked::of(&get("/", asked)), &entry, now, &Policy::new(), Duration::from_secs(10))
+        };
+        assert_eq!(within("max-age=600", &[], 9), Reuse::Fresh);
+        assert_eq!(within("max-age=600", &[], 10), VALIDATE);
+        assert_eq!(within("max-age=5", &[], 6), VALIDATE, "it makes nothing fresher");
+        assert_eq!(within("max-age=600, stale-while-revalidate=5", &[], 15), Reuse::WhileRevalidating);
+        assert_eq!(within("max-age=600, stale-while-revalidate=5", &[], 16), VALIDATE);
+        assert_eq!(within("max-age=600", &[("Cache-Control", "max-stale=5")], 15), Reuse::Stale);
+        assert_eq!(within("max-age=600, must-revalidate", &[("Cache-Control", "max-stale=5")], 15), VALIDATE);
     }
 
     /// §5.2.2.4: never without validation, however fresh.

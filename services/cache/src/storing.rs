@@ -128,8 +128,12 @@ fn judge_final(
     };
     let is_targeted = targeted.is_some();
     let control = targeted.unwrap_or_else(|| ResponseControl::of(response));
+    // `must-understand` stands in for `no-store` where the status is understood; where it is not, nothing is stored.
     if control.no_store && !(control.must_understand && is_understood(status)) {
         return Err(Refusal::NoStore);
+    }
+    if control.must_understand && !is_understood(status) {
+        return Err(Refusal::Status);
     }
     if control.private {
         return Err(Refusal::Private);
@@ -195,10 +199,10 @@ fn can_be_validated(response: &ResponseHead) -> bool {
             || response.first("last-modified").is_some_and(|date| crate::time::http_date(date).is_some()))
 }
 
-/// Statuses whose caching rules this cache implements, for `must-understand` (§5.2.2.3). Partial contents are not combined.
+/// Statuses whose caching rules this cache implements, for `must-understand` (§5.2.2.3).
 fn is_understood(status: u16) -> bool {
     matches!(status,
-        200..=205 | 207 | 208 | 226 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421..=426 | 428 | 429 | 431 | 451 | 500..=508 | 510 | 511)
+        200..=208 | 226 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421..=426 | 428 | 429 | 431 | 451 | 500..=508 | 510 | 511)
 }
 
 #[cfg(test)]

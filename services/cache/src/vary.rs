@@ -130,8 +130,9 @@ fn only<'a>(request: &'a RequestHead, name: &'a str) -> Option<&'a [u8]> {
 }
 
 /// A field's value with everything taken out that does not change its meaning: white space around commas and, for fields
-/// that negotiate, case and white space. The codings of `Accept-Encoding` have no order, so theirs is taken out too; the
-/// order of languages has a meaning to some servers and stays.
+/// that negotiate, case, white space and the spelling of preferences (RFC 9110 §12.4.2). What is preferred stands first; the
+/// codings of `Accept-Encoding` have no other order, but that of languages with the same weight has a meaning to some servers
+/// and stays.
 fn normal(request: &RequestHead, name: &str) -> Option<Box<[u8]>> {
     let negotiates = matches!(name, "accept" | "accept-charset" | "accept-encoding" | "accept-language");
     let mut there = false;
@@ -147,11 +148,53 @@ fn normal(request: &RequestHead, name: &str) -> Option<Box<[u8]>> {
             });
         }
     }
+    if negotiates {
+        rank(&mut parts);
+    }
     if name == "accept-encoding" {
         parts.sort();
         parts.dedup();
     }
     there.then(|| parts.join(&b',').into())
+}
+
+/// Writes weights in one way and brings what has them in the order of preference; leaves all as it is where one cannot be read.
+fn rank(parts: &mut [Vec<u8>]) {
+    let mut weights = Vec::with_capacity(parts.len());
+    for part in parts.iter() {
+        let at = part.windows(3).rposition(|three| three == b";q=");
+        let Some(at) = at else {
+            weights.push((1000, part.len()));
+            continue;
+        };
+        let Some(weight) = part.get(at + 3..).and_then(thousandths) else { return };
+        weights.push((weight, at));
+    }
+    let mut ranked: Vec<_> = weights.into_iter().zip(parts.iter_mut().map(std::mem::take)).collect();
+    // Stable: those of one weight keep their order.
+    ranked.sort_by_key(|((weight, _), _)| std::cmp::Reverse(*weight));
+    for (place, ((weight, at), mut part)) in parts.iter_mut().zip(ranked) {
+        part.truncate(at);
+        if weight < 1000 {
+            part.extend_from_slice(format!(";q={weight:04}").as_bytes());
+        }
+        *place = part;
+    }
+}
+
+/// A weight (RFC 9110 §12.4.2) in thousandths.
+fn thousandths(text: &[u8]) -> Option<u32> {
+    let (whole, digits) = match text {
+        [whole @ (b'0' | b'1')] => (whole, &[][..]),
+        [whole @ (b'0' | b'1'), b'.', digits @ ..] if digits.len() <= 3 => (whole, digits),
+        _ => return None,
+    };
+    let mut weight = u32::from(whole - b'0');
+    for place in 0..3 {
+        let digit = digits.get(place).copied().unwrap_or(b'0');
+        weight = weight * 10 + u32::from(digit.is_ascii_digit().then(|| digit - b'0')?);
+    }
+    (weight <= 1000).then_some(weight)
 }
 
 #[cfg(test)]
@@ -204,6 +247,36 @@ mod tests {
         let other = &[("Vary", "x-a")];
         assert!(fits(other, &[("x-a", "1, 2")], &[("x-a", "1"), ("x-a", "2")]));
         assert!(!fits(other, &[("x-a", "a")], &[("x-a", "A")]));
+    }
+
+    /// §4.1 and RFC 9110 §12.4.2: the same preferences are the same variant, however they are written; others are not.
+    #[test]
+    fn the_same_preferences_match() {
+        let same = |name: &str, stored: &str, asked: &str| fits(&[("Vary", name)], &[(name, stored)], &[(name, asked)]);
+        assert!(same("accept-language", "de, en;q=0.5", "en;q=0.500, de;q=1.0"));
+        assert!(same("accept", "text/html, */*;q=0.1", "*/*; q=0.10, text/html;q=1"));
+        assert!(same("accept-encoding", "br;q=1, gzip;q=0.8", "gzip;q=0.80, br"));
+        assert!(!same("accept-language", "de, en;q=0.5", "en, de;q=0.5"));
+        assert!(!same("accept-language", "de, en", "en, de"), "of one weight, the order may mean something");
+        assert!(!same("accept-encoding", "gzip, br;q=0.5", "gzip, br"));
+        assert!(
+            !same("accept-language", "de;q=0.5, en", "de;q=0.50, en;q=2"),
+            "what cannot be read is compared as it is"
+        );
+        assert!(!same("x-a", "a;q=1", "a"), "other fields have no weights that are known here");
+    }
+
+    /// RFC 9110 §12.4.2.
+    #[test]
+    fn weights_are_read() {
+        for (text, weight) in
+            [("0", 0), ("1", 1000), ("1.", 1000), ("0.5", 500), ("0.05", 50), ("0.999", 999), ("1.000", 1000)]
+        {
+            assert_eq!(thousandths(text.as_bytes()), Some(weight), "{text}");
+        }
+        for text in ["", "2", "1.001", "0.1234", "0,5", ".5", "0.x", "-0", "0.5;a=1"] {
+            assert_eq!(thousandths(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]

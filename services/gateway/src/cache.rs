@@ -29,7 +29,7 @@ mod written;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use troupe_cache::invalidation::{self, Invalidated};
 use troupe_cache::store::{Purged, Selector, Store};
@@ -57,6 +57,8 @@ const MAX_REFRESHES: usize = 256;
 #[derive(Debug)]
 pub struct Cache {
     store: Store,
+    /// For how long what is stored counts as fresh here, at most.
+    max_ttl: Duration,
     /// The tier that gateways share, where there is one.
     tier: Option<Arc<l2::Tier>>,
     flights: Flights,
@@ -85,6 +87,7 @@ impl Cache {
         let filling_limit = usize::try_from(room / FILLING_SHARE).unwrap_or(usize::MAX);
         Some(Arc::new(Self {
             store,
+            max_ttl: config.l1.max_ttl.get(),
             tier,
             flights: Flights::default(),
             filling: Arc::default(),

@@ -48,7 +48,7 @@ fn statuses() {
     }
 }
 
-/// §3: `no-store` of either side.
+/// §5.2.1.5 and §5.2.2.5: `no-store` of either side.
 #[test]
 fn no_store_is_not_stored() {
     assert_eq!(refusal(cc("no-store, max-age=60")), Some(Refusal::NoStore));
@@ -62,12 +62,42 @@ fn no_store_is_not_stored() {
     assert!(judged(&[("Cache-Control", "no-store")], 200, fresh, &deaf).is_ok());
 }
 
-/// §5.2.2.3: `must-understand` overrides `no-store` for a status that is understood, and is void for one that is not.
+/// §3 and §5.2.2.3: `must-understand` overrides `no-store` for a status that is understood, and keeps one that is not out of the
+/// store.
 #[test]
 fn must_understand() {
     assert!(cc("no-store, must-understand, max-age=60").is_ok());
     let strange = judged(&[], 299, &[("Cache-Control", "no-store, must-understand, max-age=60")], &Policy::new());
     assert_eq!(refusal(strange), Some(Refusal::NoStore));
+    let strange = judged(&[], 299, &[("Cache-Control", "must-understand, max-age=60")], &Policy::new());
+    assert_eq!(refusal(strange), Some(Refusal::Status));
+    let part = response(
+        206,
+        &[("Cache-Control", "must-understand, max-age=60"), ("ETag", "\"a\""), ("Content-Range", "bytes 0-1/9")],
+    );
+    assert!(judge_part(&get("/", &[]), &part, TIMES, &Policy::new()).is_ok());
+}
+
+/// RFC 9110 §15.1 and RFC 9111 §4.2.2: every status that is cacheable by a guess is stored by one, and no other is; with
+/// freshness of its own, any final one is, errors included.
+#[test]
+fn every_status_that_may_be_guessed_is_and_no_other() {
+    let modified = &[("Last-Modified", "Sun, 06 Nov 1994 08:00:00 GMT")];
+    for status in 200..600 {
+        let guessable = [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501].contains(&status);
+        assert_eq!(judged(&[], status, modified, &Policy::new()).is_ok(), guessable, "{status}");
+        let fresh = judged(&[], status, &[("Cache-Control", "max-age=60")], &Policy::new()).is_ok();
+        assert_eq!(fresh, !matches!(status, 206 | 304), "{status}");
+    }
+    let fields = &[modified[0], ("ETag", "\"a\""), ("Content-Range", "bytes 0-1/9")];
+    let terms = judge_part(&get("/", &[]), &response(206, fields), TIMES, &Policy::new()).unwrap();
+    assert_eq!(terms.source, Source::Heuristic, "a part, as a part");
+    let sure = Policy { heuristic: false, ..Policy::new() };
+    assert_eq!(
+        refusal(judged(&[], 404, modified, &sure)),
+        Some(Refusal::NoFreshness),
+        "where the route forbids guesses"
+    );
 }
 
 /// §5.2.2.7: a shared cache stores nothing private, but what is left when only some fields are.
@@ -93,7 +123,7 @@ fn authorization() {
     assert!(judged(asked, 200, &[], &route).is_err(), "the configuration does not open it");
 }
 
-/// A response that sets a cookie is somebody's, unless it says that the cookie may be left out.
+/// §7.3: a response that sets a cookie is somebody's, unless it says that the cookie may be left out.
 #[test]
 fn set_cookie() {
     let with = |control| judged(&[], 200, &[("Cache-Control", control), ("Set-Cookie", "a=1")], &Policy::new());

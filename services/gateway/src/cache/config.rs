@@ -62,6 +62,9 @@ pub struct L1Config {
     pub size: Amount,
     /// Largest body that is stored; at most half of the size.
     pub max_object: Size,
+    /// No answer counts as fresh there for longer than this after it came. Then it is asked for again: of the second tier, which
+    /// may have it still, or as if it were stale.
+    pub max_ttl: Duration,
     /// What goes when it is full.
     pub policy: L1Policy,
 }
@@ -133,7 +136,12 @@ pub struct CacheDetails {
 
 impl Default for L1Config {
     fn default() -> Self {
-        Self { size: Amount::Size(Size::from_mib(256)), max_object: Size::from_mib(8), policy: L1Policy::default() }
+        Self {
+            size: Amount::Size(Size::from_mib(256)),
+            max_object: Size::from_mib(8),
+            max_ttl: Duration::from_secs(24 * 60 * 60),
+            policy: L1Policy::default(),
+        }
     }
 }
 

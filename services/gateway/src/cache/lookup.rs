@@ -9,7 +9,7 @@ use troupe_cache::entry::Entry;
 use troupe_cache::key::{HostBuffer, Key, Sought};
 use troupe_cache::object::Object;
 use troupe_cache::range::{Wanted, wanted};
-use troupe_cache::reuse::{Asked, Reuse, decide};
+use troupe_cache::reuse::{Asked, Reuse, decide_within};
 use troupe_cache::time::Moment;
 use troupe_wire::head::RequestHead;
 
@@ -124,7 +124,7 @@ impl Cache {
         let object = self.store.get(&sought);
         let (now, mut early) = (now(), false);
         if let Some(entry) = object.as_ref().and_then(|object| object.find(&request.head))
-            && decide(&asked, entry, now, &caching.policy) == Reuse::Fresh
+            && decide_within(&asked, entry, now, &caching.policy, self.max_ttl) == Reuse::Fresh
             && is_there(&request.head, &asked, entry)
             && self.is_live()
         {
@@ -174,7 +174,8 @@ impl Cache {
             return lack(forward_without(object.as_deref()), None, false, apart);
         };
         let entry = Arc::clone(entry);
-        let reuse = match (decide(asked, &entry, now, &caching.policy), &self.tier) {
+        let reuse = decide_within(asked, &entry, now, &caching.policy, self.max_ttl);
+        let reuse = match (reuse, &self.tier) {
             (reuse, Some(tier)) => tier.believed(reuse, &entry, now),
             (reuse, None) => reuse,
         };

@@ -1,5 +1,6 @@
 //! The cache, through the gateway: what is answered out of it, what is shared, what is never kept.
 
+mod clauses;
 mod parts;
 mod short;
 mod together;
@@ -86,6 +87,7 @@ fn status(response: &Response) -> &str {
     response.field("cache-status").unwrap_or_default()
 }
 
+/// RFC 9111 §4 and §5.1: found by its whole key, and sent with its age.
 #[test]
 fn a_fresh_answer_comes_out_of_the_store() {
     let (running, calls) =
@@ -120,6 +122,8 @@ fn a_request_id_is_never_a_stored_one() {
     assert!(ids[0] != ids[1] && ids[1] != ids[2] && !ids.contains(&Some("theirs".to_owned())), "{ids:?}");
 }
 
+/// RFC 9111 §4.3.5 and RFC 9110 §9.3.2: a HEAD is answered by what a GET stored; where it has to ask, it asks for all of it, which makes
+/// anew what was stored.
 #[test]
 fn head_is_answered_from_get_and_fills_it() {
     let (running, calls) = cached(on(), |_, n| async move { Ok(numbered(n, &[FRESH])) });
@@ -131,6 +135,7 @@ fn head_is_answered_from_get_and_fills_it() {
     assert_eq!((head.field("content-length"), calls.count()), (Some("6"), 1));
 }
 
+/// RFC 9111 §4.3.2, RFC 9110 §13.2.2 and §14.2.
 #[test]
 fn conditions_and_ranges_are_answered_from_the_whole() {
     let (running, calls) = cached(on(), |envelope, _| async move {
@@ -163,6 +168,7 @@ fn conditions_and_ranges_are_answered_from_the_whole() {
     assert_eq!(calls.count(), 1);
 }
 
+/// RFC 9111 §4.3.1, §4.3.3 and §4.3.4.
 #[test]
 fn a_stale_answer_is_validated_and_a_304_refreshes_it() {
     let (running, calls) = cached(on(), |envelope, n| async move {
@@ -183,6 +189,7 @@ fn a_stale_answer_is_validated_and_a_304_refreshes_it() {
     assert!(status(&forced).starts_with("troupe-l1; fwd=request; fwd-status=304"), "{}", forced.head);
 }
 
+/// RFC 9111 §3.
 #[test]
 fn what_is_not_to_be_stored_is_not() {
     let (running, calls) = cached(on(), |envelope, n| async move {
@@ -205,6 +212,7 @@ fn what_is_not_to_be_stored_is_not() {
     assert_eq!(calls.count(), 8);
 }
 
+/// RFC 9111 §3.5.
 #[test]
 fn an_answer_with_credentials_is_only_shared_when_it_says_so() {
     let (running, calls) = cached(on(), |envelope, n| async move {
@@ -222,6 +230,7 @@ fn an_answer_with_credentials_is_only_shared_when_it_says_so() {
     assert_eq!(calls.count(), 3);
 }
 
+/// RFC 9111 §4.1.
 #[test]
 fn variants_stand_beside_each_other() {
     let (running, calls) = cached(on(), |envelope, n| async move {
@@ -239,6 +248,7 @@ fn variants_stand_beside_each_other() {
     assert_eq!(calls.count(), 3);
 }
 
+/// RFC 9111 §4.4.
 #[test]
 fn an_unsafe_request_invalidates_what_it_names() {
     let (running, calls) = cached(on(), |envelope, n| async move {
@@ -263,6 +273,7 @@ fn an_unsafe_request_invalidates_what_it_names() {
     assert_eq!(calls.count(), 7);
 }
 
+/// RFC 5861 §3 and §4.
 #[test]
 fn a_stale_answer_stands_in_while_it_is_refreshed_and_when_the_origin_fails() {
     let (running, calls) = cached(on(), |envelope, n| async move {
@@ -293,6 +304,7 @@ fn a_stale_answer_stands_in_while_it_is_refreshed_and_when_the_origin_fails() {
     }
 }
 
+/// RFC 9111 §5.2.2.2.
 #[test]
 fn without_permission_a_failure_is_a_failure() {
     let (running, _) = cached(on(), |_, n| async move {
@@ -314,6 +326,7 @@ fn without_permission_a_failure_is_a_failure() {
     assert_eq!((failed.status, status(&failed)), (503, "troupe-l1; fwd=stale"));
 }
 
+/// RFC 9111 §5.2.1.7.
 #[test]
 fn only_if_cached_fetches_nothing() {
     let (running, calls) = cached(on(), |_, n| async move { Ok(numbered(n, &[FRESH])) });
@@ -325,6 +338,7 @@ fn only_if_cached_fetches_nothing() {
     assert_eq!(client.send(ask).response(false).text(), "body 1");
 }
 
+/// RFC 9111 §7.1: cache poisoning.
 #[test]
 fn nothing_outside_of_the_key_has_a_say() {
     let (running, calls) = cached(on(), |envelope, n| async move {
@@ -351,6 +365,7 @@ fn nothing_outside_of_the_key_has_a_say() {
     assert_eq!(ask("", "").text(), "5 0 Some(0)");
 }
 
+/// RFC 9111 §7.1: one path, one key.
 #[test]
 fn paths_that_servers_disagree_about_are_no_keys() {
     let (running, calls) = cached(on(), |envelope, n| async move {
@@ -369,6 +384,7 @@ fn paths_that_servers_disagree_about_are_no_keys() {
     assert_eq!(client.get("/%6de").text(), texts[0], "what means the same is the same key");
 }
 
+/// RFC 9111 §7.3: what is made for one client is not given to another.
 #[test]
 fn a_deceived_client_does_not_fill_the_store_for_others() {
     let details = CacheDetails { ttl: Some(troupe_node::units::Duration::from_secs(60)), ..CacheDetails::default() };

@@ -107,7 +107,11 @@ fn cache(config: &Config, problems: &mut Vec<Problem>) {
         let message = "`mesh.peers.cache` has several cache services, and cache.l2 is \"embedded\": there can be one";
         problems.push(Problem::new("mesh.peers.cache[1]", message).help("name one, or set cache.l2 to \"redis\""));
     }
-    for (key, value) in [("cache.store.lease", cache.store.lease), ("cache.store.max_ttl", cache.store.max_ttl)] {
+    for (key, value) in [
+        ("cache.l1.max_ttl", cache.l1.max_ttl),
+        ("cache.store.lease", cache.store.lease),
+        ("cache.store.max_ttl", cache.store.max_ttl),
+    ] {
         not_zero(key, value, problems);
     }
 }

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use troupe_testkit::http::{Connection, Response};
 use troupe_testkit::stack::Stack;
+use troupe_testkit::upstream::{Then, Upstream};
 
-use crate::support::{in_all, in_both};
+use crate::support::{binary, functions, in_all, in_both};
 
 /// A route that caches what the headers of its answers allow.
 const CACHED: &str = "[[route]]\npath = \"/api/{function*}\"\nfunctions = \"default\"\ncache = true\n";
@@ -203,4 +204,38 @@ fn what_the_cache_does_is_counted() {
             "{text}"
         );
     });
+}
+
+/// RFC 9111 §3.1: trailer fields become no fields of the head, neither of what is passed on nor of what is stored: they are left
+/// out, and what they say of caching counts for nothing.
+#[test]
+fn trailers_never_become_fields() {
+    let server = Upstream::start(|exchange| {
+        exchange.send(
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nTrailer: X-Late, Cache-Control\r\nTransfer-Encoding: chunked\r\n\r\n\
+             4\r\nbody\r\n0\r\nX-Late: 1\r\nCache-Control: no-store\r\nContent-Length: 1\r\n\r\n",
+        )?;
+        Ok(Then::Keep)
+    });
+    let config = format!(
+        "[[route]]\npath = \"/{{rest*}}\"\nupstream = \"app\"\ncache = true\n[upstream.app]\nservers = [\"{}\"]\n",
+        server.address
+    );
+    let mut stacks = 0;
+    for stack in [Stack::one_process(binary(), &functions(), &config), Stack::apart(binary(), &functions(), &config)] {
+        stacks += 1;
+        let first = stack.get("/a");
+        let second = stack.get("/a");
+        assert!(is_hit(&second) && !is_hit(&first), "{:?}", second.headers);
+        for answer in [first, second] {
+            assert_eq!((answer.status, answer.text().as_str()), (200, "body"));
+            assert_eq!(answer.header("cache-control"), "max-age=600");
+            assert!(
+                !answer.headers.iter().any(|(name, _)| name == "x-late" || name == "trailer"),
+                "{:?}",
+                answer.headers
+            );
+        }
+        assert_eq!(server.requests().iter().filter(|request| request.target() == "/a").count(), stacks);
+    }
 }

@@ -48,7 +48,7 @@ fn ask(client: &mut Client, target: &str, range: &str) -> Response {
     client.send(format!("GET {target} HTTP/1.1\r\nHost: a.example\r\nRange: bytes={range}\r\n\r\n")).response(false)
 }
 
-/// What is too large as a whole is kept in the parts that are asked for.
+/// RFC 9111 §3.3 and §3.4: what is too large as a whole is kept in the parts that are asked for.
 #[test]
 fn parts_of_what_is_too_large_are_kept_and_joined() {
     for streams in [false, true] {

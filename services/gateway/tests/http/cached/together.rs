@@ -67,6 +67,7 @@ fn a_stream_too_large_for_the_store_reaches_all_who_began_to_read_it() {
     assert_eq!(calls.count(), before + 1);
 }
 
+/// RFC 9111 §3.3: what is not complete is not stored as if it were.
 #[test]
 fn a_stream_that_breaks_is_not_stored() {
     let (running, calls) = cached(on(), |_, n| async move {
