@@ -78,3 +78,22 @@ fn a_cache_service_that_is_frozen_costs_a_request_no_more_than_its_wait() {
         get(address, &target).header("cache-status").starts_with("troupe-l2; fwd=uri-miss, ").then_some(())
     });
 }
+
+/// Each tier has a ceiling of its own: what is too old for the first one is taken from the second, and the origin is not asked.
+#[test]
+fn past_the_ceiling_of_the_first_tier_the_second_is_asked() {
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let stack = embedded(1, &origin.config("cache.l1.max_ttl = \"500ms\""));
+    assert_eq!(version(&get(stack.address, "/a")), 1);
+    wait::until("it to be stored", BOUND, || {
+        (metric(&stack, "cache", "troupe_cache_stores_total{result=\"stored\"}") >= 1.0).then_some(())
+    });
+    for _ in 0..2 {
+        wait::until("the second tier to be asked", BOUND, || {
+            let status = get(stack.address, "/a").header("cache-status").to_owned();
+            assert!(status.starts_with("troupe-l1; hit") || status.starts_with("troupe-l2; hit"), "{status}");
+            status.starts_with("troupe-l2").then_some(())
+        });
+    }
+    assert_eq!(origin.asked("/a"), 1);
+}
