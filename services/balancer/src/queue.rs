@@ -2,7 +2,8 @@
 //!
 //! One bound for the process, one shard per thread. A freed place goes to the longest-waiting call of the thread that
 //! freed it, so that most hand-overs stay on their thread, unless another thread's has waited [`LOCALITY_US`] longer.
-//! A waiter leaves exactly once: with a place, or by giving up; a place that arrives while its waiter gives up passes on
+//! A call that a worker sent back stands where it stood, by when it arrived: it has waited longer than those behind it, and
+//! would otherwise wait for the whole line again. A waiter leaves exactly once: with a place, or by giving up; a place that arrives while its waiter gives up passes on
 //! to the next, because it is handed over under the waiter's own lock.
 
 use std::collections::BTreeMap;
@@ -32,17 +33,20 @@ pub(crate) struct Queue {
 }
 
 struct Shard {
-    /// When the first in the shard began to wait; [`NOBODY`] when it is empty. Written under the lock.
+    /// When the first in the shard arrived; [`NOBODY`] when it is empty. Written under the lock.
     head_since_us: AtomicU64,
     line: Mutex<Line>,
 }
 
-/// First come, first served; a ticket's order is the order of arrival.
+/// First come, first served.
 #[derive(Default)]
 struct Line {
     next_ticket: u64,
-    waiters: BTreeMap<u64, Arc<Waiter>>,
+    waiters: BTreeMap<Ticket, Arc<Waiter>>,
 }
+
+/// When a call arrived, and its number among those of the same microsecond.
+type Ticket = (u64, u64);
 
 /// A call that waits.
 pub(crate) struct Waiter {
@@ -85,19 +89,19 @@ impl Queue {
         self.shards.iter().any(|shard| shard.head_since_us.load(Ordering::SeqCst) != NOBODY)
     }
 
-    /// Takes a place in the line of `shard`.
+    /// Takes a place in the line of `shard`, for a call that arrived at `since_us`.
     ///
     /// # Errors
     /// When `max` calls wait already.
-    pub(crate) fn join(self: &Arc<Self>, shard: usize, now_us: u64, meters: &Arc<PoolMeters>) -> Result<Place, Full> {
+    pub(crate) fn join(self: &Arc<Self>, shard: usize, since_us: u64, meters: &Arc<PoolMeters>) -> Result<Place, Full> {
         self.waiting
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |waiting| (waiting < self.max).then_some(waiting + 1))
             .map_err(|_| Full)?;
         meters.queue_depth.increment(1.0);
         let shard = shard % self.shards.len();
-        let waiter = Arc::new(Waiter { since_us: now_us, grant: Mutex::new(Grant::Waiting(None)) });
+        let waiter = Arc::new(Waiter { since_us, grant: Mutex::new(Grant::Waiting(None)) });
         let mut line = self.shards[shard].line.lock();
-        let ticket = line.next_ticket;
+        let ticket = (since_us, line.next_ticket);
         line.next_ticket += 1;
         line.waiters.insert(ticket, Arc::clone(&waiter));
         self.shards[shard].publish_head(&line);
@@ -174,7 +178,7 @@ pub(crate) struct Place {
     queue: Arc<Queue>,
     meters: Arc<PoolMeters>,
     shard: usize,
-    ticket: u64,
+    ticket: Ticket,
     waiter: Arc<Waiter>,
 }
 
@@ -211,5 +215,24 @@ impl Drop for Place {
             Grant::Given(permit) => drop(permit),
             Grant::Left => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_was_sent_back_stands_before_those_that_came_after_it() {
+        let (queue, meters) = (Arc::new(Queue::new(10, 1)), Arc::new(PoolMeters::new("sent-back")));
+        let places: Vec<Place> = [20, 30, 10, 20].map(|since_us| queue.join(0, since_us, &meters).unwrap()).into();
+        let mut order = Vec::new();
+        while let Some(waiter) = queue.pop(0) {
+            order.push(places.iter().position(|place| Arc::ptr_eq(&place.waiter, &waiter)).unwrap());
+        }
+        assert_eq!(order, [2, 0, 3, 1]);
+        assert_eq!(queue.waiting(), 4, "each counts until it has a place or has left");
+        drop(places);
+        assert_eq!(queue.waiting(), 0);
     }
 }

@@ -54,7 +54,7 @@ async fn relay(pools: Rc<ThreadPools>, local: Rc<LocalPool>, mut envelope: Envel
     let hold = match take(&pools, &local, arrived_us, None, deadline) {
         Some(hold) => hold,
         None => {
-            let (hold, waited) = Box::pin(queue(Rc::clone(&local), deadline, local.pool.wait)).await?;
+            let (hold, waited) = Box::pin(queue(Rc::clone(&local), arrived_us, deadline, local.pool.wait)).await?;
             envelope.call.queued += waited;
             hold
         }
@@ -165,16 +165,18 @@ async fn again(
                 hold
             }
             (None, Some(earlier)) if alone() => return Err(count(&local, earlier)),
-            (None, earlier) => match queue(Rc::clone(&local), deadline, unsent.wait(&local, wait_left)).await {
-                Ok((hold, waited)) => {
-                    wait_left = wait_left.saturating_sub(waited);
-                    envelope.call.queued += waited;
-                    may_have_run = earlier;
-                    hold
+            (None, earlier) => {
+                match queue(Rc::clone(&local), arrived_us, deadline, unsent.wait(&local, wait_left)).await {
+                    Ok((hold, waited)) => {
+                        wait_left = wait_left.saturating_sub(waited);
+                        envelope.call.queued += waited;
+                        may_have_run = earlier;
+                        hold
+                    }
+                    // Counted by the queue.
+                    Err(late) => return Err(earlier.unwrap_or(late)),
                 }
-                // Counted by the queue.
-                Err(late) => return Err(earlier.unwrap_or(late)),
-            },
+            }
         };
         let spare = spare(&envelope);
         let spent = Spent { arrived_us, queued: envelope.call.queued };
@@ -256,9 +258,14 @@ fn take(
     Some(Hold::picked(Rc::clone(local), view, index, now_us, deadline))
 }
 
-/// Waits for a place, at most `wait` and within the deadline. Returns it and how long that took. While there is no worker
+/// Waits for a place, at most `wait` and within the deadline, in the order of arrival. Returns it and how long that took. While there is no worker
 /// at all, which a queue cannot make up for, it does not wait longer than for a link.
-async fn queue(local: Rc<LocalPool>, deadline: Deadline, wait: Duration) -> Result<(Hold, Duration), Failure> {
+async fn queue(
+    local: Rc<LocalPool>,
+    arrived_us: u64,
+    deadline: Deadline,
+    wait: Duration,
+) -> Result<(Hold, Duration), Failure> {
     let pool = &local.pool;
     let wait = if pool.table().workers.is_empty() { wait.min(local.absent_wait) } else { wait };
     let joined = Instant::now();
@@ -266,7 +273,7 @@ async fn queue(local: Rc<LocalPool>, deadline: Deadline, wait: Duration) -> Resu
     if remaining.is_zero() {
         return Err(count(&local, Failure::deadline(Stage::Queue).not_started()));
     }
-    let place = pool.queue.join(local.shard, clock::now(), &pool.meters).map_err(|_| {
+    let place = pool.queue.join(local.shard, arrived_us, &pool.meters).map_err(|_| {
         let full = Failure::overloaded(Stage::Queue, "too many requests are waiting", RETRY_AFTER);
         count(&local, full.with_detail(format!("pool {}: {} calls wait, the most", pool.name, pool.queue.max())))
     })?;
