@@ -1,5 +1,5 @@
 //! What a hit costs: `hit ROUNDS` asks for the same answer that often, on one connection; `hit ROUNDS uncached` has it made anew
-//! each time, from memory.
+//! each time, from memory; `hit ROUNDS uncached ROUTES` does so beside that many other routes.
 //!
 //! Run it under `valgrind --tool=callgrind` with two ROUNDS and divide the difference: instructions per request, those of
 //! this client included, which are the same either way. The test `tests/instructions.rs` does.
@@ -21,7 +21,7 @@ use troupe_mesh::contract::Envelope;
 use troupe_mesh::port::{CallFuture, Port, Service};
 use troupe_wire::head::ResponseHeadBuilder;
 
-const GET: &[u8] = b"GET /hello HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
+const GET: &[u8] = b"GET /shop/hello HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
 const BODY: &[u8] = &[b'x'; 100];
 
 struct Memory;
@@ -47,20 +47,32 @@ fn main() -> std::io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let rounds: usize = arguments.next().and_then(|rounds| rounds.parse().ok()).unwrap_or(1000);
     let cached = arguments.next().is_none();
+    let others: usize = arguments.next().and_then(|routes| routes.parse().ok()).unwrap_or(0);
     let config = GatewayConfig {
         listen: vec![Listen { address: ([127, 0, 0, 1], 0).into() }],
         access_log: false,
         ..GatewayConfig::default()
     };
     let ports: PortFactory = Arc::new(|_| Port::inline(Rc::new(Memory)));
-    let route = RouteConfig {
-        path: "/{function*}".into(),
+    let route = |path: String| RouteConfig {
+        path,
         functions: Some("default".into()),
         cache: Some(RouteCache::Switch(cached)),
         ..RouteConfig::default()
     };
+    // Of the shapes that sites have: pages, sections with a part that varies, and subtrees; all under one prefix with what is asked for.
+    let shaped = |number: usize| match number % 3 {
+        0 => format!("/shop/page-{number}"),
+        1 => format!("/shop/section-{number}/{{function}}"),
+        _ => format!("/shop/tree-{number}/{{function*}}"),
+    };
+    let mut routes = vec![route("/shop/{function*}".into())];
+    routes.extend(
+        (0..others)
+            .map(|number| RouteConfig { function: (number % 3 == 0).then(|| "hello".into()), ..route(shaped(number)) }),
+    );
     let options = Options { threads: 1, cache: Cache::new(&CacheConfig::default()), ..Options::default() };
-    let running = Gateway::bind(config, &[route], options, ports).expect("a free port");
+    let running = Gateway::bind(config, &routes, options, ports).expect("a free port");
     let mut client = TcpStream::connect(running.addresses()[0])?;
     let mut answer = [0; 4096];
     for _ in 0..=rounds {
