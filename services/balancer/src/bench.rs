@@ -1,14 +1,15 @@
 //! The hot path alone, for instruction counts. Not for use by other services.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use troupe_contracts::report::Load;
 use troupe_node::config::QueueConfig;
 
+use crate::config::BalancerConfig;
 use crate::instances::InstanceId;
 use crate::pool::Pool;
+use crate::tuning::Tuning;
 use crate::worker::Worker;
 
 /// Calls that each worker has in flight while picks are counted: ties are then rare.
@@ -18,7 +19,8 @@ const SLOTS: u32 = 64;
 /// worker was found.
 pub fn pick_and_release(workers: usize, rounds: usize) -> usize {
     let wake = Arc::new(Notify::new());
-    let pool = Arc::new(Pool::new("bench", &QueueConfig::default(), Duration::from_secs(10), 1, wake));
+    let tuning = Arc::new(Tuning::new(&BalancerConfig::default()));
+    let pool = Arc::new(Pool::new("bench", &QueueConfig::default(), tuning, 1, wake));
     let load = Load { slots: SLOTS, ..Load::default() };
     let listed: Vec<_> = (0..workers)
         .map(|id| Arc::new(Worker::new(id as u64, InstanceId::new(id.to_string()), Arc::from(id.to_string()), load)))

@@ -46,7 +46,7 @@ impl Pool {
             }
             return;
         }
-        slot.learn_ok(rtt_us, self.p95_us(), now_us, self.decay_ms);
+        slot.learn_ok(rtt_us, self.p95_us(), now_us, self.tuning.decay_ms());
         self.sketch.add(rtt_us, turn);
         if self.median_us() == 0.0 {
             self.set_median_us(rtt_us.max(score::FLOOR_US));
@@ -76,13 +76,13 @@ impl Pool {
         if expired {
             self.learn_timeout(worker, elapsed_us, now_us);
         } else {
-            worker.slot.learn_at_least(elapsed_us, now_us, self.decay_ms);
+            worker.slot.learn_at_least(elapsed_us, now_us, self.tuning.decay_ms());
         }
     }
 
     fn learn_timeout(&self, worker: &Worker, rtt_us: f32, now_us: u64) {
         if rtt_us < FAIR_CHANCE * self.median_us() {
-            worker.slot.learn_at_least(rtt_us, now_us, self.decay_ms);
+            worker.slot.learn_at_least(rtt_us, now_us, self.tuning.decay_ms());
             return;
         }
         let sample = rtt_us.max(score::penalty(self.p95_us()));

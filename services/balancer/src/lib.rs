@@ -41,6 +41,7 @@ mod directory;
 mod lifecycle;
 mod ranking;
 mod supervisor;
+mod tuning;
 mod worker;
 
 pub mod upstream;
@@ -51,6 +52,7 @@ mod meters;
 #[cfg(test)]
 mod simulation;
 
+pub use directory::TooManyPools;
 pub use meters::describe;
 pub use ranking::{PoolSnapshot, Snapshot, WorkerSnapshot};
 pub use slot::State;

@@ -193,7 +193,7 @@ impl Lifecycle {
         if pace >= 1.0 {
             self.ramp_from_us = None;
         }
-        slot.set_gain(pace * worker.weight);
+        slot.set_gain(pace * worker.weight());
         if !slot.contended(now_us) {
             slot.end_contention();
             let allowed = (slot.full() as f32 * pace).ceil() as u32;
@@ -209,7 +209,7 @@ impl Lifecycle {
         if slot.last_ok() {
             self.failing_since_us = None;
             if slot.in_flight() == 0 && median > 0.0 {
-                slot.fade(median, now_us, pool.decay_ms / score::IDLE_FADE);
+                slot.fade(median, now_us, pool.tuning.decay_ms() / score::IDLE_FADE);
             }
         } else if self.state == State::Ready {
             let since = *self.failing_since_us.get_or_insert(now_us);
@@ -226,14 +226,15 @@ impl Lifecycle {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use tokio::sync::Notify;
     use troupe_node::config::QueueConfig;
 
     use super::*;
+    use crate::config::BalancerConfig;
     use crate::instances::InstanceId;
     use crate::lessons::EJECT_AFTER;
+    use crate::tuning::Tuning;
 
     const SECOND: u64 = 1_000_000;
     const AROUND: Surroundings = Surroundings { served_by_others: true, window_us: 10 * SECOND };
@@ -250,8 +251,8 @@ mod tests {
     };
 
     fn world() -> (Arc<Pool>, Arc<Worker>, Lifecycle) {
-        let decay = Duration::from_secs(10);
-        let pool = Arc::new(Pool::new("p", &QueueConfig::default(), decay, 1, Arc::new(Notify::new())));
+        let tuning = Arc::new(Tuning::new(&BalancerConfig::default()));
+        let pool = Arc::new(Pool::new("p", &QueueConfig::default(), tuning, 1, Arc::new(Notify::new())));
         let worker = Arc::new(Worker::new(1, InstanceId::local(), Arc::from("w"), LOAD));
         pool.publish(&[Arc::clone(&worker)]);
         (pool, worker, Lifecycle::new(false, 0))

@@ -17,15 +17,13 @@ use crate::ranking::Order;
 use crate::retry::Budget;
 use crate::sketch::Sketch;
 use crate::slot::State;
+use crate::tuning::{Tuning, micros};
 use crate::worker::Worker;
 
 /// A named set of workers, seen by all threads.
 pub(crate) struct Pool {
     pub(crate) name: Arc<str>,
-    /// How long a call may wait in the queue.
-    pub(crate) wait: Duration,
-    /// Time constant of remembered latencies.
-    pub(crate) decay_ms: f32,
+    pub(crate) tuning: Arc<Tuning>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) budget: Budget,
     pub(crate) meters: Arc<PoolMeters>,
@@ -42,14 +40,14 @@ pub(crate) struct Pool {
     median_us: AtomicU32,
     p95_us: AtomicU32,
     turn: AtomicUsize,
+    wait_us: AtomicU64,
 }
 
 impl Pool {
-    pub(crate) fn new(name: &str, queue: &QueueConfig, decay: Duration, shards: usize, wake: Arc<Notify>) -> Self {
+    pub(crate) fn new(name: &str, queue: &QueueConfig, tuning: Arc<Tuning>, shards: usize, wake: Arc<Notify>) -> Self {
         Self {
             name: Arc::from(name),
-            wait: queue.wait.get(),
-            decay_ms: decay.as_millis() as f32,
+            tuning,
             queue: Arc::new(Queue::new(queue.max, shards)),
             budget: Budget::new(),
             meters: Arc::new(PoolMeters::new(name)),
@@ -62,7 +60,19 @@ impl Pool {
             median_us: AtomicU32::new(0),
             p95_us: AtomicU32::new(0),
             turn: AtomicUsize::new(0),
+            wait_us: AtomicU64::new(micros(queue.wait.get())),
         }
+    }
+
+    /// Takes new bounds of its queue. Calls that wait already wait as they were told to.
+    pub(crate) fn bound(&self, queue: &QueueConfig) {
+        self.wait_us.store(micros(queue.wait.get()), Ordering::Relaxed);
+        self.queue.set_max(queue.max);
+    }
+
+    /// How long a call may wait in the queue.
+    pub(crate) fn wait(&self) -> Duration {
+        Duration::from_micros(self.wait_us.load(Ordering::Relaxed))
     }
 
     // === the table ===

@@ -27,7 +27,7 @@ const NOBODY: u64 = u64::MAX;
 
 /// The waiting calls of one pool.
 pub(crate) struct Queue {
-    max: u32,
+    max: AtomicU32,
     waiting: CachePadded<AtomicU32>,
     shards: Box<[CachePadded<Shard>]>,
 }
@@ -69,14 +69,19 @@ impl Queue {
         let shard =
             || CachePadded::new(Shard { head_since_us: AtomicU64::new(NOBODY), line: Mutex::new(Line::default()) });
         Self {
-            max,
+            max: AtomicU32::new(max),
             waiting: CachePadded::new(AtomicU32::new(0)),
             shards: (0..shards.max(1)).map(|_| shard()).collect(),
         }
     }
 
     pub(crate) fn max(&self) -> u32 {
-        self.max
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// Sets the most; more that wait already go on waiting.
+    pub(crate) fn set_max(&self, max: u32) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Calls that wait now.
@@ -94,8 +99,9 @@ impl Queue {
     /// # Errors
     /// When `max` calls wait already.
     pub(crate) fn join(self: &Arc<Self>, shard: usize, since_us: u64, meters: &Arc<PoolMeters>) -> Result<Place, Full> {
+        let max = self.max();
         self.waiting
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |waiting| (waiting < self.max).then_some(waiting + 1))
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |waiting| (waiting < max).then_some(waiting + 1))
             .map_err(|_| Full)?;
         meters.queue_depth.increment(1.0);
         let shard = shard % self.shards.len();

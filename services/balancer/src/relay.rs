@@ -54,7 +54,7 @@ async fn relay(pools: Rc<ThreadPools>, local: Rc<LocalPool>, mut envelope: Envel
     let hold = match take(&pools, &local, arrived_us, None, deadline) {
         Some(hold) => hold,
         None => {
-            let (hold, waited) = Box::pin(queue(Rc::clone(&local), arrived_us, deadline, local.pool.wait)).await?;
+            let (hold, waited) = Box::pin(queue(Rc::clone(&local), arrived_us, deadline, local.pool.wait())).await?;
             envelope.call.queued += waited;
             hold
         }
@@ -116,7 +116,7 @@ async fn again(
     let pool = Rc::clone(&local);
     let meters = &pool.pool.meters;
     let deadline = envelope.deadline;
-    let mut wait_left = pool.pool.wait.saturating_sub(envelope.call.queued);
+    let mut wait_left = pool.pool.wait().saturating_sub(envelope.call.queued);
     let mut tries = 1;
     let mut may_have_run = None;
     let mut unsent = Unsent::default();

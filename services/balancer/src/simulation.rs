@@ -11,7 +11,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use troupe_contracts::report::Load;
@@ -19,12 +18,14 @@ use troupe_mesh::failure::{Failure, Outcome, Stage};
 use troupe_node::config::QueueConfig;
 
 use crate::clock::virtual_time;
+use crate::config::BalancerConfig;
 use crate::instances::InstanceId;
 use crate::lifecycle::{Lifecycle, Seen, Surroundings};
 use crate::pool::{Permit, Pool};
 use crate::queue::Place;
 use crate::score;
 use crate::slot::State;
+use crate::tuning::Tuning;
 use crate::worker::Worker;
 
 const MS: u64 = 1_000;
@@ -122,7 +123,10 @@ impl Sim {
         fastrand::seed(seed);
         virtual_time::set(0);
         let queue = QueueConfig { max: 1_000, wait: troupe_node::units::Duration::from_secs(5) };
-        let pool = || Pool::new("simulated", &queue, Duration::from_secs(10), 1, Arc::new(Notify::new()));
+        let pool = || {
+            let tuning = Arc::new(Tuning::new(&BalancerConfig::default()));
+            Pool::new("simulated", &queue, tuning, 1, Arc::new(Notify::new()))
+        };
         let pools: Vec<_> = (0..balancers).map(|_| Arc::new(pool())).collect();
         let worker = |(id, server): (usize, &Server)| {
             let load = Load { slots: server.slots, ..Load::default() };

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use actix::{Actor, Context, Handler, Message};
 use tokio::sync::Notify;
+use tokio::time::Interval;
 use troupe_contracts::report::{InstanceReport, Report};
 use troupe_mesh::port::Port;
 use troupe_mesh::supervise::{self, Handle, Spec};
@@ -22,6 +23,7 @@ use troupe_mesh::supervise::{self, Handle, Spec};
 use crate::clock;
 use crate::directory::Directory;
 use crate::instances::{Instance, InstanceId, Instances};
+use crate::tuning::Tuning;
 use roster::Roster;
 
 /// The least time between two looks that the data path asks for: a storm of ejections is seen in a few looks.
@@ -35,7 +37,7 @@ pub(crate) type ReportPorts = Rc<dyn Fn(&InstanceId) -> Port<Report>>;
 /// Starts the supervisor on this thread's arbiter.
 pub(crate) fn start(directory: Arc<Directory>, instances: Instances, ports: ReportPorts) -> Handle<Supervisor> {
     let wake = Arc::clone(&directory.wake);
-    let interval = directory.report_interval;
+    let tuning = Arc::clone(&directory.tuning);
     // Outlives the actor: calls in flight are counted in the workers, which a restart must not forget.
     let roster = Rc::new(RefCell::new(Roster::new(directory)));
     let own = Rc::new(RefCell::new(None::<Handle<Supervisor>>));
@@ -48,7 +50,7 @@ pub(crate) fn start(directory: Arc<Directory>, instances: Instances, ports: Repo
         })
     };
     *own.borrow_mut() = Some(handle.clone());
-    actix_rt::spawn(feed(handle.clone(), instances, wake, interval, own));
+    actix_rt::spawn(feed(handle.clone(), instances, wake, tuning, own));
     handle
 }
 
@@ -57,11 +59,10 @@ async fn feed(
     supervisor: Handle<Supervisor>,
     mut instances: Instances,
     wake: Arc<Notify>,
-    interval: Duration,
+    tuning: Arc<Tuning>,
     own: Rc<RefCell<Option<Handle<Supervisor>>>>,
 ) {
-    let mut tick = tokio::time::interval(interval);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut tick = ticking(tuning.report_interval());
     let mut source_open = true;
     let listed = instances.borrow_and_update().clone();
     let mut sent = supervisor.send(Listed(listed)).await;
@@ -80,8 +81,17 @@ async fn feed(
             _ = tick.tick() => supervisor.send(Tick).await,
             _ = supervisor.ended() => break,
         };
+        if tick.period() != tuning.report_interval() {
+            tick = ticking(tuning.report_interval());
+        }
     }
     own.borrow_mut().take();
+}
+
+fn ticking(period: Duration) -> Interval {
+    let mut tick = tokio::time::interval(period);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tick
 }
 
 /// The actor.
@@ -117,6 +127,11 @@ pub(crate) struct Held {
     pub(crate) held: bool,
 }
 
+/// The configuration has changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Retuned;
+
 /// The data path has changed something.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -134,6 +149,7 @@ impl Handler<Listed> for Supervisor {
         let mut roster = self.roster.borrow_mut();
         roster.leave_out_all_but(&listed.0);
         for instance in listed.0.iter() {
+            roster.reweigh(instance);
             if let Some(own) = &self.own
                 && !roster.knows(&instance.id)
             {
@@ -158,6 +174,16 @@ impl Handler<Held> for Supervisor {
 
     fn handle(&mut self, told: Held, _: &mut Context<Self>) -> bool {
         self.roster.borrow_mut().hold(&told.instance, &told.pool, told.held)
+    }
+}
+
+impl Handler<Retuned> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: Retuned, _: &mut Context<Self>) {
+        let mut roster = self.roster.borrow_mut();
+        roster.retuned();
+        roster.rank(clock::now());
     }
 }
 

@@ -8,6 +8,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`encode`], [`head`], [`body`], [`lie`] | the protocol, without I/O: requests out, replies in, what is refused |
+//! | `keeper` | which servers there are, and what they are to be like |
 //! | `server`, `connection` | one server: connections counted, kept, opened, closed |
 //! | `exchange`, `stream` | one call: request wholly at hand, or bodies on their way |
 //! | `report` | what a server "says" of its load; whether it accepts connections again |
@@ -21,6 +22,7 @@ pub mod lie;
 mod connection;
 mod exchange;
 mod fault;
+mod keeper;
 mod meters;
 mod report;
 mod server;
@@ -31,49 +33,43 @@ pub(crate) use meters::describe;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::rc::Rc;
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, watch};
-use troupe_contracts::invoke::{Invoke, upstream_pool};
+use tokio::sync::{mpsc, oneshot, watch};
+use troupe_contracts::invoke::Invoke;
 use troupe_contracts::report::Report;
 use troupe_mesh::contract::{Contract, Envelope};
-use troupe_mesh::discovery::{self, Address, Discovery, Endpoints, PeerError, Take};
+use troupe_mesh::discovery::PeerError;
 use troupe_mesh::failure::{Failure, Outcome, Stage};
 use troupe_mesh::port::{CallFuture, Port, Service};
-use troupe_node::config::QueueConfig;
 
 use crate::instances::{Instance, InstanceId, Instances};
-use config::{ServerConfig, UpstreamConfig};
+use config::UpstreamConfig;
 use exchange::{Client, Scratch};
-use meters::Meters;
+use keeper::{Keeper, Order};
 use server::Server;
 
-/// How often idle connections are looked at.
-const TEND_EVERY: Duration = Duration::from_secs(1);
+/// Reloads that may wait for the one under way.
+const ORDERS: usize = 4;
 
 /// The upstream servers of this process.
 pub struct Upstreams {
-    groups: Vec<Group>,
     threads: usize,
     servers: ArcSwap<HashMap<InstanceId, Arc<Server>>>,
     listed: watch::Sender<Arc<[Instance]>>,
+    orders: mpsc::Sender<Order>,
 }
 
-struct Group {
-    pool: Arc<str>,
-    config: UpstreamConfig,
-    meters: Arc<Meters>,
-}
-
-/// Where the servers of one entry are.
-struct Source {
-    group: usize,
-    server: ServerConfig,
-    endpoints: watch::Receiver<Endpoints>,
-    /// Kept: a source that is dropped looks no further.
-    discovery: Box<dyn Discovery>,
+/// Why other groups were not taken; what was before goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// An address is none.
+    #[error(transparent)]
+    Address(#[from] PeerError),
+    /// The event loop that looks after the servers is gone.
+    #[error("the upstreams are about to stop")]
+    Stopping,
 }
 
 impl Upstreams {
@@ -85,25 +81,24 @@ impl Upstreams {
     /// # Errors
     /// For the first address that is none.
     pub fn start(groups: &BTreeMap<String, UpstreamConfig>, threads: usize) -> Result<Arc<Self>, PeerError> {
-        let mut sources = Vec::new();
-        let mut made = Vec::new();
-        for (name, config) in groups {
-            let pool = upstream_pool(name);
-            for server in &config.servers {
-                let discovery = discovery::discover(Take::All, &pool, std::slice::from_ref(&server.address))?;
-                let endpoints = discovery.watch();
-                sources.push(Source { group: made.len(), server: server.clone(), endpoints, discovery });
-            }
-            let meters = Arc::new(Meters::new(&pool));
-            made.push(Group { pool: pool.into(), config: config.clone(), meters });
-        }
         let listed = watch::channel(Arc::from([])).0;
-        let upstreams = Arc::new(Self { groups: made, threads, servers: ArcSwap::default(), listed });
-        upstreams.list(&sources);
-        if !sources.is_empty() {
-            actix_rt::spawn(look_after(Arc::downgrade(&upstreams), sources));
-        }
+        let (orders, given) = mpsc::channel(ORDERS);
+        let upstreams = Arc::new(Self { threads, servers: ArcSwap::default(), listed, orders });
+        let mut keeper = Keeper::new(&upstreams);
+        keeper.configure(groups)?;
+        actix_rt::spawn(keeper.run(given));
         Ok(upstreams)
+    }
+
+    /// Takes other groups while calls go on. Servers that stay keep their connections and take the new weights, bounds and
+    /// timeouts; those that leave get no new call and finish what they have.
+    ///
+    /// # Errors
+    /// For the first address that is none; all stays as it was.
+    pub async fn reload(&self, groups: BTreeMap<String, UpstreamConfig>) -> Result<(), ReloadError> {
+        let (done, answer) = oneshot::channel();
+        self.orders.send(Order { groups, done }).await.map_err(|_| ReloadError::Stopping)?;
+        Ok(answer.await.map_err(|_| ReloadError::Stopping)??)
     }
 
     /// The servers as instances, now and as they change.
@@ -113,9 +108,6 @@ impl Upstreams {
 
     /// The servers as instances, together with `others`. Needs an event loop on this thread.
     pub fn instances_beside(&self, mut others: Instances) -> Instances {
-        if self.groups.is_empty() {
-            return others;
-        }
         let mut own = self.instances();
         let both = |own: &[Instance], others: &[Instance]| own.iter().chain(others).cloned().collect::<Arc<[_]>>();
         let first = both(&own.borrow_and_update(), &others.borrow_and_update());
@@ -134,11 +126,6 @@ impl Upstreams {
             }
         });
         receiver
-    }
-
-    /// The bounds of each group's queue, by pool.
-    pub fn queues(&self) -> impl Iterator<Item = (String, QueueConfig)> {
-        self.groups.iter().map(|group| (group.pool.to_string(), group.config.queue))
     }
 
     /// What makes the ports of the thread with this index: to upstream servers, and through `others` to what is none.
@@ -167,83 +154,13 @@ impl Upstreams {
             None => others(id),
         }
     }
-
-    /// Publishes the servers that the sources name. Those that were there keep their connections.
-    fn list(&self, sources: &[Source]) {
-        let before = self.servers.load();
-        let mut servers = HashMap::new();
-        let mut instances = Vec::new();
-        for source in sources {
-            let Some(group) = self.groups.get(source.group) else { continue };
-            for endpoint in source.endpoints.borrow().iter() {
-                let Address::Tcp(address) = endpoint.address else { continue };
-                let id = InstanceId::new(format!("{}/{address}", group.pool));
-                if servers.contains_key(&id) {
-                    continue;
-                }
-                let server = before.get(&id).cloned().unwrap_or_else(|| {
-                    let what = (Arc::clone(&group.pool), Arc::clone(&endpoint.name), address);
-                    let meters = Arc::clone(&group.meters);
-                    Arc::new(Server::new(what, &source.server, &group.config, meters, self.threads))
-                });
-                let instance = Instance::new(id.clone(), Arc::clone(&server.name));
-                instances.push(instance.weighing(server.weight));
-                servers.insert(id, server);
-            }
-        }
-        self.servers.store(Arc::new(servers));
-        self.listed.send_replace(instances.into());
-    }
-
-    async fn tend(&self) {
-        let servers = self.servers.load_full();
-        for server in servers.values() {
-            server.tend().await;
-        }
-        for group in &self.groups {
-            let own = servers.values().filter(|server| server.pool == group.pool);
-            let (open, idle) = own.fold((0.0, 0.0), |(open, idle), server| {
-                (open + f64::from(server.open()), idle + server.idle() as f64)
-            });
-            group.meters.open.set(open);
-            group.meters.idle.set(idle);
-        }
-    }
 }
 
 impl fmt::Debug for Upstreams {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let groups: Vec<&str> = self.groups.iter().map(|group| &*group.pool).collect();
-        formatter.debug_struct("Upstreams").field("groups", &groups).finish_non_exhaustive()
+        let servers: Vec<String> = self.servers.load().keys().map(ToString::to_string).collect();
+        formatter.debug_struct("Upstreams").field("servers", &servers).finish_non_exhaustive()
     }
-}
-
-/// Follows the sources and tends the connections, for as long as the upstreams live.
-async fn look_after(upstreams: Weak<Upstreams>, sources: Vec<Source>) {
-    let changed = Arc::new(Notify::new());
-    for source in &sources {
-        let (mut endpoints, changed) = (source.endpoints.clone(), Arc::clone(&changed));
-        actix_rt::spawn(async move {
-            while endpoints.changed().await.is_ok() {
-                changed.notify_one();
-            }
-        });
-    }
-    let mut tick = tokio::time::interval(TEND_EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        let moved = tokio::select! {
-            () = changed.notified() => true,
-            _ = tick.tick() => false,
-        };
-        let Some(upstreams) = upstreams.upgrade() else { break };
-        if moved {
-            upstreams.list(&sources);
-        } else {
-            upstreams.tend().await;
-        }
-    }
-    drop(sources.into_iter().map(|source| source.discovery).collect::<Vec<_>>());
 }
 
 /// Stands for a server that is no longer listed.

@@ -13,11 +13,11 @@ use troupe_mesh::supervise::{Handle, SendError};
 use troupe_node::config::QueueConfig;
 
 use crate::config::BalancerConfig;
-use crate::directory::Directory;
+use crate::directory::{Directory, TooManyPools};
 use crate::instances::{InstanceId, Instances};
 use crate::ranking::{self, Snapshot};
 use crate::relay::Relay;
-use crate::supervisor::{self, Held, Supervisor};
+use crate::supervisor::{self, Held, Retuned, Supervisor};
 use crate::thread::ThreadPools;
 
 /// The balancer of this process. Dropping it ends the supervisor; calls in flight go on.
@@ -77,6 +77,20 @@ impl Balancer {
     /// When the supervisor does not answer.
     pub async fn hold(&self, instance: &InstanceId, pool: &str, held: bool) -> Result<bool, SendError> {
         self.supervisor.send(Held { instance: instance.clone(), pool: pool.to_owned(), held }).await
+    }
+
+    /// Takes another configuration while calls go on. Pools that `queues` no longer names go once they have no worker; calls
+    /// that wait do so as they were told to.
+    ///
+    /// # Errors
+    /// When there would be too many pools; all stays as it was.
+    pub fn retune(&self, config: &BalancerConfig, queues: &BTreeMap<String, QueueConfig>) -> Result<(), TooManyPools> {
+        self.directory.configure(queues)?;
+        self.directory.tuning.set(config);
+        if let Err(error) = self.supervisor.try_send(Retuned) {
+            tracing::debug!(%error, "the supervisor sees the new configuration at its next look");
+        }
+        Ok(())
     }
 
     /// Calls with workers now, and calls that wait: a drain is over when both are 0.

@@ -1,6 +1,7 @@
 //! A worker: one pool of one php-pool instance, or one upstream server.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -18,7 +19,7 @@ pub(crate) struct Worker {
     /// What people see.
     pub(crate) name: Arc<str>,
     /// Its share beside the others' at equal speed.
-    pub(crate) weight: f32,
+    weight: AtomicU32,
     /// Padded: every call writes here, and must not disturb what other workers' callers read.
     pub(crate) slot: CachePadded<Slot>,
     /// What it last said of itself, for people.
@@ -33,7 +34,7 @@ impl Worker {
             id,
             instance,
             name,
-            weight: 1.0,
+            weight: AtomicU32::new(1),
             slot: CachePadded::new(Slot::new(capacity(&load))),
             load: Mutex::new(load),
             reason: Mutex::new("new"),
@@ -42,9 +43,13 @@ impl Worker {
 }
 
 impl Worker {
-    /// The same worker with this weight.
-    pub(crate) fn weighing(self, weight: u32) -> Self {
-        Self { weight: weight.max(1) as f32, ..self }
+    /// Gives it this weight; its actor's next look takes it into account.
+    pub(crate) fn weigh(&self, weight: u32) {
+        self.weight.store(weight.max(1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn weight(&self) -> f32 {
+        self.weight.load(Ordering::Relaxed) as f32
     }
 }
 

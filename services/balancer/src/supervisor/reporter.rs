@@ -14,6 +14,7 @@ use troupe_mesh::supervise::Handle;
 use super::roster::Roster;
 use super::{Reported, Supervisor};
 use crate::instances::InstanceId;
+use crate::tuning::Tuning;
 
 /// An instance that has never answered is asked again after this long at first, then twice as long each time.
 const FIRST_RETRY: Duration = Duration::from_millis(20);
@@ -49,8 +50,8 @@ pub(super) fn start(
     roster: &Roster,
 ) -> Reporter {
     let hurry = Arc::new(Notify::new());
-    let interval = roster.report_interval();
-    let task = actix_rt::spawn(ask(instance, port, supervisor, interval, Arc::clone(&hurry)));
+    let tuning = roster.tuning();
+    let task = actix_rt::spawn(ask(instance, port, supervisor, tuning, Arc::clone(&hurry)));
     Reporter { task, hurry }
 }
 
@@ -58,13 +59,14 @@ async fn ask(
     instance: InstanceId,
     port: Port<Report>,
     supervisor: Handle<Supervisor>,
-    interval: Duration,
+    tuning: Arc<Tuning>,
     hurry: Arc<Notify>,
 ) {
-    let patience = interval * PATIENCE_PERCENT / 100;
     let mut first_retry = FIRST_RETRY;
     let mut answered = false;
     loop {
+        let interval = tuning.report_interval();
+        let patience = interval * PATIENCE_PERCENT / 100;
         let call = port.call(Envelope::new(Report, Deadline::after(patience)));
         let report = match tokio::time::timeout(patience, call).await {
             Ok(Ok(report)) => Some(report),

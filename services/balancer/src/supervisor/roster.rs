@@ -19,6 +19,7 @@ use crate::pool::Pool;
 use crate::ranking;
 use crate::score;
 use crate::slot::State;
+use crate::tuning::Tuning;
 use crate::worker::Worker;
 
 /// While calls wait and a worker is shared with other balancers, its room is asked for this often.
@@ -74,8 +75,8 @@ impl Roster {
         }
     }
 
-    pub(super) fn report_interval(&self) -> Duration {
-        self.directory.report_interval
+    pub(super) fn tuning(&self) -> Arc<Tuning> {
+        Arc::clone(&self.directory.tuning)
     }
 
     // === instances ===
@@ -89,6 +90,27 @@ impl Roster {
             Enlisted { name: Arc::clone(&instance.name), weight: instance.weight, reporter, members: HashMap::new() };
         self.instances.insert(instance.id.clone(), enlisted);
         tracing::info!(instance = %instance.id, name = %instance.name, "instance found");
+    }
+
+    /// Takes the weight that an instance is listed with now.
+    pub(super) fn reweigh(&mut self, instance: &Instance) {
+        let Some(enlisted) = self.instances.get_mut(&instance.id).filter(|known| known.weight != instance.weight)
+        else {
+            return;
+        };
+        enlisted.weight = instance.weight;
+        tracing::info!(instance = %instance.id, weight = instance.weight, "instance has another weight");
+        for member in self.instances.get(&instance.id).into_iter().flat_map(|enlisted| enlisted.members.values()) {
+            member.worker.weigh(instance.weight);
+            self.look(member, Sight::Nothing);
+        }
+    }
+
+    /// The configuration has changed: asks every instance at once, and as often as it says now.
+    pub(super) fn retuned(&self) {
+        for enlisted in self.instances.values() {
+            enlisted.reporter.hurry();
+        }
     }
 
     /// Ends the workers of instances that are no longer listed.
@@ -118,7 +140,7 @@ impl Roster {
 
     /// Takes an instance's answer; returns when to ask again.
     pub(super) fn reported(&mut self, id: &InstanceId, report: Option<&InstanceReport>, now_us: u64) -> Duration {
-        let interval = self.directory.report_interval;
+        let interval = self.directory.tuning.report_interval();
         match report {
             None => self.silent(id),
             Some(report) => {
@@ -154,7 +176,8 @@ impl Roster {
         let joins = self.serving(&pool, now_us);
         self.next_id += 1;
         let made = Worker::new(self.next_id, id.clone(), Arc::clone(&enlisted.name), report.load);
-        let worker = Arc::new(made.weighing(enlisted.weight));
+        made.weigh(enlisted.weight);
+        let worker = Arc::new(made);
         let held = self.held.contains(&(id.clone(), report.pool.clone()));
         let actor = worker::start(&pool, &worker, joins, held);
         let meters = self.meters(&pool, &worker);
@@ -163,7 +186,7 @@ impl Roster {
         let pool = Arc::clone(&member.pool);
         // The first look sets what a slow start allows, before the first call.
         self.look(&member, Sight::Load(report.load));
-        if joins && !self.directory.slow_start.is_zero() {
+        if joins && self.directory.tuning.slow_start_us() > 0 {
             member.worker.slot.set_cap(1.min(member.worker.slot.full()));
         }
         if let Some(enlisted) = self.instances.get_mut(id) {
@@ -200,7 +223,7 @@ impl Roster {
         let served_by_others = self
             .members(&member.pool)
             .any(|other| other.worker.id != member.worker.id && other.worker.slot.state() == State::Ready);
-        Surroundings { served_by_others, window_us: self.directory.slow_start.as_micros() as u64 }
+        Surroundings { served_by_others, window_us: self.directory.tuning.slow_start_us() }
     }
 
     /// Takes a worker out by an operator's word, or gives it back. `false`: there is none, or too many are out.
@@ -289,6 +312,7 @@ impl Roster {
             // What a lost wake-up would leave waiting, if there were one, waits no longer than this.
             pool.offer(0);
         }
+        self.directory.retire(|pool| self.members(pool).next().is_some());
     }
 
     fn meters(&mut self, pool: &Pool, worker: &Worker) -> Option<WorkerMeters> {

@@ -76,8 +76,9 @@ impl Connection {
     /// A request was answered in full: keeps the connection for the next, unless it has served its time.
     pub(super) fn served(mut self, thread: usize) {
         self.requests += 1;
-        let limits = &self.server().keep_alive;
-        if self.requests < limits.requests && self.born.elapsed() < limits.age.get() && self.buffer.is_empty() {
+        let limits = self.server().settings().keep_alive;
+        let young = self.requests < limits.requests && self.born.elapsed() < limits.age.get();
+        if young && self.buffer.is_empty() && !self.server().is_leaving() {
             self.put_back(thread, thread);
         }
     }

@@ -108,8 +108,8 @@ async fn exchange(
     let sending = if body.is_empty() { Sending::Nothing } else { Sending::Length(body.len() as u64) };
     let mut out = scratch.out.take();
     out.clear();
-    encode::head(request, flags.head_only, sending, &connection.server().host, &mut out);
-    let pause = connection.server().timeouts.write.get();
+    encode::head(request, flags.head_only, sending, &connection.server().settings().host, &mut out);
+    let pause = connection.server().settings().timeouts.write.get();
     let (writing, mut reading) = connection.split();
     let written = connection::write(&writing, [&out, body, &[]], pause).await;
     scratch.out.replace(out);
@@ -122,7 +122,7 @@ async fn exchange(
             None => return Err(Fault::WriteTimeout),
         },
     };
-    let due = Instant::now() + reading.server.timeouts.first_byte.get();
+    let due = Instant::now() + reading.server.settings().timeouts.first_byte.get();
     let due = due.min(deadline.instant());
     let awaited = await_head(&mut reading, &scratch.builder, flags.head_only);
     match tokio::time::timeout_at(due.into(), awaited).await {

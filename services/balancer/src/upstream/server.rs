@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::{ArcSwap, Guard};
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
@@ -30,14 +31,12 @@ pub(super) struct Server {
     pub(super) pool: Arc<str>,
     /// What people see.
     pub(super) name: Arc<str>,
-    /// Host and port as configured: the `Host` of a request that came without.
-    pub(super) host: String,
     pub(super) address: SocketAddr,
-    pub(super) weight: u32,
-    pub(super) timeouts: TimeoutsConfig,
-    pub(super) keep_alive: KeepAliveConfig,
     pub(super) meters: Arc<Meters>,
-    cap: u32,
+    /// Replaced whole by a reload.
+    settings: ArcSwap<Settings>,
+    /// It is no longer configured: what its calls leave behind is closed.
+    leaving: AtomicBool,
     open: CachePadded<AtomicU32>,
     calls: CachePadded<AtomicU32>,
     waiting: AtomicU32,
@@ -45,6 +44,30 @@ pub(super) struct Server {
     /// The last attempt to connect failed.
     unreachable: AtomicBool,
     shelves: Box<[CachePadded<Mutex<Vec<Idle>>>]>,
+}
+
+/// What the configuration says of a server.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    /// Host and port as configured: the `Host` of a request that came without.
+    pub(super) host: String,
+    pub(super) weight: u32,
+    pub(super) timeouts: TimeoutsConfig,
+    pub(super) keep_alive: KeepAliveConfig,
+    /// The most connections there may be.
+    pub(super) cap: u32,
+}
+
+impl Settings {
+    pub(super) fn new(server: &ServerConfig, config: &UpstreamConfig) -> Self {
+        Self {
+            host: server.address.clone(),
+            weight: server.weight,
+            timeouts: config.timeouts,
+            keep_alive: config.keep_alive,
+            cap: server.max_connections.unwrap_or(config.max_connections).max(1),
+        }
+    }
 }
 
 /// One connection counted, until this is dropped.
@@ -59,21 +82,17 @@ pub(super) struct Inside(Arc<Server>);
 impl Server {
     pub(super) fn new(
         (pool, name, address): (Arc<str>, Arc<str>, SocketAddr),
-        server: &ServerConfig,
-        config: &UpstreamConfig,
+        settings: Settings,
         meters: Arc<Meters>,
         threads: usize,
     ) -> Self {
         Self {
             pool,
             name,
-            host: server.address.clone(),
             address,
-            weight: server.weight,
-            timeouts: config.timeouts,
-            keep_alive: config.keep_alive,
             meters,
-            cap: server.max_connections.unwrap_or(config.max_connections).max(1),
+            settings: ArcSwap::from_pointee(settings),
+            leaving: AtomicBool::new(false),
             open: CachePadded::default(),
             calls: CachePadded::default(),
             waiting: AtomicU32::new(0),
@@ -83,9 +102,34 @@ impl Server {
         }
     }
 
+    pub(super) fn settings(&self) -> Guard<Arc<Settings>> {
+        self.settings.load()
+    }
+
+    /// Takes other settings. Calls that are under way go on with what they have read.
+    pub(super) fn tune(&self, settings: Settings) {
+        self.leaving.store(false, Ordering::Relaxed);
+        if **self.settings.load() != settings {
+            self.settings.store(Arc::new(settings));
+            // There may be more connections now.
+            self.freed.notify_waiters();
+        }
+    }
+
+    /// It is no longer configured. Calls that it has go on, and so may calls of threads that have not heard of it yet; no
+    /// connection is kept for later.
+    pub(super) fn leave(self: &Arc<Self>) {
+        self.leaving.store(true, Ordering::Relaxed);
+        self.close_idle();
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
     /// The most connections there may be.
     pub(super) fn cap(&self) -> u32 {
-        self.cap
+        self.settings.load().cap
     }
 
     /// Connections now, idle ones included.
@@ -101,7 +145,7 @@ impl Server {
     pub(super) fn load(&self) -> Load {
         let calls = self.calls.load(Ordering::Relaxed);
         Load {
-            slots: self.cap,
+            slots: self.cap(),
             in_flight: calls,
             waiting: self.waiting.load(Ordering::Relaxed),
             processes: self.open(),
@@ -136,7 +180,7 @@ impl Server {
     }
 
     async fn await_seat(self: &Arc<Self>, thread: usize, fresh: bool, deadline: Deadline) -> Result<Connection, Fault> {
-        let until = (Instant::now() + self.keep_alive.wait.get()).min(deadline.instant());
+        let until = (Instant::now() + self.settings().keep_alive.wait.get()).min(deadline.instant());
         let _counted = Waiting::new(&self.waiting);
         loop {
             let mut freed = pin!(self.freed.notified());
@@ -159,7 +203,7 @@ impl Server {
 
     /// Opens a connection.
     async fn connect(self: &Arc<Self>, seat: Seat) -> Result<Connection, Fault> {
-        let limit = self.timeouts.connect.get();
+        let limit = self.settings().timeouts.connect.get();
         let connected = match tokio::time::timeout(limit, TcpStream::connect(self.address)).await {
             Ok(connected) => connected.and_then(|stream| stream.set_nodelay(true).map(|()| stream)),
             Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
@@ -182,14 +226,15 @@ impl Server {
 
     /// Whether the server accepts connections, tried with one that is closed again.
     pub(super) async fn probe(&self, limit: Duration) -> bool {
-        let limit = limit.min(self.timeouts.connect.get());
+        let limit = limit.min(self.settings().timeouts.connect.get());
         let connected = matches!(tokio::time::timeout(limit, TcpStream::connect(self.address)).await, Ok(Ok(_)));
         self.unreachable.store(!connected, Ordering::Relaxed);
         connected
     }
 
     fn take_seat(self: &Arc<Self>) -> Option<Seat> {
-        let more = |open: u32| (open < self.cap).then_some(open + 1);
+        let cap = self.cap();
+        let more = |open: u32| (open < cap).then_some(open + 1);
         self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         Some(Seat::counted(self))
     }
@@ -202,7 +247,7 @@ impl Server {
             let idle = self.shelf(shelf).lock().pop()?;
             // It counts still; a seat that is dropped counts it out.
             let seat = Seat::counted(self);
-            if idle.is_quiet() && !self.is_spent(&idle, Instant::now()) {
+            if idle.is_quiet() && !is_spent(&idle, &self.settings().keep_alive, Instant::now()) {
                 if let Ok(connection) = Connection::revive(idle, seat, thread) {
                     return Some(connection);
                 }
@@ -228,39 +273,51 @@ impl Server {
         }
     }
 
-    fn is_spent(&self, idle: &Idle, now: Instant) -> bool {
-        let rested = now.saturating_duration_since(idle.since);
-        let old = now.saturating_duration_since(idle.born) >= self.keep_alive.age.get();
-        old || (rested >= self.keep_alive.idle.get() && self.keep_alive.min_idle == 0)
-    }
-
-    /// Closes what has ended, is too old or has been idle for too long; opens what `min_idle` wants. Once a second.
+    /// Closes what has ended, is too old, has been idle for too long or is more than there may be; opens what `min_idle` wants.
+    /// Once a second.
     pub(super) async fn tend(self: &Arc<Self>) {
         let now = Instant::now();
+        let Settings { keep_alive, cap, .. } = **self.settings();
+        let mut excess = self.open().saturating_sub(cap);
         let mut closed = Vec::new();
         let mut left = 0;
         for shelf in &self.shelves {
             let mut shelf = shelf.lock();
             let (kept, gone) = shelf.drain(..).partition::<Vec<Idle>, _>(|idle| {
-                let rested = now.saturating_duration_since(idle.since) >= self.keep_alive.idle.get();
-                let spare = rested && left >= self.keep_alive.min_idle as usize;
-                let keep = idle.is_quiet() && !self.is_spent(idle, now) && !spare;
+                let rested = now.saturating_duration_since(idle.since) >= keep_alive.idle.get();
+                let spare = rested && left >= keep_alive.min_idle as usize;
+                let mut keep = idle.is_quiet() && !is_spent(idle, &keep_alive, now) && !spare;
+                if keep && excess > 0 {
+                    excess -= 1;
+                    keep = false;
+                }
                 left += usize::from(keep);
                 keep
             });
             *shelf = kept;
             closed.extend(gone);
         }
-        for idle in closed {
-            drop(idle);
-            drop(Seat::counted(self));
-        }
-        let missing = (self.keep_alive.min_idle as usize).saturating_sub(left).min(OPENED_AT_ONCE);
+        self.close(closed);
+        let missing = (keep_alive.min_idle as usize).saturating_sub(left).min(OPENED_AT_ONCE);
         for shelf in 0..missing {
             let Some(seat) = self.take_seat() else { return };
             let Ok(connection) = self.connect(seat).await else { return };
             // Of no thread yet: whoever takes it registers it.
             connection.put_back(usize::MAX, shelf);
+        }
+    }
+
+    fn close_idle(self: &Arc<Self>) {
+        for shelf in &self.shelves {
+            let idle = std::mem::take(&mut *shelf.lock());
+            self.close(idle);
+        }
+    }
+
+    fn close(self: &Arc<Self>, connections: Vec<Idle>) {
+        for idle in connections {
+            drop(idle);
+            drop(Seat::counted(self));
         }
     }
 
@@ -285,6 +342,12 @@ impl Seat {
         self.counted = false;
         Arc::clone(&self.server)
     }
+}
+
+fn is_spent(idle: &Idle, keep_alive: &KeepAliveConfig, now: Instant) -> bool {
+    let rested = now.saturating_duration_since(idle.since);
+    let old = now.saturating_duration_since(idle.born) >= keep_alive.age.get();
+    old || (rested >= keep_alive.idle.get() && keep_alive.min_idle == 0)
 }
 
 impl Drop for Seat {

@@ -79,7 +79,7 @@ impl Cut {
 
 /// Moves a body from the connection to its reader, to its end.
 async fn drain(reading: &mut Reading<'_>, decoder: &mut BodyDecoder, writer: &mut BodyWriter) -> Result<(), Cut> {
-    let idle = reading.server.timeouts.idle.get();
+    let idle = reading.server.settings().timeouts.idle.get();
     loop {
         match decoder.next(reading.buffer).map_err(Cut::Lie)? {
             Step::Piece(piece) => writer.write(piece).await.map_err(|_| Cut::ReaderGone)?,
@@ -128,7 +128,7 @@ async fn run(server: Arc<Server>, thread: usize, envelope: Envelope<Invoke>, mut
     };
     let sending = body.len().map_or(Sending::Chunked, Sending::Length);
     let mut out = Vec::new();
-    encode::head(&head, flags.head_only, sending, &server.host, &mut out);
+    encode::head(&head, flags.head_only, sending, &server.settings().host, &mut out);
     let exchange = Exchange { server: &server, head_only: flags.head_only, answer, inside };
     let Some((writer, keep_alive)) = exchange.run(&mut connection, Request { head: out, body, sending }).await else {
         return;
@@ -206,7 +206,7 @@ impl Exchange<'_> {
     /// whether the connection goes on; `None` when it ended in another way, which has been told.
     async fn run(mut self, connection: &mut Connection, request: Request) -> Option<(BodyWriter, bool)> {
         let (stream, mut reading) = connection.split();
-        let mut sending = pin!(request.send(stream, self.server.timeouts.write.get()));
+        let mut sending = pin!(request.send(stream, self.server.settings().timeouts.write.get()));
         let mut sent = None;
         let head = match self.await_head(&mut reading, sending.as_mut(), &mut sent).await? {
             Ok(head) => head,
@@ -282,7 +282,7 @@ impl Exchange<'_> {
                         // It may have answered before it hung up.
                         Err(SendFault::Write(_)) => {}
                     }
-                    due = Instant::now() + self.server.timeouts.first_byte.get();
+                    due = Instant::now() + self.server.settings().timeouts.first_byte.get();
                 }
                 () = tokio::time::sleep_until(due.into()), if sent.is_some() => return Some(Err(Fault::ReplyTimeout)),
             }
