@@ -62,6 +62,7 @@ struct Ways {
 pub(crate) struct Stack {
     gateway: Option<Running>,
     balancer: Option<Arc<Balancer>>,
+    upstreams: Option<Arc<Upstreams>>,
     php: Option<Arc<PhpPools>>,
     metrics: Option<MetricsService>,
     caching: Option<Caching>,
@@ -113,6 +114,7 @@ impl Stack {
         let mut stack = Self {
             gateway: None,
             balancer: None,
+            upstreams: None,
             php: None,
             metrics: None,
             caching: None,
@@ -151,7 +153,7 @@ impl Stack {
                 let serve = move |index| apart::balancer_services(relay(index));
                 stack.serve(Service::Balancer, config, &apart, (count, &pinning), serve).await?;
             }
-            stack.balancer = Some(balancer);
+            (stack.balancer, stack.upstreams) = (Some(balancer), Some(upstreams));
             next = Some(relay);
         }
         let mut caching = Caching::prepare(config, services, apart.instance().0.0)?;
@@ -246,7 +248,19 @@ impl Stack {
 
     /// Has `shutdown` end the services, callers before their callees, so that nothing in flight loses its way.
     pub(crate) fn drain_with(self, shutdown: &mut Shutdown) {
-        let Self { gateway, balancer, php, metrics, caching, reporting, served, watched, sources, membership } = self;
+        let Self {
+            gateway,
+            balancer,
+            upstreams,
+            php,
+            metrics,
+            caching,
+            reporting,
+            served,
+            watched,
+            sources,
+            membership,
+        } = self;
         // Callers without a link are told here, those with one by the links.
         if let Some(membership) = membership.clone() {
             shutdown.on_begin(move || membership.drain());
@@ -310,7 +324,7 @@ impl Stack {
             true
         });
         shutdown.last("threads", move |_| async move {
-            drop((watched, sources, membership));
+            drop((watched, sources, membership, upstreams));
             if let Some(caching) = caching {
                 caching.stop().await;
             }

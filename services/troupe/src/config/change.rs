@@ -8,9 +8,11 @@ use troupe_node::config::Problem;
 
 use super::{Config, rules};
 
-/// Keys, and sections by their beginning, that are taken while the process runs.
-const TAKEN: [&str; 9] = [
+/// Keys, and sections with all that is in them, that are taken while the process runs.
+const TAKEN: [&str; 11] = [
     "route",
+    "balancer",
+    "upstream",
     "log.level",
     "gateway.max_requests_per_connection",
     "gateway.request_timeout",
@@ -51,6 +53,12 @@ impl Change {
 fn effective(old: &Config, new: &Config) -> Config {
     let mut effective = old.clone();
     effective.routes.clone_from(&new.routes);
+    effective.balancer.clone_from(&new.balancer);
+    effective.upstream.clone_from(&new.upstream);
+    for (name, pool) in &mut effective.php {
+        // The balancer's, which writes it in the pool's section.
+        pool.queue = new.php.get(name).map_or(pool.queue, |new| new.queue);
+    }
     effective.log.level.clone_from(&new.log.level);
     let (gateway, wanted) = (&mut effective.gateway, &new.gateway);
     gateway.max_requests_per_connection = wanted.max_requests_per_connection;
@@ -64,7 +72,10 @@ fn effective(old: &Config, new: &Config) -> Config {
 }
 
 fn is_taken(key: &str) -> bool {
-    TAKEN.contains(&key)
+    let within = |section: &str| key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    // The bounds of a pool's queue are the balancer's.
+    let mut parts = key.splitn(4, '.');
+    TAKEN.iter().any(|section| within(section)) || (parts.next() == Some("php") && parts.nth(1) == Some("queue"))
 }
 
 /// The keys whose values differ, as the configuration writes them; the routes are one.
@@ -98,6 +109,7 @@ fn compare(key: &str, old: &Value, new: &Value, keys: &mut BTreeSet<String>) {
 
 #[cfg(test)]
 mod tests {
+    use troupe_balancer::upstream::config::{ServerConfig, UpstreamConfig};
     use troupe_gateway::config::RouteConfig;
     use troupe_node::units::Duration;
     use troupe_php_pool::config::PhpPoolConfig;
@@ -123,12 +135,27 @@ mod tests {
         new.log.level = "debug".into();
         new.php.get_mut("default").unwrap().timeout = Duration::from_secs(1);
         new.php.insert("more".into(), PhpPoolConfig::default());
+        new.php.get_mut("default").unwrap().queue.max = 3;
+        new.balancer.decay = Duration::from_secs(3);
+        new.upstream.insert("app".into(), UpstreamConfig::default());
+        new.upstream.get_mut("app").unwrap().servers =
+            vec![ServerConfig { address: "127.0.0.1:1".into(), weight: 1, max_connections: None }];
         let change = Change::new(&old, &new).unwrap();
-        assert_eq!(change.taken, ["gateway.request_timeout", "log.level", "route"]);
+        let taken = [
+            "balancer.decay",
+            "gateway.request_timeout",
+            "log.level",
+            "php.default.queue.max",
+            "route",
+            "upstream.app",
+        ];
+        assert_eq!(change.taken, taken);
         assert_eq!(change.waiting, ["gateway.max_connections", "php.default.timeout", "php.more"]);
         assert_eq!(change.effective.gateway.max_connections, old.gateway.max_connections);
         assert_eq!(change.effective.gateway.request_timeout, Duration::from_secs(3));
         assert_eq!(change.effective.routes, new.routes);
+        assert_eq!((&change.effective.upstream, &change.effective.balancer), (&new.upstream, &new.balancer));
+        assert_eq!(change.effective.php["default"].queue.max, 3);
         // What waits is told again, until the restart.
         let again = Change::new(&change.effective, &new).unwrap();
         assert_eq!((again.taken, again.waiting), (Vec::new(), change.waiting));

@@ -8,6 +8,7 @@ use troupe_balancer::upstream::config::UpstreamConfig;
 use troupe_cache::service::config::SecondTier;
 use troupe_gateway::config::RouteConfig;
 use troupe_gateway::router::OwnPages;
+use troupe_mesh::discovery::Peer;
 use troupe_node::config::{Problem, nearest};
 use troupe_node::units::{Duration, Size};
 use troupe_php_pool::config::PhpPoolConfig;
@@ -171,6 +172,10 @@ fn check_upstream(name: &str, upstream: &UpstreamConfig, problems: &mut Vec<Prob
         problems.push(Problem::new(key("servers"), format!("`{section}.servers` is empty: nothing would answer")));
     }
     for (index, server) in upstream.servers.iter().enumerate() {
+        if let Err(error) = server.address.parse::<Peer>() {
+            let message = format!("`{section}.servers`: {error}");
+            problems.push(Problem::new(key(&format!("servers[{index}]")), message));
+        }
         if upstream.servers.iter().take(index).any(|earlier| earlier.address == server.address) {
             let message = format!("`{section}.servers`: {} stands twice; give it a weight instead", server.address);
             problems.push(Problem::new(key(&format!("servers[{index}]")), message));

@@ -139,7 +139,7 @@ impl Apart {
             let known = Arc::clone(&known);
             upstreams.reports(move |id| links.port_of::<Report>(known.uid(id)))
         };
-        let queues = here::queues(config, upstreams);
+        let queues = here::queues(config);
         let balancer = Balancer::start(&config.balancer, &queues, threads, wait, instances, reports);
         let upstreams = Arc::clone(upstreams);
         let resolvers: Resolvers = Arc::new(move |index| {

@@ -8,6 +8,7 @@ mod orders;
 mod reconfigure;
 mod renewals;
 mod status;
+mod taking;
 mod workers;
 
 use std::sync::{Arc, Weak};
@@ -15,6 +16,7 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 use serde_json::Value;
 use troupe_balancer::Balancer;
+use troupe_balancer::upstream::Upstreams;
 use troupe_gateway::Insight;
 use troupe_gateway::explain::Explanation;
 use troupe_node::admin::{Api, Refusal};
@@ -35,6 +37,7 @@ struct Face {
     config: Arc<ArcSwap<Config>>,
     insight: Option<Insight>,
     balancer: Option<Weak<Balancer>>,
+    upstreams: Option<Weak<Upstreams>>,
     php: Option<Weak<PhpPools>>,
     linked: Linked,
     orders: Option<Orders>,
@@ -54,6 +57,7 @@ pub(super) fn register(
         config: Arc::new(ArcSwap::from_pointee(config.clone())),
         insight: stack.gateway.as_ref().map(troupe_gateway::Running::insight),
         balancer: stack.balancer.as_ref().map(Arc::downgrade),
+        upstreams: stack.upstreams.as_ref().map(Arc::downgrade),
         php: stack.php.as_ref().map(Arc::downgrade),
         linked,
         orders,

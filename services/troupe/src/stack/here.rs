@@ -7,7 +7,7 @@ use std::sync::Arc;
 use troupe_balancer::Balancer;
 use troupe_balancer::instances::{InstanceId, only_local};
 use troupe_balancer::upstream::Upstreams;
-use troupe_contracts::invoke::Invoke;
+use troupe_contracts::invoke::{Invoke, upstream_pool};
 use troupe_mesh::contract::Contract;
 use troupe_mesh::port::{Port, Service};
 use troupe_mesh::wiring::Wiring;
@@ -37,7 +37,7 @@ pub(super) fn start_balancer(
     let reports = php.on_thread(0);
     let reports = upstreams.reports(move |_| Port::inline(Rc::clone(&reports) as Rc<dyn Service<_>>));
     let instances = upstreams.instances_beside(only_local());
-    let (queues, wait) = (queues(config, upstreams), config.mesh.connect_wait);
+    let (queues, wait) = (queues(config), config.mesh.connect_wait);
     let balancer = Balancer::start(&config.balancer, &queues, threads, wait, instances, reports);
     let (php, wiring, upstreams) = (Arc::clone(php), config.mesh.wiring, Arc::clone(upstreams));
     let resolvers: Resolvers = Arc::new(move |index| {
@@ -53,8 +53,9 @@ pub(super) fn relay_port(balancer: &Balancer, wiring: Wiring, index: usize, reso
 }
 
 /// The bounds of each pool's queue.
-pub(super) fn queues(config: &Config, upstreams: &Upstreams) -> BTreeMap<String, QueueConfig> {
-    config.php.iter().map(|(pool, config)| (pool.clone(), config.queue)).chain(upstreams.queues()).collect()
+pub(super) fn queues(config: &Config) -> BTreeMap<String, QueueConfig> {
+    let php = config.php.iter().map(|(pool, config)| (pool.clone(), config.queue));
+    php.chain(config.upstream.iter().map(|(group, config)| (upstream_pool(group), config.queue))).collect()
 }
 
 /// A port to a service of this thread, as services of one process are wired.

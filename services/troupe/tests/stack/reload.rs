@@ -1,5 +1,7 @@
 //! The configuration read anew while requests go on: whole and verified, or not at all.
 
+mod upstreams;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::process::{Command, Output};
@@ -53,11 +55,15 @@ fn out(output: &Output) -> String {
 }
 
 fn load(stack: &Stack) -> Load {
+    load_of(stack, "/api/hello")
+}
+
+fn load_of(stack: &Stack, target: &'static str) -> Load {
     Load::start(&load::Plan {
         addresses: stack.addresses.clone(),
         clients: 2,
         method: "GET",
-        target: "/api/hello",
+        target,
         pause: Duration::from_millis(2),
     })
 }
@@ -77,12 +83,13 @@ fn routes_bounds_and_the_log_level_are_taken_and_the_rest_is_named() {
         let clients = load(&stack);
         assert_eq!((stack.get("/more").status, posted(&stack, 2_000)), (404, 200));
 
-        file.add(&format!("cache.l1 = {{ size = \"1MiB\" }}\nbalancer.decay = \"9s\"\n{MORE}"));
+        file.add(&format!("cache.l1 = {{ size = \"1MiB\" }}\ngateway.disconnect_timeout = \"9s\"\n{MORE}"));
         let done = reload(admin, &[]);
         assert_eq!(done.status.code(), Some(0), "{}", out(&done));
-        for part in
-            ["taken gateway.max_body, log.level, route", "restart the process for balancer.decay, cache.l1.size"]
-        {
+        for part in [
+            "taken gateway.max_body, log.level, route",
+            "restart the process for cache.l1.size, gateway.disconnect_timeout",
+        ] {
             assert!(out(&done).contains(part), "{part}: {}", out(&done));
         }
         assert_eq!((stack.get("/more").status, stack.get("/api/hello").status), (200, 200));
@@ -90,7 +97,7 @@ fn routes_bounds_and_the_log_level_are_taken_and_the_rest_is_named() {
         let explained = stack.instance("gateway").admin("/api/explain?method=GET&host=x&target=/more").unwrap().json();
         assert_eq!(explained["limits"]["max_body"], "1KiB", "{explained}");
         let status = stack.instance("gateway").admin("/api/status").unwrap().json();
-        assert!(status["problems"].to_string().contains("takes a restart: balancer.decay"), "{}", status["problems"]);
+        assert!(status["problems"].to_string().contains("takes a restart: cache.l1.size"), "{}", status["problems"]);
 
         // What was added is taken away again.
         file.add("");

@@ -4,17 +4,21 @@ use std::sync::Arc;
 
 use metrics::{Counter, Gauge, counter, gauge};
 use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
 use troupe_gateway::Tuner;
 use troupe_node::admin::{Answer, Api, Refusal};
 use troupe_node::config::{Problems, Sources};
 use troupe_node::telemetry::LogLevel;
 
 use super::Face;
+use super::taking::Takers;
 use crate::config::{self, Change, Config};
 use crate::services::Services;
 
 /// The matter of which notices speak.
 const MATTER: &str = "configuration";
+/// Reloads that may wait for the one under way; who asks for more waits to ask.
+const WAITING: usize = 16;
 
 /// Where the configuration comes from, and what takes it.
 #[derive(Clone)]
@@ -33,61 +37,71 @@ struct Meters {
     refused: Counter,
 }
 
+/// Who asked for a reload, waiting for what came of it.
+type Asked = oneshot::Sender<Answer>;
+
 pub(super) fn register(api: &Api, face: &Face, tuner: Option<Tuner>, reconfigure: &Reconfigure) {
     let outcome = |outcome| counter!("troupe_node_config_reloads_total", "outcome" => outcome);
-    let meters = Arc::new(Meters {
-        ok: gauge!("troupe_node_config_reload_ok"),
-        taken: outcome("taken"),
-        refused: outcome("refused"),
-    });
+    let meters =
+        Meters { ok: gauge!("troupe_node_config_reload_ok"), taken: outcome("taken"), refused: outcome("refused") };
     meters.ok.set(1.0);
-    let (face, reconfigure) = (face.clone(), reconfigure.clone());
+    let (ask, asked) = mpsc::channel(WAITING);
+    actix_rt::spawn(one_after_another(face.clone(), tuner, reconfigure.clone(), meters, asked));
     api.post("config/reload", move |_| {
-        let answer = reload(&face, tuner.as_ref(), &reconfigure, &meters);
-        std::future::ready(answer)
+        let ask = ask.clone();
+        async move {
+            let (reply, answer) = oneshot::channel();
+            ask.send(reply).await.map_err(|_| super::stopping())?;
+            answer.await.map_err(|_| super::stopping())?
+        }
     });
 }
 
-/// Reads it, and takes of it what can be taken. Everything is looked at before anything is changed.
-fn reload(face: &Face, tuner: Option<&Tuner>, reconfigure: &Reconfigure, meters: &Meters) -> Answer {
-    let now = face.config.load_full();
-    match prepare(&now, reconfigure) {
-        Ok((change, file)) => {
-            if let Some(tuner) = tuner
-                && let Err(problems) = tuner.reload(&change.effective.routes, &change.effective.gateway)
-            {
-                // The rules have let them pass: the router says the same.
-                return Err(Refusal::new(500, format!("{} routes do not fit together", problems.len())));
-            }
-            if change.taken.iter().any(|key| key == "log.level") {
-                reconfigure
-                    .level
-                    .set(&change.effective.log.level)
-                    .map_err(|error| Refusal::new(500, error.to_string()))?;
-            }
-            face.config.store(Arc::new(change.effective));
-            meters.ok.set(1.0);
-            meters.taken.increment(1);
-            face.notices.settle(MATTER);
-            tell_waiting(face, &change.waiting);
-            tracing::info!(taken = ?change.taken, needs_restart = ?change.waiting, "the configuration was read anew");
-            Ok(json!({ "ok": true, "file": file, "taken": change.taken, "needs_restart": change.waiting }))
-        }
-        Err(problems) => {
-            meters.ok.set(0.0);
-            meters.refused.increment(1);
-            let records = problems.records();
-            let first = records.first().map_or_else(String::new, |record| format!(": {}", record.message));
-            let more = match records.len() {
-                0 | 1 => String::new(),
-                all => format!(" (1 of {all} problems)"),
-            };
-            let text = format!("the new configuration is broken, the old one goes on serving{first}{more}");
-            tracing::error!(problems = records.len(), "{text}");
-            face.notices.raise(MATTER, true, text);
-            Ok(json!({ "ok": false, "problems": records, "report": problems.render(false) }))
-        }
+/// Works off what was asked for. A reload that has begun is carried through, whether or not anybody waits for it still.
+async fn one_after_another(
+    face: Face,
+    tuner: Option<Tuner>,
+    reconfigure: Reconfigure,
+    meters: Meters,
+    mut asked: mpsc::Receiver<Asked>,
+) {
+    while let Some(reply) = asked.recv().await {
+        let _ = reply.send(reload(&face, tuner.as_ref(), &reconfigure, &meters).await);
     }
+}
+
+/// Reads it, and takes of it what can be taken. Everything is looked at before anything is changed.
+async fn reload(face: &Face, tuner: Option<&Tuner>, reconfigure: &Reconfigure, meters: &Meters) -> Answer {
+    let now = face.config.load_full();
+    let refused = |problems: Value, report: String| {
+        meters.ok.set(0.0);
+        meters.refused.increment(1);
+        let first = problems.pointer("/0/message").and_then(Value::as_str).map(|first| format!(": {first}"));
+        let count = problems.as_array().map_or(0, Vec::len);
+        let more = if count > 1 { format!(" (1 of {count} problems)") } else { String::new() };
+        let first = first.unwrap_or_default();
+        let text = format!("the new configuration is broken, the old one goes on serving{first}{more}");
+        tracing::error!(problems = count, "{text}");
+        face.notices.raise(MATTER, true, text);
+        Ok(json!({ "ok": false, "problems": problems, "report": report }))
+    };
+    let (change, file) = match prepare(&now, reconfigure) {
+        Ok(prepared) => prepared,
+        Err(problems) => return refused(json!(problems.records()), problems.render(false)),
+    };
+    if let Err(why) = Takers::of(face, tuner).take(&now, &change.effective).await {
+        return refused(json!([{ "message": why }]), why);
+    }
+    if change.taken.iter().any(|key| key == "log.level") {
+        reconfigure.level.set(&change.effective.log.level).map_err(|error| Refusal::new(500, error.to_string()))?;
+    }
+    face.config.store(Arc::new(change.effective));
+    meters.ok.set(1.0);
+    meters.taken.increment(1);
+    face.notices.settle(MATTER);
+    tell_waiting(face, &change.waiting);
+    tracing::info!(taken = ?change.taken, needs_restart = ?change.waiting, "the configuration was read anew");
+    Ok(json!({ "ok": true, "file": file, "taken": change.taken, "needs_restart": change.waiting }))
 }
 
 fn prepare(now: &Config, reconfigure: &Reconfigure) -> Result<(Change, Option<String>), Problems> {
