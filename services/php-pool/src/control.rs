@@ -57,6 +57,8 @@ pub(crate) enum Note {
     Boot { generation: u64 },
     /// Processes, and the code if that is asked for, are to be replaced.
     Renew { what: Renewal, done: Done },
+    /// Another pool has taken this one's place, or none has: it keeps no process for calls that will not come.
+    GiveUp,
     /// Everything is to end.
     Stop { done: oneshot::Sender<()> },
 }

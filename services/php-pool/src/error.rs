@@ -3,6 +3,31 @@
 use std::io;
 use std::path::PathBuf;
 
+/// Why a pool does not take another configuration; all pools go on as they were.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// It cannot work on this machine.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It was started and cannot serve as well as what serves now.
+    #[error("pool {pool}: it was started as configured anew and cannot serve: {why}")]
+    Broken {
+        /// The pool.
+        pool: String,
+        /// Why.
+        why: String,
+    },
+    /// Too many pools of earlier configurations still have calls.
+    #[error("{parting} pools of earlier configurations still finish their calls; try again when they are done")]
+    Busy {
+        /// How many.
+        parting: usize,
+    },
+    /// The pools are about to stop.
+    #[error("the pools are about to stop")]
+    Stopping,
+}
+
 /// A configuration that cannot work on this machine.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

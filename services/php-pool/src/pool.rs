@@ -43,6 +43,10 @@ pub(crate) struct Pool {
     pub(crate) restarts: AtomicU32,
     pub(crate) memory_permille: AtomicU32,
     pub(crate) draining: AtomicBool,
+    /// The configuration no longer names it.
+    pub(crate) retired: AtomicBool,
+    /// Another pool of this name serves, and tells the figures of which there can be one.
+    silent: AtomicBool,
     pub(crate) metrics: PoolMetrics,
     pub(crate) spool: Spool,
     pub(crate) control: OnceLock<Handle<PoolActor>>,
@@ -96,12 +100,33 @@ impl Pool {
             restarts: AtomicU32::new(0),
             memory_permille: AtomicU32::new(0),
             draining: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
             spool,
             control: OnceLock::new(),
             streams: AtomicUsize::new(0),
             grow_asked: AtomicBool::new(false),
             clock: Clock::new(),
         }
+    }
+
+    /// Takes the place of `old`: what people and balancers know of the pool goes on.
+    pub(crate) fn succeed(&self, old: &Self) {
+        self.restarts.fetch_add(old.restarts.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.draining.store(old.draining.load(Ordering::Relaxed), Ordering::Relaxed);
+        old.be_silent(true);
+        self.be_silent(false);
+        self.metrics.streams.set(0.0);
+    }
+
+    /// Whether another pool of this name serves.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn be_silent(&self, silent: bool) {
+        self.silent.store(silent, Ordering::Relaxed);
+        self.spool.be_silent(silent);
     }
 
     /// Calls that may wait in the pipe of a busy process, over this many processes.
@@ -180,14 +205,20 @@ impl Pool {
             self.streams.fetch_sub(1, Ordering::AcqRel);
             return false;
         }
-        self.metrics.streams.set(streams as f64);
+        self.count_streams(streams);
         true
     }
 
     /// Gives it back.
     pub(crate) fn leave_stream(&self) {
         let streams = self.streams.fetch_sub(1, Ordering::AcqRel).saturating_sub(1);
-        self.metrics.streams.set(streams as f64);
+        self.count_streams(streams);
+    }
+
+    fn count_streams(&self, streams: usize) {
+        if !self.is_silent() {
+            self.metrics.streams.set(streams as f64);
+        }
     }
 
     /// `instant` on CLOCK_MONOTONIC, in nanoseconds: what PHP's `hrtime()` counts.

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use metrics::Gauge;
@@ -39,7 +39,17 @@ struct Shared {
     next: AtomicU64,
     gathering: AtomicUsize,
     gauge: Gauge,
+    /// Another spool tells the figure.
+    silent: AtomicBool,
     uploads: UploadLimits,
+}
+
+impl Shared {
+    fn show(&self, used: u64) {
+        if !self.silent.load(Ordering::Relaxed) {
+            self.gauge.set(used as f64);
+        }
+    }
 }
 
 /// PHP's own limits of uploads, from its ini settings.
@@ -138,8 +148,16 @@ impl Spool {
         let base = if base.as_os_str().is_empty() { std::env::temp_dir() } else { base.to_owned() };
         let dir = RunDir::create_below(&base, pool, tag, owner)?;
         let (used, next) = (AtomicU64::new(0), AtomicU64::new(0));
-        let gathering = AtomicUsize::new(0);
-        Ok(Self(Arc::new(Shared { dir, owner, quota, used, next, gathering, gauge, uploads })))
+        let (gathering, silent) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Ok(Self(Arc::new(Shared { dir, owner, quota, used, next, gathering, gauge, silent, uploads })))
+    }
+
+    /// Whether another spool tells how much is on disk.
+    pub(crate) fn be_silent(&self, silent: bool) {
+        self.0.silent.store(silent, Ordering::Relaxed);
+        if !silent {
+            self.0.show(self.0.used.load(Ordering::Relaxed));
+        }
     }
 
     fn enter(&self) -> Result<Gathering<'_>, Failure> {
@@ -237,7 +255,7 @@ impl SpoolFile {
     fn grow(&mut self, by: u64) -> Result<(), Failure> {
         let used = self.shared.used.fetch_add(by, Ordering::AcqRel) + by;
         self.len += by;
-        self.shared.gauge.set(used as f64);
+        self.shared.show(used);
         if used > self.shared.quota {
             tracing::warn!(quota = self.shared.quota, "the spool's quota is used up: a request is refused");
             return Err(Failure::overloaded(Stage::PhpPool, "no room for the request body", RETRY_AFTER));
@@ -249,7 +267,7 @@ impl SpoolFile {
 impl Drop for SpoolFile {
     fn drop(&mut self) {
         let used = self.shared.used.fetch_sub(self.len, Ordering::AcqRel).saturating_sub(self.len);
-        self.shared.gauge.set(used as f64);
+        self.shared.show(used);
         let path = std::mem::take(&mut self.path);
         // Freeing a big file takes the kernel a while. The function may have moved it away.
         match tokio::runtime::Handle::try_current() {

@@ -65,6 +65,8 @@ pub(crate) struct PoolActor {
     stillborn: u32,
     not_before: Option<Instant>,
     ticks: u32,
+    /// No call is expected any more.
+    given_up: bool,
     stopping: Option<oneshot::Sender<()>>,
 }
 
@@ -122,6 +124,7 @@ impl PoolActor {
             stillborn: 0,
             not_before: None,
             ticks: 0,
+            given_up: false,
             stopping: None,
         }
     }
@@ -363,12 +366,7 @@ impl PoolActor {
                 record.info.kill(Fate::Died);
             }
         }
-        if self.alive() > self.pool.limits.min
-            && let Some(since) = now.checked_sub(self.idle_timeout)
-            && let Some(process) = self.pool.lanes.remove_idle(since)
-        {
-            self.pool.discard(process, Fate::Idle);
-        }
+        self.end_idle(now);
         if self.ticks.is_multiple_of(MEMORY_TICKS) {
             self.watch_memory();
         }
@@ -414,6 +412,10 @@ impl Handler<Note> for PoolActor {
             Note::Boot { generation } if generation == self.generation => self.boot(context),
             Note::Boot { .. } => {}
             Note::Renew { what, done } => self.renew(context, what, done),
+            Note::GiveUp => {
+                self.given_up = true;
+                self.end_idle(Instant::now());
+            }
             Note::Stop { done } => self.stop(done),
         }
     }

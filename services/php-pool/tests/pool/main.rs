@@ -5,6 +5,7 @@
 mod calls;
 mod deaths;
 mod logs;
+mod reloads;
 mod renewals;
 mod scaling;
 mod seats;

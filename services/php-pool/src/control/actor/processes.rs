@@ -22,7 +22,26 @@ const STILLBORN: u32 = 3;
 impl PoolActor {
     /// Starts processes until there are as many as there must be.
     pub(super) fn balance(&mut self) {
-        while self.alive() < self.pool.limits.min && self.start_process() {}
+        while self.alive() < self.least() && self.start_process() {}
+    }
+
+    /// Processes that are always there.
+    fn least(&self) -> usize {
+        if self.given_up { 0 } else { self.pool.limits.min }
+    }
+
+    /// Ends a process that has been idle for long enough, if there are more than there must be; all, when no call is expected.
+    pub(super) fn end_idle(&self, now: Instant) {
+        if self.given_up {
+            while let Some(process) = self.pool.lanes.remove_any() {
+                self.pool.discard(process, Fate::Idle);
+            }
+        } else if self.alive() > self.least()
+            && let Some(since) = now.checked_sub(self.idle_timeout)
+            && let Some(process) = self.pool.lanes.remove_idle(since)
+        {
+            self.pool.discard(process, Fate::Idle);
+        }
     }
 
     /// Starts one more for each call that waits, or one as a spare.
@@ -30,7 +49,8 @@ impl PoolActor {
         self.pool.grow_seen();
         let most = self.most();
         let starting = self.processes.values().filter(|record| !record.up && record.ending.is_none()).count();
-        let wanted = self.pool.lanes.waiting().max(usize::from(self.pool.lanes.idle() == 0));
+        let spare = usize::from(!self.given_up && self.pool.lanes.idle() == 0);
+        let wanted = self.pool.lanes.waiting().max(spare);
         for _ in starting..wanted {
             if !self.start_process_below(most) {
                 break;
@@ -302,6 +322,9 @@ impl PoolActor {
         }
         let idle = self.pool.lanes.idle().min(up);
         self.pool.processes.store(up as u32, Ordering::Relaxed);
+        if self.pool.is_silent() {
+            return;
+        }
         self.pool.metrics.idle.set(idle as f64);
         self.pool.metrics.busy.set((up - idle) as f64);
         self.pool.metrics.starting.set(starting as f64);
