@@ -87,10 +87,15 @@ impl Balancer {
     pub fn retune(&self, config: &BalancerConfig, queues: &BTreeMap<String, QueueConfig>) -> Result<(), TooManyPools> {
         self.directory.configure(queues)?;
         self.directory.tuning.set(config);
-        if let Err(error) = self.supervisor.try_send(Retuned) {
-            tracing::debug!(%error, "the supervisor sees the new configuration at its next look");
-        }
+        self.look();
         Ok(())
+    }
+
+    /// Asks every worker for its load now: pools may have come, gone or changed.
+    pub fn look(&self) {
+        if let Err(error) = self.supervisor.try_send(Retuned) {
+            tracing::debug!(%error, "the supervisor looks when it is time to");
+        }
     }
 
     /// Calls with workers now, and calls that wait: a drain is over when both are 0.

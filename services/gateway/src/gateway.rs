@@ -106,19 +106,26 @@ pub struct Tuner {
 }
 
 impl Tuner {
+    /// Makes new routes ready to be taken.
+    ///
+    /// # Errors
+    /// When routes are wrong.
+    pub fn prepare(&self, routes: &[RouteConfig]) -> Result<Routes, Vec<Problem>> {
+        Ok(Routes(RouteTable::build(routes, self.shared.own)?))
+    }
+
     /// Takes new routes; with them, of `config`: how long requests, bodies, heads and idle connections may take, how large
     /// heads and bodies may be, and how many requests a connection may have. The rest of `config` is what it was started
     /// with. Requests under way finish on the old ones.
-    ///
-    /// # Errors
-    /// When routes are wrong; all stays as it was.
-    pub fn reload(&self, routes: &[RouteConfig], config: &GatewayConfig) -> Result<(), Vec<Problem>> {
-        let table = RouteTable::build(routes, self.shared.own)?;
-        self.shared.routes.store(Arc::new(table));
+    pub fn take(&self, routes: Routes, config: &GatewayConfig) {
+        self.shared.routes.store(Arc::new(routes.0));
         self.shared.tuning.send_replace(Arc::new(config.clone()));
-        Ok(())
     }
 }
+
+/// Routes that fit together.
+#[derive(Debug)]
+pub struct Routes(RouteTable);
 
 /// How a drain ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

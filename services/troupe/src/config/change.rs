@@ -9,9 +9,10 @@ use troupe_node::config::Problem;
 use super::{Config, rules};
 
 /// Keys, and sections with all that is in them, that are taken while the process runs.
-const TAKEN: [&str; 11] = [
+const TAKEN: [&str; 12] = [
     "route",
     "balancer",
+    "php",
     "upstream",
     "log.level",
     "gateway.max_requests_per_connection",
@@ -38,7 +39,7 @@ impl Change {
     /// From `old`, which serves, to `new`, which is right by itself.
     ///
     /// # Errors
-    /// When what can be taken of it does not fit what has to stay: routes to a pool that is new.
+    /// When what can be taken of it does not fit what has to stay: a route where the gateway's own page is until a restart.
     pub(crate) fn new(old: &Config, new: &Config) -> Result<Self, Vec<Problem>> {
         let effective = effective(old, new);
         let problems = rules::check(&effective);
@@ -55,10 +56,7 @@ fn effective(old: &Config, new: &Config) -> Config {
     effective.routes.clone_from(&new.routes);
     effective.balancer.clone_from(&new.balancer);
     effective.upstream.clone_from(&new.upstream);
-    for (name, pool) in &mut effective.php {
-        // The balancer's, which writes it in the pool's section.
-        pool.queue = new.php.get(name).map_or(pool.queue, |new| new.queue);
-    }
+    effective.php.clone_from(&new.php);
     effective.log.level.clone_from(&new.log.level);
     let (gateway, wanted) = (&mut effective.gateway, &new.gateway);
     gateway.max_requests_per_connection = wanted.max_requests_per_connection;
@@ -73,9 +71,7 @@ fn effective(old: &Config, new: &Config) -> Config {
 
 fn is_taken(key: &str) -> bool {
     let within = |section: &str| key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    // The bounds of a pool's queue are the balancer's.
-    let mut parts = key.splitn(4, '.');
-    TAKEN.iter().any(|section| within(section)) || (parts.next() == Some("php") && parts.nth(1) == Some("queue"))
+    TAKEN.iter().any(|section| within(section))
 }
 
 /// The keys whose values differ, as the configuration writes them; the routes are one.
@@ -132,6 +128,7 @@ mod tests {
         new.routes.push(route("/new", "default"));
         new.gateway.request_timeout = Duration::from_secs(3);
         new.gateway.max_connections = 7;
+        new.node.development = true;
         new.log.level = "debug".into();
         new.php.get_mut("default").unwrap().timeout = Duration::from_secs(1);
         new.php.insert("more".into(), PhpPoolConfig::default());
@@ -146,27 +143,30 @@ mod tests {
             "gateway.request_timeout",
             "log.level",
             "php.default.queue.max",
+            "php.default.timeout",
+            "php.more",
             "route",
             "upstream.app",
         ];
         assert_eq!(change.taken, taken);
-        assert_eq!(change.waiting, ["gateway.max_connections", "php.default.timeout", "php.more"]);
+        assert_eq!(change.waiting, ["gateway.max_connections", "node.development"]);
         assert_eq!(change.effective.gateway.max_connections, old.gateway.max_connections);
         assert_eq!(change.effective.gateway.request_timeout, Duration::from_secs(3));
         assert_eq!(change.effective.routes, new.routes);
         assert_eq!((&change.effective.upstream, &change.effective.balancer), (&new.upstream, &new.balancer));
-        assert_eq!(change.effective.php["default"].queue.max, 3);
+        assert_eq!(change.effective.php, new.php);
         // What waits is told again, until the restart.
         let again = Change::new(&change.effective, &new).unwrap();
         assert_eq!((again.taken, again.waiting), (Vec::new(), change.waiting));
     }
 
     #[test]
-    fn routes_to_a_pool_that_is_new_take_nothing() {
+    fn a_route_in_the_place_of_an_own_page_takes_nothing() {
         let old = Config::default();
         let mut new = old.clone();
-        new.php.insert("more".into(), PhpPoolConfig::default());
-        new.routes.push(route("/more", "more"));
+        new.gateway.health = false;
+        new.routes.push(route("/health", "default"));
+        assert!(rules::check(&new).is_empty());
         let problems = Change::new(&old, &new).unwrap_err();
         assert_eq!(problems.len(), 1, "{problems:?}");
     }

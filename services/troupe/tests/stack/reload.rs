@@ -1,5 +1,6 @@
 //! The configuration read anew while requests go on: whole and verified, or not at all.
 
+mod pools;
 mod upstreams;
 
 use std::fs;
@@ -121,10 +122,7 @@ fn a_broken_configuration_changes_nothing_and_is_told_until_it_is_mended() {
     for (wrong, said) in [
         ("gateway.max_boddy = \"1KiB\"\n", "max_boddy"),
         ("[php.more]\nroot = \"/nowhere/at/all\"\n", "/nowhere/at/all"),
-        (
-            "[php.more]\nroot = \".\"\n[[route]]\npath = \"/x\"\nfunctions = \"more\"\nfunction = \"x\"\n",
-            "restart of the process",
-        ),
+        ("gateway.health = false\n[[route]]\npath = \"/health\"\nfunction = \"hello\"\n", "restart of the process"),
     ] {
         file.add(&format!("{wrong}{}", MORE.replace("gateway.", "#").replace("log.", "#")));
         let refused = reload(admin, &[]);

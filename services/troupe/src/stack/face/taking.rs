@@ -1,5 +1,5 @@
-//! A configuration takes the place of another one, in an order in which no request finds a gap: what routes lead to is there
-//! before they do, and goes after they do not any more.
+//! A configuration takes the place of another one, in an order in which no request finds a gap: everything that may fail comes
+//! first; what routes lead to is there before they do, and goes after they do not any more.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -9,18 +9,20 @@ use troupe_balancer::Balancer;
 use troupe_balancer::upstream::Upstreams;
 use troupe_balancer::upstream::config::UpstreamConfig;
 use troupe_gateway::Tuner;
+use troupe_php_pool::PhpPools;
 
 use super::Face;
 use crate::config::Config;
 use crate::stack::here;
 
-/// How long what routes no longer lead to stays: requests that were routed before may still be on their way to it.
+/// How long upstreams to which routes no longer lead stay: requests that were routed before may still be on their way.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// What takes parts of a configuration, as far as it is in this process.
 pub(super) struct Takers {
     balancer: Option<Arc<Balancer>>,
     upstreams: Option<Arc<Upstreams>>,
+    php: Option<Arc<PhpPools>>,
     tuner: Option<Tuner>,
 }
 
@@ -30,6 +32,7 @@ impl Takers {
         Self {
             balancer: face.balancer.as_ref().and_then(Weak::upgrade),
             upstreams: face.upstreams.as_ref().and_then(Weak::upgrade),
+            php: face.php.as_ref().and_then(Weak::upgrade),
             tuner: tuner.cloned(),
         }
     }
@@ -39,30 +42,42 @@ impl Takers {
     /// # Errors
     /// What does not work of it; `old` goes on whole.
     pub(super) async fn take(&self, old: &Config, new: &Config) -> Result<(), String> {
-        let retune = |to: &Config| match &self.balancer {
-            Some(balancer) => balancer.retune(&to.balancer, &here::queues(to)).map_err(|error| error.to_string()),
-            None => Ok(()),
+        let routes = match &self.tuner {
+            // The rules have let them pass: the router says the same.
+            Some(tuner) => Some(tuner.prepare(&new.routes).map_err(|problems| {
+                let first = problems.first().map(|problem| problem.what.clone()).unwrap_or_default();
+                format!("routes do not fit together: {first}")
+            })?),
+            None => None,
         };
-        retune(new)?;
+        let pools = match &self.php {
+            Some(php) => Some(php.prepare(&new.php).await.map_err(|error| error.to_string())?),
+            None => None,
+        };
+        self.retune(new)?;
         let mut both = new.upstream.clone();
         for (name, group) in &old.upstream {
             both.entry(name.clone()).or_insert_with(|| group.clone());
         }
         let leaves = both.len() > new.upstream.len();
-        let routed = async {
-            self.serve(both).await?;
-            match &self.tuner {
-                // The rules have let the routes pass: the router says the same.
-                Some(tuner) => tuner
-                    .reload(&new.routes, &new.gateway)
-                    .map_err(|problems| format!("{} routes do not fit together", problems.len())),
-                None => Ok(()),
-            }
-        };
-        if let Err(why) = routed.await {
-            // It worked before.
-            let _ = (retune(old), self.serve(old.upstream.clone()).await);
+        if let Err(why) = self.serve(both).await {
+            // That worked before.
+            let _ = self.retune(old);
             return Err(why);
+        }
+        // Nothing fails from here on.
+        if let (Some(php), Some(pools)) = (&self.php, pools) {
+            php.commit(pools);
+        }
+        if let Some(balancer) = &self.balancer {
+            balancer.look();
+        }
+        if let (Some(tuner), Some(routes)) = (&self.tuner, routes) {
+            tuner.take(routes, &new.gateway);
+        }
+        if let Some(php) = &self.php {
+            // The balancer of this process has nobody else for calls that wait: they are finished first.
+            php.retire(self.balancer.is_none());
         }
         if leaves {
             tokio::time::sleep(LINGER).await;
@@ -71,6 +86,13 @@ impl Takers {
             }
         }
         Ok(())
+    }
+
+    fn retune(&self, to: &Config) -> Result<(), String> {
+        match &self.balancer {
+            Some(balancer) => balancer.retune(&to.balancer, &here::queues(to)).map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
     }
 
     async fn serve(&self, groups: BTreeMap<String, UpstreamConfig>) -> Result<(), String> {
