@@ -82,12 +82,10 @@ fn the_gateway_has_pages_of_its_own() {
     assert_eq!(client.get("/health").status, 200);
     let claimed = RouteConfig { path: "/{rest*}".into(), function: Some("f".into()), ..RouteConfig::default() };
     let tuner = running.tuner();
-    tuner.reload(&[claimed], &config()).expect("reloads");
+    tuner.take(tuner.prepare(&[claimed]).expect("they fit together"), &config());
     assert!(client.get("/").text().starts_with("GET / f"));
     assert_eq!(
-        tuner
-            .reload(&[RouteConfig { path: "x".into(), ..RouteConfig::default() }], &config())
-            .map_err(|problems| problems.len()),
+        tuner.prepare(&[RouteConfig { path: "x".into(), ..RouteConfig::default() }]).map_err(|problems| problems.len()),
         Err(1)
     );
     assert!(client.get("/").text().starts_with("GET / f"));
