@@ -20,6 +20,9 @@ const TOLD: (&str, &str) = (
 const SLOW: (&str, &str) = ("slow", "function () { usleep(1500000); return getmypid(); }");
 const LONG: (&str, &str) = ("long", "function () { usleep(400000); return 'done'; }");
 
+/// What differs in a configuration.
+type Change<'a> = Box<dyn FnOnce(&mut PhpPoolConfig) + 'a>;
+
 fn configs(stage: &Stage, configure: impl FnOnce(&mut PhpPoolConfig)) -> BTreeMap<String, PhpPoolConfig> {
     let mut config = PhpPoolConfig { root: stage.root.path().to_owned(), ..PhpPoolConfig::default() };
     configure(&mut config);
@@ -114,7 +117,7 @@ fn what_cannot_serve_changes_nothing_and_leaves_nothing_behind() {
         std::fs::create_dir(crashing.path().join("vendor")).unwrap();
         std::fs::write(crashing.path().join("vendor/autoload.php"), "<?php throw new Exception('no luck');").unwrap();
         let right = |config: &mut PhpPoolConfig| config.processes = processes(1, 1);
-        let wrong: [(&str, Box<dyn FnOnce(&mut PhpPoolConfig)>); 6] = [
+        let wrong: [(&str, Change<'_>); 6] = [
             ("told.php", Box::new(|config| config.root = broken.path().to_owned())),
             ("no function", Box::new(|config| config.root = empty.path().to_owned())),
             ("no luck", Box::new(|config| config.root = crashing.path().to_owned())),
