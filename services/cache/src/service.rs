@@ -13,6 +13,7 @@
 //! | `face` | answers the contracts of [`troupe_contracts::cache`] |
 //! | `tier` | what is asked, whichever store there is |
 //! | `embedded`, `leases` | the store in this process's memory, and who fetches |
+//! | `disk` | the copy of it that survives a restart |
 //! | `redis` | the store in Redis, and the history there |
 //! | `hub` | the history of purges, who watches it, and who has confirmed what |
 //! | `watchers` | the leases of watchers: pure, by a clock that is handed in |
@@ -22,6 +23,7 @@
 pub mod config;
 pub mod convert;
 
+mod disk;
 mod embedded;
 mod face;
 mod hub;
@@ -33,6 +35,7 @@ mod tier;
 mod watchers;
 mod wiring;
 
+pub use disk::OpenError;
 pub use meters::describe;
 pub use watchers::WATCH_LEASE;
 pub use wiring::{CacheService, Faces};

@@ -1,5 +1,7 @@
 //! `cache.l2` and `[cache.store]`.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use troupe_node::units::{Duration, Size};
@@ -22,6 +24,9 @@ pub enum SecondTier {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreConfig {
+    /// A file in which the embedded store is kept as well, so that it survives a restart; empty: in memory alone. With one, there is a
+    /// second tier in one process with all services, too. It holds `size` of answers, and is about twice as long.
+    pub file: PathBuf,
     /// How much memory the embedded store takes, index included. Redis is bounded by its own `maxmemory`, of which answers
     /// take 80 % at most.
     pub size: Size,
@@ -33,9 +38,17 @@ pub struct StoreConfig {
     pub lease: Duration,
 }
 
+impl StoreConfig {
+    /// Whether the embedded store is kept on disk.
+    pub fn is_on_disk(&self) -> bool {
+        !self.file.as_os_str().is_empty()
+    }
+}
+
 impl Default for StoreConfig {
     fn default() -> Self {
         Self {
+            file: PathBuf::new(),
             size: Size::from_mib(256),
             max_object: Size::from_mib(8),
             max_ttl: Duration::from_secs(24 * 60 * 60),

@@ -1,4 +1,5 @@
-//! The store in this process's memory. It is the only one of its kind: what it knows of purges is all there is to know.
+//! The store in this process's memory. It is the only one of its kind: what it knows of purges is all there is to know. It may have a
+//! copy on disk, which is read at the start and written behind it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -11,9 +12,11 @@ use troupe_contracts::cache::store::{About, Kept};
 use troupe_contracts::cache::watch::Position;
 use troupe_contracts::cache::{Born, LeaseName, Leased};
 use troupe_mesh::body::Body;
+use troupe_mesh::failure::{Failure, Outcome, Stage};
 
 use super::config::StoreConfig;
 use super::convert::{selector, url_name};
+use super::disk::{Disk, OpenError, Place, Put};
 use super::hub::Hub;
 use super::leases::Leases;
 use super::watchers::WATCH_LEASE;
@@ -30,19 +33,29 @@ pub(crate) struct Embedded {
     leases: Leases,
     hub: Arc<Hub>,
     max_ttl: u64,
+    disk: Option<Disk>,
 }
 
 impl Embedded {
-    /// An empty store.
-    pub(crate) fn new(config: &StoreConfig) -> Self {
+    /// A store with what its copy on disk holds, where it has one; without, an empty one. Reads all of the copy.
+    ///
+    /// # Errors
+    /// When there is to be a copy, and it cannot be had.
+    pub(crate) fn new(config: &StoreConfig) -> Result<Self, OpenError> {
         // Drawn: a gateway that watched an earlier process has missed what that was told.
         let first = Position { generation: fastrand::u64(1..), seq: 1, nonce: fastrand::u64(..) };
-        Self {
-            store: Store::new(config.size.bytes(), config.max_object.as_usize()),
+        let store = Store::new(config.size.bytes(), config.max_object.as_usize());
+        let disk = match config.is_on_disk() {
+            true => Some(restored(config, &store)?),
+            false => None,
+        };
+        Ok(Self {
+            store,
             leases: Leases::new(config.lease.get()),
             hub: Arc::new(Hub::new(first, Instant::now() + WATCH_LEASE)),
             max_ttl: millis(config.max_ttl.get()),
-        }
+            disk,
+        })
     }
 
     pub(crate) fn hub(&self) -> &Arc<Hub> {
@@ -93,7 +106,7 @@ impl Embedded {
         Looked { found, leased, born }
     }
 
-    pub(crate) fn store(&self, about: &About, record: &Bytes, body: Bytes) -> Kept {
+    pub(crate) async fn store(&self, about: &About, record: &Bytes, body: Bytes) -> Kept {
         if about.born.generation != self.hub.position().generation {
             return Kept::Raced;
         }
@@ -106,15 +119,19 @@ impl Embedded {
             }
             let before = self.store.get_key(&key).and_then(|object| object.like(&entry).cloned());
             match self.store.put_again(&key, Arc::clone(&entry), Stamp::of_number(about.born.seq)) {
-                true => Ok(before),
+                // In the order in which the memory has them: whoever stores the next version comes after this.
+                true => Ok((before, self.write(about, record, &entry, now))),
                 false => Err(Kept::Raced),
             }
         };
-        let before = match self.leases.store(about.lease, about.token, Instant::now(), put) {
+        let (before, is_written) = match self.leases.store(about.lease, about.token, Instant::now(), put) {
             None => return Kept::Fenced,
             Some(Err(why)) => return why,
-            Some(Ok(before)) => before,
+            Some(Ok(done)) => done,
         };
+        if let (Some(disk), false, true) = (&self.disk, is_written, before.is_some()) {
+            disk.forget(disk_name(about, &entry)).await;
+        }
         // What gateways have of the version before is fresh to them, and not what the URL stands for any more.
         let replaced = before.is_some_and(|before| before.fresh_for(now) > 0 && before.digest() != entry.digest());
         if replaced {
@@ -133,19 +150,74 @@ impl Embedded {
         }
     }
 
+    /// Has an answer written to the disk; false where it will not be.
+    fn write(&self, about: &About, record: &Bytes, entry: &Entry, now: Moment) -> bool {
+        let Some(disk) = &self.disk else { return true };
+        disk.put(Put {
+            name: disk_name(about, entry),
+            url: about.url.clone(),
+            born: about.born.seq,
+            stored: now,
+            age_ms: about.age_ms,
+            keep_ms: self.keep_for(entry, now),
+            record: record.clone(),
+            body: entry.body().clone(),
+        })
+    }
+
     /// Takes answers out, here and at every watcher.
-    pub(crate) async fn purge(&self, purge: Purge) -> Purged {
-        let Some(selector) = selector(&purge.target) else { return Purged::default() };
+    ///
+    /// # Errors
+    /// When they are out of every memory, and may come back from the disk after a restart.
+    pub(crate) async fn purge(&self, purge: Purge) -> Result<Purged, Failure> {
+        let Some(selector) = selector(&purge.target) else { return Ok(Purged::default()) };
         // Out of this tier first: what a watcher looks up after it was told is not what was purged.
         self.store.purge(&selector, purge.soft, now());
+        let number = self.store.stamp().number();
+        let target = purge.target.clone();
+        let on_disk = async {
+            match &self.disk {
+                Some(disk) => disk.purge(&target, number).await,
+                None => true,
+            }
+        };
         let (at, counted) = self.hub.make_counted(purge.target, purge.soft, purge.source);
-        let standing = self.hub.confirmed(at).await;
-        counted.purged(standing)
+        let (on_disk, standing) = tokio::join!(on_disk, self.hub.confirmed(at));
+        if !on_disk {
+            let reason = "the purge is done, but not on the disk of the cache service: a restart could undo it";
+            return Err(Failure::new(Outcome::Internal, Stage::Cache, reason));
+        }
+        Ok(counted.purged(standing))
+    }
+
+    /// Waits until what was stored is on the disk.
+    pub(crate) async fn settle(&self) {
+        if let Some(disk) = &self.disk {
+            disk.settle().await;
+        }
     }
 
     fn keep_for(&self, entry: &Entry, now: Moment) -> u64 {
         entry.keep_for(now).min(self.max_ttl.saturating_sub(now.since(entry.terms().times.received)))
     }
+}
+
+/// Opens the copy on disk, and puts what it holds into `store`.
+fn restored(config: &StoreConfig, store: &Store) -> Result<Disk, OpenError> {
+    let (began, now) = (Instant::now(), now());
+    let place = Place { path: config.file.clone(), limit: config.size.bytes(), max_ttl: config.max_ttl.get() };
+    let first = store.stamp();
+    let mut answers = 0u64;
+    let disk = Disk::open(place, now, |key, entry| {
+        answers += u64::from(store.put_again(&Arc::new(key.clone()), Arc::new(entry), first));
+    })?;
+    tracing::info!(file = %config.file.display(), answers, took = ?began.elapsed(), "the cache goes on with what was on the disk");
+    Ok(disk)
+}
+
+/// What an answer is called on the disk: its URL, and what its variants are told apart by.
+fn disk_name(about: &About, entry: &Entry) -> LeaseName {
+    url_name(&about.url, &entry.terms().selection.variant())
 }
 
 fn now() -> Moment {

@@ -177,4 +177,9 @@ pub fn describe() {
     describe_gauge!("troupe_cache_watchers", "Gateways that hear of purges from this instance.");
     describe_gauge!("troupe_cache_bytes", Unit::Bytes, "Memory that the embedded store takes.");
     describe_gauge!("troupe_cache_objects", "URLs that are known to the embedded store.");
+    describe_counter!(
+        "troupe_cache_disk_writes_total",
+        "Answers for the disk, by `result`: `written`, `skipped` (too much was waiting), `error`."
+    );
+    describe_gauge!("troupe_cache_disk_bytes", Unit::Bytes, "Bytes of the answers in `cache.store.file`.");
 }

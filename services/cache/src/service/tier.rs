@@ -48,7 +48,7 @@ impl Tier {
 
     pub(crate) async fn store(&self, about: About, record: Bytes, body: Bytes) -> Result<Kept, Failure> {
         match self {
-            Self::Embedded(store) => Ok(store.store(&about, &record, body)),
+            Self::Embedded(store) => Ok(store.store(&about, &record, body).await),
             Self::Redis(store) => store.store(about, record, body).await,
         }
     }
@@ -62,7 +62,7 @@ impl Tier {
 
     pub(crate) async fn purge(&self, call: Purge) -> Result<Purged, Failure> {
         match self {
-            Self::Embedded(store) => Ok(store.purge(call).await),
+            Self::Embedded(store) => store.purge(call).await,
             Self::Redis(store) => store.purge(call).await,
         }
     }

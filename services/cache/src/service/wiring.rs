@@ -15,6 +15,7 @@ use troupe_mesh::port::Service;
 use troupe_redis::Redis;
 
 use super::config::StoreConfig;
+use super::disk::OpenError;
 use super::embedded::Embedded;
 use super::face::Face;
 use super::meters::Gauges;
@@ -45,10 +46,14 @@ enum Shared {
 pub struct Faces(Face);
 
 impl CacheService {
-    /// With a store in this process's memory.
-    pub fn embedded(config: &StoreConfig) -> Self {
-        let store = Shared::Embedded(Arc::new(Embedded::new(config)));
-        Self { store, max_object: config.max_object.as_usize() }
+    /// With a store in this process's memory, and the copy of it on disk that the configuration may ask for: it is read whole before
+    /// this returns.
+    ///
+    /// # Errors
+    /// When the copy cannot be had.
+    pub fn embedded(config: &StoreConfig) -> Result<Self, OpenError> {
+        let store = Shared::Embedded(Arc::new(Embedded::new(config)?));
+        Ok(Self { store, max_object: config.max_object.as_usize() })
     }
 
     /// With a store in Redis, where other instances have theirs as well; `me` is this one.
@@ -74,6 +79,13 @@ impl CacheService {
     /// Ends the streams of all watchers, which would never end by themselves: gateways turn to another instance.
     pub fn end_watches(&self) {
         self.tier().hub().end();
+    }
+
+    /// Waits until what was stored is where it survives this process.
+    pub async fn settle(&self) {
+        if let Shared::Embedded(store) = &self.store {
+            store.settle().await;
+        }
     }
 
     /// What goes on beside answering, until the calling thread's event loop ends: following what is purged elsewhere, and

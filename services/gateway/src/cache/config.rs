@@ -27,7 +27,7 @@ pub struct CacheConfig {
     pub l1: L1Config,
     /// The second tier, which gateways share: "embedded" is the memory of the cache service, of which there is one instance
     /// then; "redis" is Redis, behind any number of cache services; "off": each gateway is on its own. In one process with
-    /// all services "embedded" adds nothing to the first tier, and there is none.
+    /// all services "embedded" adds nothing to the first tier, and there is none unless store.file keeps it on disk.
     pub l2: SecondTier,
     /// What the second tier keeps.
     pub store: StoreConfig,

@@ -108,6 +108,12 @@ fn cache(config: &Config, problems: &mut Vec<Problem>) {
         let message = "`mesh.peers.cache` has several cache services, and cache.l2 is \"embedded\": there can be one";
         problems.push(Problem::new("mesh.peers.cache[1]", message).help("name one, or set cache.l2 to \"redis\""));
     }
+    if cache.store.is_on_disk() && cache.l2 != SecondTier::Embedded {
+        let message = "`cache.store.file` keeps the embedded store on disk, and cache.l2 is not \"embedded\"";
+        problems.push(
+            Problem::new("cache.store.file", message).help("set cache.l2 to \"embedded\", or leave the file out"),
+        );
+    }
     for (key, value) in [
         ("cache.l1.max_ttl", cache.l1.max_ttl),
         ("cache.store.lease", cache.store.lease),

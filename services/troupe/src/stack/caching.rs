@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use troupe_cache::service::CacheService;
 use troupe_cache::service::config::SecondTier;
+use troupe_cache::service::{CacheService, OpenError};
 use troupe_contracts::cache::{Uid, lease::Lease, lookup::Lookup, purge::Purge, store::Store, watch::Watch};
 use troupe_gateway::cache::Cache;
 use troupe_gateway::cache::l2::{Orders, Ports, PortsFactory, Tier, WatchPorts, follow};
@@ -29,8 +29,8 @@ pub(super) struct Caching {
 impl Caching {
     /// Makes the service, where it runs here.
     ///
-    /// In one process with all services the embedded store would hold what the gateway's memory holds already: it is not
-    /// made, and the gateway's memory is the cache.
+    /// In one process with all services the embedded store would hold what the gateway's memory holds already: it is made only to be
+    /// kept on disk, and otherwise the gateway's memory is the cache.
     pub(super) fn prepare(config: &Config, services: Services, me: Uid) -> Result<Self, CommandError> {
         let service = match config.cache.l2 {
             _ if !services.contains(Service::Cache) => None,
@@ -40,7 +40,9 @@ impl Caching {
                     "cache.l2 is \"off\", and the cache service is to run: set it to \"embedded\" or \"redis\"";
                 return Err(CommandError::new(Code::Configuration, message));
             }
-            SecondTier::Embedded if services.is_apart() => Some(CacheService::embedded(&config.cache.store)),
+            SecondTier::Embedded if services.is_apart() || config.cache.store.is_on_disk() => {
+                Some(CacheService::embedded(&config.cache.store).map_err(no_file)?)
+            }
             SecondTier::Off | SecondTier::Embedded => None,
         };
         let mut caching = Self { service, threads: Vec::new() };
@@ -106,6 +108,9 @@ impl Caching {
 
     /// Ends it.
     pub(super) async fn stop(self) {
+        if let Some(service) = &self.service {
+            service.settle().await;
+        }
         for threads in self.threads {
             threads.stop_and_join(THREADS_END).await;
         }
@@ -149,6 +154,14 @@ fn there(config: &Config, apart: &mut Apart) -> Result<Option<(PortsFactory, Mak
         WatchPorts { watch: links.port(), purge: links.port(), lease: links.port() }
     });
     Ok(Some((ports, watch_ports)))
+}
+
+fn no_file(error: OpenError) -> CommandError {
+    let code = match &error {
+        OpenError::Busy(_) => Code::TryAgain,
+        OpenError::Failed(_) => Code::Failed,
+    };
+    CommandError::new(code, error.to_string())
 }
 
 fn no_thread(error: std::io::Error) -> CommandError {

@@ -1,6 +1,7 @@
 //! The cache over several gateways: what one has fetched another gives, and what was purged nobody gives.
 
 mod coherence;
+mod disk;
 mod figures;
 mod fire;
 mod leases;
@@ -107,7 +108,7 @@ fn purge_until_done(admin: SocketAddr, query: &str) {
 
 /// Waits until every gateway hears of purges.
 fn await_live(stack: &Stack) {
-    for gateway in stack.instances.iter().filter(|instance| instance.service == "gateway") {
+    for gateway in stack.instances.iter().filter(|instance| runs(instance, "gateway")) {
         wait::until("the gateway to hear of purges", BOUND, || {
             let page = gateway.admin("/metrics")?.text();
             page.lines().any(|line| line == "troupe_gateway_cache_live 1").then_some(())
@@ -132,5 +133,9 @@ fn metric(stack: &Stack, service: &str, name: &str) -> f64 {
         let lines = page.lines().filter(|line| line.starts_with(name));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>()
     };
-    stack.instances.iter().filter(|instance| instance.service == service).map(sum).sum()
+    stack.instances.iter().filter(|instance| runs(instance, service)).map(sum).sum()
+}
+
+fn runs(instance: &stack::Instance, service: &str) -> bool {
+    instance.service == service || instance.service == "all"
 }
