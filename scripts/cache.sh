@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# What the cache promises over time and size, measured: `scripts/cache.sh [memory|fire|policies]...`, all of it without a name.
+# What the cache promises over time and size, measured: `scripts/cache.sh [memory|fire|policies|purges]...`, all of it without a name.
 #   memory    10 million different URLs through a gateway: the process grows by the cache's size and a tenth at most
 #   fire      bodies under concurrent fills, evictions, purges, ranges, 304s and aborts, for a minute: each is an origin's version
 #   policies  hit ratios by policy on stated traces; stored as loadtests/reports/cache-policies.md
+#   purges    a thousand purges a second at four gateways, while the connections by which they are heard of are killed
 # Exit codes: 0 all of it holds, 1 something does not, 2 usage, 69 something is missing and cannot be installed here.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -27,13 +28,19 @@ policies() {
     cat "$REPORT"
 }
 
+purges() {
+    cargo build --release --locked --quiet -p troupe --bin troupe
+    TROUPE_BINARY="$PWD/target/release/troupe" cargo test --locked --quiet -p troupe --test stack -- \
+        --ignored --nocapture tiers::scale::how_many_purges_a_second
+}
+
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(memory fire policies)
+[ ${#parts[@]} -gt 0 ] || parts=(memory fire policies purges)
 for part in "${parts[@]}"; do
     case "$part" in
-        memory | fire | policies) ;;
+        memory | fire | policies | purges) ;;
         *)
-            say "error: no such part: $part; there are: memory, fire, policies"
+            say "error: no such part: $part; there are: memory, fire, policies, purges"
             exit 2
             ;;
     esac

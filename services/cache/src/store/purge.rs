@@ -34,6 +34,8 @@ pub struct Purged {
     pub urls: usize,
     /// Stored responses, all variants counted.
     pub responses: usize,
+    /// URLs that were looked at to find them: what the purge has cost.
+    pub looked: usize,
 }
 
 /// A moment among purges.
@@ -106,14 +108,16 @@ impl Store {
     pub fn purge(&self, selector: &Selector, soft: bool, now: Moment) -> Purged {
         // First in the log, then out of the store: whoever stores looks in the other order.
         self.purges.add(selector.clone());
+        let mut purged = Purged::default();
         let keys: Vec<Arc<Key>> = match selector {
             Selector::Url(key) => vec![Arc::new(key.clone())],
             Selector::Group(group, _) => self.index.members(group),
             Selector::Prefix(_) | Selector::Host(_) | Selector::All => {
+                purged.looked = self.objects.len();
                 self.objects.keys(|key| selector.matches(key, &[]))
             }
         };
-        let mut purged = Purged::default();
+        purged.looked += keys.len();
         for key in keys {
             let responses = self.purge_one(&key, selector, soft, now);
             purged.responses += responses;

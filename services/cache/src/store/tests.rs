@@ -2,6 +2,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::freshness::Times;
+use crate::groups::MAX_GROUPS;
 use crate::heads::{request, response};
 use crate::key::HostBuffer;
 use crate::policy::Policy;
@@ -85,10 +86,45 @@ fn purges_find_urls_prefixes_hosts_groups_and_all() {
         let store = Store::new(8 << 20, 1 << 20);
         let stored = all(&store);
         let gone = kept.iter().filter(|kept| !**kept).count();
-        assert_eq!(store.purge(&selector, false, NOW), Purged { urls: gone, responses: gone }, "{selector:?}");
+        let purged = store.purge(&selector, false, NOW);
+        assert_eq!((purged.urls, purged.responses), (gone, gone), "{selector:?}");
         assert_eq!(stored.each_ref().map(|one| there(&store, one)), kept, "{selector:?}");
         assert_eq!(store.len(), 4 - gone);
     }
+}
+
+/// A store with so many groups, `g0` and on, each of one response.
+fn grouped(groups: usize) -> Store {
+    let store = Store::new(2 << 30, 1 << 20);
+    for first in (0..groups).step_by(MAX_GROUPS) {
+        let names: Vec<_> = (first..groups.min(first + MAX_GROUPS)).map(|group| format!("g{group}")).collect();
+        put(&store, "a", &format!("/{first}"), &names.join(" "));
+    }
+    assert_eq!(store.index.len(), groups);
+    store
+}
+
+/// What purges cost is what they find, with a thousand groups and with a million.
+#[test]
+fn a_purge_costs_the_same_whatever_else_is_there() {
+    let cost = |groups: usize| {
+        let store = grouped(groups);
+        let purge = |selector: Selector| store.purge(&selector, false, NOW);
+        let spread: Vec<_> = (0..groups).step_by(MAX_GROUPS).collect();
+        let (by_group, by_url) = (spread[0..3].iter(), spread[3..6].iter());
+        let found: Vec<_> = by_group
+            .map(|group| purge(Selector::Group(format!("g{}", group + 1).into(), None)))
+            .chain(by_url.map(|url| purge(Selector::Url(stored("a", &format!("/{url}"), "", 0).key.as_ref().clone()))))
+            .collect();
+        let nothing: Vec<_> = (0..1000).map(|n| purge(Selector::Group(format!("none{n}").into(), None))).collect();
+        // What is gone has taken its places in the index along, all of them and no others.
+        assert_eq!((store.len(), store.index.len()), (spread.len() - 6, groups - 6 * MAX_GROUPS));
+        (found, nothing)
+    };
+    let (few, many) = (cost(1024), cost(1_024_000));
+    assert!(few.0.iter().all(|purged| *purged == Purged { urls: 1, responses: 1, looked: 1 }), "{:?}", few.0);
+    assert!(few.1.iter().all(|purged| *purged == Purged::default()));
+    assert_eq!(few, many);
 }
 
 #[test]

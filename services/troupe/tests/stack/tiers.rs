@@ -7,6 +7,7 @@ mod fire;
 mod leases;
 mod outages;
 mod redis;
+mod scale;
 mod sharing;
 
 use std::net::SocketAddr;
