@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from peers import BODY, HERE, Peer, Settings, fill, free_port, start_bare, start_static, tool
+from peers import BODY, HERE, Peer, Settings, fill, start_bare, start_static, start_troupe, tool
 from process import Process
 
 LARGE = HERE / "hello-10k.json"
@@ -11,18 +11,8 @@ LARGE = HERE / "hello-10k.json"
 BODIES: dict[str, tuple[Path, str]] = {"": (BODY, "100 B"), "-10k": (LARGE, "10 KiB")}
 
 
-def start_troupe(peer: Peer, settings: Settings, wrapper: list[str]) -> None:
-    upstream = start_static(peer, settings)
-    config = fill(
-        "troupe-cache.toml",
-        settings.directory / "troupe.toml",
-        port=peer.port,
-        upstream=upstream,
-        admin=free_port(),
-        threads=settings.threads,
-    )
-    command = [str(settings.bin_dir / "troupe"), "run", "--config", str(config)]
-    peer.processes.insert(0, Process("troupe", command, settings.directory, wrapper))
+def start_troupe_cache(peer: Peer, settings: Settings, wrapper: list[str]) -> None:
+    start_troupe(peer, settings, wrapper, "troupe-cache.toml", upstream=start_static(peer, settings))
 
 
 def start_nginx(peer: Peer, settings: Settings, _wrapper: list[str]) -> None:
@@ -55,7 +45,7 @@ def cache_peers() -> list[Peer]:
 
     return [
         Peer("bare-actix-10k", "bare actix-web, 10 KiB", start_bare, body=LARGE, hits_only=True),
-        *both("troupe-cache", "Troupe, cache hit", start_troupe, ours=True),
+        *both("troupe-cache", "Troupe, cache hit", start_troupe_cache, ours=True),
         *both("nginx-cache", "nginx proxy_cache hit", start_nginx),
         *both("varnish", "Varnish hit", start_varnish),
     ]

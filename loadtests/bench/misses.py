@@ -1,14 +1,13 @@
 """What a miss costs: the processor time of requests that are looked up, fetched and stored, over that of the same
 requests where nothing is cached. No two requests are alike, so the cache answers none of them."""
 
-import shutil
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from load import UNIQUE_LUA, LoadFailed, wrk
-from peers import HERE, NotUp, Peer, Settings, fill, free_port
-from process import Process, processor_seconds
+from peers import NotUp, Peer, Settings, start_troupe_with_functions
+from process import processor_seconds
 from rounds import say
 
 CONNECTIONS = 64
@@ -29,19 +28,7 @@ class Cost:
 
 def start(cache: str) -> Callable[[Peer, Settings, list[str]], None]:
     def start_with(peer: Peer, settings: Settings, wrapper: list[str]) -> None:
-        directory = settings.directory
-        shutil.copytree(HERE / "functions", directory / "functions")
-        config = fill(
-            "troupe-miss.toml",
-            directory / "troupe.toml",
-            dir=directory,
-            port=peer.port,
-            admin=free_port(),
-            threads=settings.threads,
-            cache=cache,
-        )
-        command = [str(settings.bin_dir / "troupe"), "run", "--config", str(config)]
-        peer.processes.append(Process("troupe", command, directory, wrapper))
+        start_troupe_with_functions(peer, settings, wrapper, "troupe-miss.toml", cache=cache)
 
     return start_with
 
@@ -70,19 +57,15 @@ def measure(settings: Settings, rounds: int, seconds: int) -> dict[str, Cost]:
 
 def take(peer: Peer, cost: Cost, seconds: int, threads: int) -> None:
     process = peer.front()
-    before, all_before = processor_seconds(process.pid), family(process.pid)
+    before, all_before = processor_seconds(process.pid), processor_seconds(process.pid, descendants_too=True)
     sample = wrk(peer, CONNECTIONS, seconds, threads, script=UNIQUE_LUA)
     peer.check()
     if sample.failed() or not sample.requests:
         raise LoadFailed(f"{peer.name}: {sample.errors} in {sample.requests} requests")
     own = processor_seconds(process.pid) - before
     cost.gateway.append(own * 1e6 / sample.requests)
-    cost.php.append((family(process.pid) - all_before - own) * 1e6 / sample.requests)
-
-
-def family(pid: int) -> float:
-    """Of a process and what it started. What ended meanwhile is missed, which neither side does much."""
-    return processor_seconds(pid, descendants_too=True)
+    together = processor_seconds(process.pid, descendants_too=True) - all_before
+    cost.php.append((together - own) * 1e6 / sample.requests)
 
 
 def ratio(costs: dict[str, Cost]) -> float | None:

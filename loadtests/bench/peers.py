@@ -152,19 +152,21 @@ def start_fpm(keep_alive: bool) -> Callable[[Peer, Settings, list[str]], None]:
     return start
 
 
-def start_troupe_one(peer: Peer, settings: Settings, wrapper: list[str]) -> None:
-    directory = settings.directory
-    shutil.copytree(HERE / "functions", directory / "functions")
-    config = fill(
-        "troupe-one.toml",
-        directory / "troupe.toml",
-        dir=directory,
-        port=peer.port,
-        admin=free_port(),
-        threads=settings.threads,
-    )
+def start_troupe(peer: Peer, settings: Settings, wrapper: list[str], template: str, **words: object) -> None:
+    """Troupe in one process, before whatever it needs that runs already."""
+    words = {"port": peer.port, "admin": free_port(), "threads": settings.threads, **words}
+    config = fill(template, settings.directory / "troupe.toml", **words)
     command = [str(settings.bin_dir / "troupe"), "run", "--config", str(config)]
-    peer.processes.append(Process("troupe", command, directory, wrapper))
+    peer.processes.insert(0, Process("troupe", command, settings.directory, wrapper))
+
+
+def start_troupe_with_functions(peer: Peer, settings: Settings, wrapper: list[str], template: str, **words: object) -> None:
+    shutil.copytree(HERE / "functions", settings.directory / "functions")
+    start_troupe(peer, settings, wrapper, template, dir=settings.directory, **words)
+
+
+def start_troupe_one(peer: Peer, settings: Settings, wrapper: list[str]) -> None:
+    start_troupe_with_functions(peer, settings, wrapper, "troupe-one.toml")
 
 
 def start_troupe_three(peer: Peer, settings: Settings, wrapper: list[str]) -> None:
@@ -217,17 +219,7 @@ def start_haproxy(peer: Peer, settings: Settings, _wrapper: list[str]) -> None:
 
 
 def start_troupe_upstream(peer: Peer, settings: Settings, wrapper: list[str]) -> None:
-    upstream = start_static(peer, settings)
-    config = fill(
-        "troupe-upstream.toml",
-        settings.directory / "troupe.toml",
-        port=peer.port,
-        upstream=upstream,
-        admin=free_port(),
-        threads=settings.threads,
-    )
-    command = [str(settings.bin_dir / "troupe"), "run", "--config", str(config)]
-    peer.processes.insert(0, Process("troupe", command, settings.directory, wrapper))
+    start_troupe(peer, settings, wrapper, "troupe-upstream.toml", upstream=start_static(peer, settings))
 
 
 def tool(*names: str) -> str:

@@ -89,11 +89,12 @@ def start_of(pid: int) -> str | None:
 
 
 def processor_seconds(pid: int, descendants_too: bool = False) -> float:
-    """Time on a processor, in user and kernel mode, up to now."""
+    """Time on a processor, in user and kernel mode, up to now; with the descendants, also of those that have ended."""
     family = [pid, *descendants(pid)] if descendants_too else [pid]
+    # utime and stime, the 14th and 15th; then cutime and cstime, of children that have ended and were waited for.
+    taken = slice(11, 15 if descendants_too else 13)
     fields = [stat_fields(member) for member in family]
-    # utime and stime, the 14th and 15th.
-    return sum(int(found[11]) + int(found[12]) for found in fields if len(found) > 12) / TICKS_PER_SECOND
+    return sum(int(ticks) for found in fields for ticks in found[taken]) / TICKS_PER_SECOND
 
 
 def descendants(root: int) -> list[int]:
