@@ -162,6 +162,24 @@ impl Connection {
         if skipped < bytes { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 
+    /// What has come, once something has; empty at the end.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn piece(&mut self) -> io::Result<Vec<u8>> {
+        let piece = self.reader.fill_buf()?.to_vec();
+        self.reader.consume(piece.len());
+        Ok(piece)
+    }
+
+    /// Another handle of the connection, for a thread that writes, or to end one side of it.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors.
+    pub fn handle(&self) -> io::Result<TcpStream> {
+        self.reader.get_ref().try_clone()
+    }
+
     /// Whether a byte has come since bytes were last sent.
     pub fn began_response(&self) -> bool {
         self.began

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::websocket::Duplex;
+
 /// Longest wait for a byte of a request: far above anything a test expects.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What is kept of a request's body; all of it is counted.
@@ -115,6 +117,38 @@ impl Exchange<'_> {
         while let Ok(bytes @ 1..) = self.reader.fill_buf().map(<[u8]>::len) {
             self.reader.consume(bytes);
         }
+    }
+
+    /// What has come behind the request, once something has; empty at the end.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn piece(&mut self) -> io::Result<Vec<u8>> {
+        let piece = self.reader.fill_buf()?.to_vec();
+        self.reader.consume(piece.len());
+        Ok(piece)
+    }
+
+    /// How many bytes have come behind the request by now.
+    pub fn at_hand(&self) -> usize {
+        let mut room = [0; 1024];
+        let socket = self.reader.get_ref();
+        let _ = socket.set_nonblocking(true);
+        let there = socket.peek(&mut room).unwrap_or(0);
+        let _ = socket.set_nonblocking(false);
+        there + self.reader.buffer().len()
+    }
+
+    /// Another handle of the connection, for a thread that writes.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors.
+    pub fn handle(&self) -> io::Result<TcpStream> {
+        self.reader.get_ref().try_clone()
+    }
+
+    pub(crate) fn duplex(&mut self) -> Duplex<'_> {
+        Duplex(self.reader)
     }
 
     /// Before its answer, so that who has the answer finds the request.
