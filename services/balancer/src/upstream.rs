@@ -11,6 +11,7 @@
 //! | `keeper` | which servers there are, and what they are to be like |
 //! | `server`, `connection` | one server: connections counted, kept, opened, closed |
 //! | `exchange`, `stream` | one call: request wholly at hand, or bodies on their way |
+//! | `tunnel` | WebSocket: bytes both ways, behind a reply of 101 |
 //! | `report` | what a server "says" of its load; whether it accepts connections again |
 
 pub mod body;
@@ -27,6 +28,7 @@ mod meters;
 mod report;
 mod server;
 mod stream;
+mod tunnel;
 
 pub(crate) use meters::describe;
 

@@ -20,6 +20,8 @@ pub(crate) struct Answer {
     pub(crate) cause: Option<Cause>,
     /// The connection closes behind it.
     pub(crate) close: bool,
+    /// A 426 to a handshake: it names the protocol, which is for each hop to say (RFC 9110 §15.5.22).
+    pub(crate) upgrade: bool,
     /// What the cache has to say, on its routes.
     pub(crate) sent: Option<Box<Sent>>,
 }
@@ -65,7 +67,7 @@ impl Payload {
 impl Answer {
     /// An answer with a head that is not the gateway's own.
     pub(crate) fn new(status: u16, head: AnswerHead, body: Payload) -> Self {
-        Self { status, head, body, cause: None, close: false, sent: None }
+        Self { status, head, body, cause: None, close: false, upgrade: false, sent: None }
     }
 
     /// An answer of the gateway's own.

@@ -94,6 +94,8 @@ pub(crate) struct Planned {
     pub(crate) route: Option<(u64, usize)>,
     pub(crate) label: ByteString,
     pub(crate) streaming: bool,
+    /// What the client asks for is a tunnel: the call's body is what it sends through it.
+    pub(crate) tunnel: bool,
     pub(crate) cached: Part,
     pool: ByteString,
     function: ByteString,
@@ -174,12 +176,10 @@ impl Front {
         let routes = self.shared.routes.load();
         // A HEAD that is listed by itself is found by itself; the head says GET.
         match routes.find(request.head.authority(), request.method.as_str(&request.head), path) {
-            // Said, and not left to a server that would take it for an ordinary request.
-            Found::Route(matched) if matched.route.upstream && request.websocket => {
-                Plan::Answer(self.problem(request, 501, "WebSocket connections to upstream servers are not supported"))
-            }
             Found::Route(matched) => {
-                let cached = match self.look_up(request, matched.route.caching.as_ref(), purpose) {
+                // To a worker that is no server it is an ordinary request.
+                let tunnel = matched.route.upstream && request.websocket;
+                let cached = match self.look_up(request, matched.route.caching.as_ref(), purpose, tunnel) {
                     cache::Found::Hit { entry, plain, now } => {
                         let route = (routes.serial(), matched.index);
                         let cdn_ttl = matched.route.caching.as_ref().and_then(|caching| caching.cdn_ttl());
@@ -193,6 +193,7 @@ impl Front {
                 Plan::Call(Planned {
                     route: Some((routes.serial(), matched.index)),
                     streaming: matched.route.streaming,
+                    tunnel,
                     cached,
                     pool: matched.route.pool.clone(),
                     label: matched.route.label.clone(),
@@ -222,11 +223,18 @@ impl Front {
     }
 
     /// What the cache has for a request of a route.
-    fn look_up(&self, request: &Request, caching: Option<&Arc<RouteCaching>>, purpose: Purpose) -> cache::Found {
+    fn look_up(
+        &self,
+        request: &Request,
+        caching: Option<&Arc<RouteCaching>>,
+        purpose: Purpose,
+        tunnel: bool,
+    ) -> cache::Found {
         let (Some(cache), Some(caching)) = (&self.shared.cache, caching) else { return cache::Found::Uncached };
         // Where the route does not mention the cache, an answer that asks for it is fetched to be stored, too.
         match purpose {
             Purpose::Client if !caching.is_active() => cache::Found::Uncached,
+            Purpose::Client if tunnel => cache::Found::Pass(Forward::Bypass),
             Purpose::Client => {
                 if let Some(noted) = &self.noted {
                     noted.note(&request.head);
@@ -265,7 +273,7 @@ impl Front {
     fn invoke(&self, request: &Request, planned: &Planned) -> impl Fn() -> Invoke + use<> {
         let (pool, route, function) = (planned.pool.clone(), planned.label.clone(), planned.function.clone());
         // What is stored is the answer to a GET, also where a HEAD asks for it.
-        let flags = InvokeFlags { idempotent: true, streaming: planned.streaming, head_only: false };
+        let flags = InvokeFlags { idempotent: true, streaming: planned.streaming, ..InvokeFlags::default() };
         let (path_info, head) = (planned.path_info, request.head.clone());
         move || Invoke {
             pool: pool.clone(),
@@ -325,6 +333,7 @@ impl Front {
                 idempotent: request.is_idempotent(),
                 streaming: planned.streaming,
                 head_only: request.method == Method::Head,
+                tunnel: planned.tunnel,
             },
             path_info: planned.path_info,
             queued: Duration::ZERO,
@@ -473,6 +482,7 @@ impl Planned {
             route: None,
             label: ByteString::new(),
             streaming: false,
+            tunnel: false,
             cached: Part::None,
             pool: ByteString::new(),
             function: ByteString::new(),

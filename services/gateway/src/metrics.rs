@@ -4,6 +4,7 @@
 mod route;
 mod slow;
 mod totals;
+mod tunnels;
 mod volume;
 
 use std::cell::{Cell, RefCell};
@@ -24,6 +25,7 @@ use crate::request::{Incoming, Method};
 use crate::server::Reject;
 use route::RouteCounts;
 use totals::Totals;
+use tunnels::Tunnels;
 use volume::Volume;
 
 pub use slow::{SlowRequest, StageTime};
@@ -32,6 +34,7 @@ pub use totals::{ByClass, GatewayFigures};
 pub(crate) use slow::Stages;
 use slow::{Seen, Slowest};
 
+pub(crate) use tunnels::Passage;
 pub(crate) use volume::Cause;
 
 /// Routes with a label of their own; those beyond share `_other`. A scrape stays small with any number of routes.
@@ -61,6 +64,7 @@ pub(crate) struct ThreadMetrics {
     routes: RefCell<Routes>,
     slow: RefCell<slow::Spool>,
     volume: RefCell<Volume>,
+    tunnels: Tunnels,
     log: Option<RefCell<Spool>>,
     handles: Handles,
 }
@@ -123,6 +127,7 @@ impl Metrics {
             routes: RefCell::new(Routes { slots, by_label: HashMap::new(), serial: 0, by_number: Vec::new() }),
             slow: RefCell::default(),
             volume: RefCell::new(Volume::new()),
+            tunnels: Tunnels::new(),
             log: self.log.as_ref().map(|log| RefCell::new(log.spool())),
             handles: Handles {
                 connections: gauge!("troupe_gateway_connections"),
@@ -165,6 +170,7 @@ impl Metrics {
 
 /// Describes what a gateway counts.
 pub fn describe() {
+    tunnels::describe();
     crate::cache::l2::describe();
     describe_counter!(
         "troupe_gateway_requests_total",
@@ -285,6 +291,7 @@ impl ThreadMetrics {
         }
         self.metrics.slowest.take(&mut self.slow.borrow_mut(), Instant::now());
         self.volume.borrow_mut().flush();
+        self.tunnels.flush();
         if let Some(handles) = &self.handles.cache {
             let (bytes, objects, evicted) = handles.cache.figures();
             handles.bytes.set(bytes as f64);
@@ -372,6 +379,13 @@ impl Ticket {
     /// The answer is complete, or broke off. `received` and `sent` are bytes of bodies.
     pub(crate) fn end(mut self, status: u16, (received, sent): (u64, u64), complete: bool, now: Instant) {
         self.record(status, (received, sent), complete, now);
+    }
+
+    /// The request is answered with 101, and what it has opened is counted by itself from here on: its hours are no answer's.
+    pub(crate) fn switched(mut self, now: Instant) -> Passage {
+        let entry = self.entry.take();
+        self.record(101, (0, 0), true, now);
+        Passage::new(&self.metrics, entry, self.received)
     }
 
     fn record(&mut self, status: u16, (received, sent): (u64, u64), complete: bool, now: Instant) {

@@ -37,7 +37,7 @@ pub(crate) struct Request {
     pub(crate) trace: Option<TraceContext>,
     /// Whether the client would rather read HTML than JSON.
     pub(crate) prefers_html: bool,
-    /// Whether the client wants to go on with WebSocket (RFC 6455 §4.1).
+    /// Whether the client asks, in the form of RFC 6455 §4.1, to go on with WebSocket.
     pub(crate) websocket: bool,
 }
 
@@ -206,7 +206,12 @@ impl Reception {
             body: raw.body,
             trace: seen.trace,
             prefers_html: seen.prefers_html,
-            websocket: seen.websocket,
+            // RFC 9110 §7.8: HTTP/1.0 has no upgrade, and one that `Connection` does not name is for somebody else.
+            websocket: seen.websocket
+                && seen.upgrade
+                && method == "GET"
+                && raw.version == Version::Http11
+                && raw.body == BodyFrame::None,
             head,
         })
     }
@@ -282,7 +287,10 @@ struct Seen<'a> {
     id: Option<&'a [u8]>,
     trace: Option<TraceContext>,
     prefers_html: bool,
+    /// `Upgrade` names WebSocket.
     websocket: bool,
+    /// `Connection` names `Upgrade`.
+    upgrade: bool,
     forwarded_for: Vec<&'a [u8]>,
     forwarded_proto: Option<&'a [u8]>,
     forwarded_host: Option<&'a [u8]>,
@@ -336,8 +344,11 @@ fn take_fields<'a>(
 fn keep<'a>(name: &[u8], value: &'a [u8], seen: &mut Seen<'a>, trusted: bool) -> bool {
     match name {
         // RFC 9110 §7.6.1: for this hop alone. `proxy` would become HTTP_PROXY, which clients obey.
-        b"connection"
-        | b"keep-alive"
+        b"connection" => {
+            seen.upgrade |= lists(value, b"upgrade");
+            false
+        }
+        b"keep-alive"
         | b"proxy-connection"
         | b"proxy-authorization"
         | b"proxy-authenticate"
@@ -347,8 +358,7 @@ fn keep<'a>(name: &[u8], value: &'a [u8], seen: &mut Seen<'a>, trusted: bool) ->
         | b"transfer-encoding"
         | b"expect" => false,
         b"upgrade" => {
-            let mut protocols = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-            seen.websocket |= protocols.any(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));
+            seen.websocket |= lists(value, b"websocket");
             false
         }
         // Travels as the head's authority.
@@ -396,9 +406,13 @@ fn is_nominated(fields: &[u8], name: &[u8]) -> bool {
     }
     fields.split(|&byte| byte == b'\n').any(|line| {
         let Some((field, value)) = line.split_at_checked(11) else { return false };
-        field.eq_ignore_ascii_case(b"connection:")
-            && value.split(|&byte| byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(name))
+        field.eq_ignore_ascii_case(b"connection:") && lists(value, name)
     })
+}
+
+/// Whether a list of tokens has this one.
+fn lists(value: &[u8], token: &[u8]) -> bool {
+    value.split(|&byte| byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(token))
 }
 
 /// A browser's `Accept` names HTML before anything JSON.

@@ -52,6 +52,9 @@ pub struct InvokeFlags {
     pub streaming: bool,
     /// The client asked with HEAD, which the head says as GET: nobody will see the reply's body.
     pub head_only: bool,
+    /// The client asks to go on with WebSocket (RFC 6455 §4). The body is what it sends after a reply of 101, whose own body
+    /// is what the server sends: until that reply nothing of the body may be read, and behind any other there is none.
+    pub tunnel: bool,
 }
 
 /// A response.
@@ -99,7 +102,7 @@ impl Contract for Invoke {
     type Reply = Reply;
 
     const ID: u16 = 1;
-    const VERSION: u16 = 3;
+    const VERSION: u16 = 4;
     const NAME: &'static str = "invoke";
 
     fn encode_head(&self, out: &mut BytesMut) {
@@ -181,7 +184,7 @@ mod tests {
             pool: "default".into(),
             route: "/api/{function*}".into(),
             function: "hello".into(),
-            flags: InvokeFlags { idempotent: true, streaming: false, head_only: true },
+            flags: InvokeFlags { idempotent: true, streaming: false, head_only: true, tunnel: true },
             path_info: 10,
             queued: Duration::from_micros(77),
             head: builder.finish(&parts).unwrap(),

@@ -59,6 +59,8 @@ pub struct TimeoutsConfig {
     pub first_byte: Duration,
     /// Longest pause between two pieces of a reply's body.
     pub idle: Duration,
+    /// How long a WebSocket tunnel may be silent, both ways at once.
+    pub tunnel: Duration,
 }
 
 /// Connections kept for later requests.
@@ -100,6 +102,8 @@ impl Default for TimeoutsConfig {
             write: Duration::from_secs(30),
             first_byte: Duration::from_secs(60),
             idle: Duration::from_secs(60),
+            // Applications say nothing for minutes, and not all of them ping.
+            tunnel: Duration::from_secs(60 * 60),
         }
     }
 }

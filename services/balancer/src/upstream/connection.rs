@@ -114,6 +114,17 @@ impl Reading<'_> {
         self.read(ROOM_FOR_BODY).await
     }
 
+    /// Waits for bytes, without holding room for them, then reads; 0 at the connection's end.
+    pub(super) async fn when_there(&mut self) -> io::Result<usize> {
+        loop {
+            self.half.readable().await?;
+            match self.at_hand() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => *self.buffer = BytesMut::new(),
+                read => return read,
+            }
+        }
+    }
+
     /// Reads what is there already.
     pub(super) fn at_hand(&mut self) -> io::Result<usize> {
         self.buffer.reserve(ROOM_FOR_BODY);

@@ -11,6 +11,8 @@ pub enum Sending {
     Length(u64),
     /// In chunks.
     Chunked,
+    /// There is none; what follows a reply of 101 is WebSocket.
+    WebSocket,
 }
 
 /// Appends a request's head to `out`.
@@ -44,6 +46,8 @@ pub fn head(request: &RequestHead, head_only: bool, sending: Sending, host: &str
         }
         Sending::Nothing => {}
         Sending::Length(length) => field(b"content-length", length.to_string().as_bytes(), out),
+        // The key and the version stand among the client's fields; that the server accepted them is for the client to check.
+        Sending::WebSocket => out.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\n"),
         Sending::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
     out.extend_from_slice(b"\r\n");
@@ -129,6 +133,12 @@ mod tests {
         assert!(get.starts_with("HEAD /a?b=c HTTP/1.1\r\nhost: upstream:80\r\n"), "{get}");
         assert!(!get.contains("content-length"), "{get}");
         assert!(encoded(&request("PUT", "a", &[]), false, Sending::Nothing).contains("content-length: 0\r\n"));
+        let fields: [(&str, &[u8]); 3] =
+            [("upgrade", b"h2c"), ("connection", b"close"), ("sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ==")];
+        let handshake = encoded(&request("GET", "a", &fields), false, Sending::WebSocket);
+        assert_eq!(handshake.matches("upgrade").count(), 1, "{handshake}");
+        assert!(handshake.contains("\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"), "{handshake}");
+        assert!(handshake.ends_with("\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n"), "{handshake}");
         assert!(
             encoded(&request("PUT", "a", &[]), false, Sending::Chunked).ends_with("transfer-encoding: chunked\r\n\r\n")
         );

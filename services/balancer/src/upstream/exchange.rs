@@ -23,6 +23,7 @@ use super::head::{self, Framing, Head, HeadScan};
 use super::lie::Lie;
 use super::server::{Inside, Server};
 use super::stream;
+use super::tunnel;
 
 /// Interim replies (RFC 9110 §15.2) before the final one. Servers send one or two.
 const MAX_INTERIM: u32 = 16;
@@ -55,7 +56,7 @@ impl Client {
 impl Service<Invoke> for Client {
     fn call(&self, envelope: Envelope<Invoke>) -> CallFuture<Invoke> {
         let (server, thread, scratch) = (Arc::clone(&self.server), self.thread, Rc::clone(&self.scratch));
-        if let Body::Stream(_) = envelope.call.body {
+        if matches!(envelope.call.body, Body::Stream(_)) && !envelope.call.flags.tunnel {
             return Box::pin(stream::call(server, thread, envelope));
         }
         Box::pin(call(server, thread, scratch, envelope))
@@ -70,9 +71,10 @@ async fn call(
 ) -> Result<Reply, Failure> {
     let inside = server.enter();
     let Envelope { call: Invoke { head, body, flags, .. }, deadline, .. } = envelope;
-    let body = match body {
-        Body::Full(bytes) => bytes,
-        _ => Bytes::new(),
+    let (body, upward) = match body {
+        Body::Full(bytes) => (bytes, Body::Empty),
+        // Of a tunnel: not looked at before the server has switched, or what is no tunnel might be taken for a request.
+        upward => (Bytes::new(), upward),
     };
     let mut fresh = false;
     loop {
@@ -82,6 +84,9 @@ async fn call(
         };
         let reused = connection.is_reused();
         match exchange(&mut connection, &scratch, &head, flags, &body, deadline).await {
+            Ok(answer) if answer.head.status() == 101 => {
+                return Ok(tunnel::open(connection, answer.head, upward, inside));
+            }
             Ok(answer) => match reply(connection, thread, answer, inside).await {
                 Ok(reply) => return Ok(reply),
                 Err(lie) => return Err(Fault::Lie(lie).into_failure(&server)),
@@ -105,7 +110,11 @@ async fn exchange(
     body: &Bytes,
     deadline: Deadline,
 ) -> Result<Head, Fault> {
-    let sending = if body.is_empty() { Sending::Nothing } else { Sending::Length(body.len() as u64) };
+    let sending = match body.len() {
+        _ if flags.tunnel => Sending::WebSocket,
+        0 => Sending::Nothing,
+        length => Sending::Length(length as u64),
+    };
     let mut out = scratch.out.take();
     out.clear();
     encode::head(request, flags.head_only, sending, &connection.server().settings().host, &mut out);
@@ -124,7 +133,7 @@ async fn exchange(
     };
     let due = Instant::now() + reading.server.settings().timeouts.first_byte.get();
     let due = due.min(deadline.instant());
-    let awaited = await_head(&mut reading, &scratch.builder, flags.head_only);
+    let awaited = await_head(&mut reading, &scratch.builder, flags);
     match tokio::time::timeout_at(due.into(), awaited).await {
         Ok(Ok(mut head)) => {
             head.keep_alive &= refused.is_none();
@@ -136,11 +145,11 @@ async fn exchange(
     }
 }
 
-/// Reads up to the head of the final reply.
+/// Reads up to the head of the final reply, or of the one that opens the tunnel that was asked for.
 pub(super) async fn await_head(
     reading: &mut Reading<'_>,
     builder: &RefCell<ResponseHeadBuilder>,
-    head_only: bool,
+    flags: InvokeFlags,
 ) -> Result<Head, Fault> {
     let mut scan = HeadScan::default();
     let mut interim = 0;
@@ -148,9 +157,10 @@ pub(super) async fn await_head(
         if let Some(len) = scan.advance(reading.buffer)? {
             let bytes = reading.buffer.get(..len).unwrap_or_default();
             let status = head::status(bytes)?;
-            let head = head::read(bytes, head_only, &mut builder.borrow_mut())?;
+            let head = head::read(bytes, flags.head_only, &mut builder.borrow_mut())?;
             reading.buffer.advance(len);
             match status {
+                101 if flags.tunnel && head.websocket => return Ok(head),
                 101 => return Err(Lie::Switched.into()),
                 100..200 => {
                     interim += 1;
@@ -176,7 +186,7 @@ pub(super) async fn await_head(
 
 /// Makes the reply of its head: with the whole body, when that has come, else with a stream.
 async fn reply(mut connection: Connection, thread: usize, answer: Head, inside: Inside) -> Result<Reply, Lie> {
-    let Head { head, framing, keep_alive } = answer;
+    let Head { head, framing, keep_alive, .. } = answer;
     let load = connection.server().load();
     let mut decoder = BodyDecoder::new(framing);
     let mut gathered = Gathered::default();

@@ -36,6 +36,8 @@ pub struct Head {
     pub framing: Framing,
     /// Whether the server keeps the connection.
     pub keep_alive: bool,
+    /// Whether it names WebSocket as what the connection goes on with, as a 101 has to (RFC 6455 §4.1).
+    pub websocket: bool,
 }
 
 impl HeadScan {
@@ -102,7 +104,8 @@ pub fn read(bytes: &[u8], head_only: bool, builder: &mut ResponseHeadBuilder) ->
         true => !facts.close,
         false => facts.keep_alive && !facts.close,
     } && framing != Framing::Close;
-    Ok(Head { head: builder.finish(status), framing, keep_alive })
+    let websocket = version_11 && facts.upgrade && facts.protocol == Some(true);
+    Ok(Head { head: builder.finish(status), framing, keep_alive, websocket })
 }
 
 /// The lines of a complete head, each without its CRLF.
@@ -179,6 +182,10 @@ struct Facts {
     chunked: bool,
     close: bool,
     keep_alive: bool,
+    /// `Connection` has the option `upgrade`.
+    upgrade: bool,
+    /// Whether `Upgrade`, where it stands, names WebSocket and nothing else.
+    protocol: Option<bool>,
 }
 
 impl Facts {
@@ -186,11 +193,17 @@ impl Facts {
     fn note(&mut self, name: &[u8], value: &[u8]) -> Result<bool, Lie> {
         Ok(match name.len() {
             2 => is(name, "te"),
-            7 => is(name, "trailer") || is(name, "upgrade"),
+            7 if is(name, "upgrade") => {
+                let alone = self.protocol.is_none();
+                self.protocol = Some(alone && is(value, "websocket"));
+                true
+            }
+            7 => is(name, "trailer"),
             10 if is(name, "connection") => {
                 for option in options(value) {
                     self.close |= is(option, "close");
                     self.keep_alive |= is(option, "keep-alive");
+                    self.upgrade |= is(option, "upgrade");
                 }
                 true
             }

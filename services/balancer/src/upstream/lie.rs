@@ -26,7 +26,7 @@ pub enum Lie {
     Truncated,
     /// Bytes came behind the end of the reply.
     Surplus,
-    /// The protocol was switched although nobody asked for it.
+    /// The protocol was switched although nobody asked for it, or to another one (RFC 9110 §15.2.2).
     Switched,
     /// More interim replies than anybody needs.
     Interim,

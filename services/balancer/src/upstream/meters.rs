@@ -3,6 +3,7 @@
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
 use super::lie::Lie;
+use super::tunnel::End;
 
 /// Describes what is counted of upstream servers.
 pub(crate) fn describe() {
@@ -31,6 +32,11 @@ pub(crate) fn describe() {
         "troupe_balancer_upstream_cut_total",
         "Replies that broke off, or were cut off, behind their head, by `pool`."
     );
+    describe_gauge!("troupe_balancer_upstream_tunnels", "WebSocket tunnels to the servers of a `pool` that are open.");
+    describe_counter!(
+        "troupe_balancer_upstream_tunnels_ended_total",
+        "WebSocket tunnels that ended, by `pool` and `cause`: `client` or `server` ended it or left, `idle` (`timeouts.tunnel`, or `timeouts.idle` once the client has ended its side), `stalled`: the server took no more bytes, `broken`: its connection broke."
+    );
     describe_counter!(
         "troupe_balancer_upstream_malformed_total",
         "Replies refused for what they said, by `pool` and `reason`."
@@ -51,6 +57,9 @@ pub(super) struct Meters {
     pub(super) timeouts: Counter,
     /// Replies that broke off, or were cut off, behind their head.
     pub(super) cut: Counter,
+    /// Tunnels that are open.
+    pub(super) tunnels: Gauge,
+    ended: [Counter; End::ALL.len()],
     lies: [Counter; Lie::ALL.len()],
 }
 
@@ -67,9 +76,19 @@ impl Meters {
             interim: counter!("troupe_balancer_upstream_interim_total", "pool" => pool()),
             timeouts: counter!("troupe_balancer_upstream_timeouts_total", "pool" => pool()),
             cut: counter!("troupe_balancer_upstream_cut_total", "pool" => pool()),
+            tunnels: gauge!("troupe_balancer_upstream_tunnels", "pool" => pool()),
+            ended: End::ALL.map(
+                |end| counter!("troupe_balancer_upstream_tunnels_ended_total", "pool" => pool(), "cause" => end.as_str()),
+            ),
             lies: Lie::ALL.map(
                 |lie| counter!("troupe_balancer_upstream_malformed_total", "pool" => pool(), "reason" => lie.as_str()),
             ),
+        }
+    }
+
+    pub(super) fn tunnel_ended(&self, end: End) {
+        if let Some(counter) = self.ended.get(end as usize) {
+            counter.increment(1);
         }
     }
 

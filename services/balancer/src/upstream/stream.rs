@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::tcp::WriteHalf;
 use tokio::sync::oneshot;
-use troupe_contracts::invoke::{Invoke, Reply, Times};
+use troupe_contracts::invoke::{Invoke, InvokeFlags, Reply, Times};
 use troupe_mesh::body::{self, Body, BodyWriter};
 use troupe_mesh::contract::Envelope;
 use troupe_mesh::failure::{Failure, Outcome, Stage};
@@ -129,7 +129,7 @@ async fn run(server: Arc<Server>, thread: usize, envelope: Envelope<Invoke>, mut
     let sending = body.len().map_or(Sending::Chunked, Sending::Length);
     let mut out = Vec::new();
     encode::head(&head, flags.head_only, sending, &server.settings().host, &mut out);
-    let exchange = Exchange { server: &server, head_only: flags.head_only, answer, inside };
+    let exchange = Exchange { server: &server, flags, answer, inside };
     let Some((writer, keep_alive)) = exchange.run(&mut connection, Request { head: out, body, sending }).await else {
         return;
     };
@@ -160,7 +160,7 @@ impl Request {
         let mut left = match self.sending {
             Sending::Length(length) => Some(length),
             Sending::Chunked => None,
-            Sending::Nothing => Some(0),
+            Sending::Nothing | Sending::WebSocket => Some(0),
         };
         while let Some(piece) = self.body.next().await {
             let piece = piece.map_err(|_| SendFault::Source)?;
@@ -196,7 +196,7 @@ impl Request {
 /// An exchange both of whose bodies may be on their way at once.
 struct Exchange<'a> {
     server: &'a Server,
-    head_only: bool,
+    flags: InvokeFlags,
     answer: Answer,
     inside: Inside,
 }
@@ -215,7 +215,7 @@ impl Exchange<'_> {
                 return None;
             }
         };
-        let Head { head, framing, keep_alive } = head;
+        let Head { head, framing, keep_alive, .. } = head;
         let len = match framing {
             Framing::Length(length) => Some(length),
             _ => None,
@@ -263,7 +263,7 @@ impl Exchange<'_> {
         sent: &mut Option<bool>,
     ) -> Option<Result<Head, Fault>> {
         let builder = RefCell::new(ResponseHeadBuilder::default());
-        let mut awaited = pin!(await_head(reading, &builder, self.head_only));
+        let mut awaited = pin!(await_head(reading, &builder, self.flags));
         let mut due = Instant::now();
         loop {
             tokio::select! {

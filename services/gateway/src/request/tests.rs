@@ -83,3 +83,43 @@ fn html_is_for_those_who_ask_for_it_first() {
     assert!(!prefers_html(b"application/json, text/html"));
     assert!(!prefers_html(b"*/*"));
 }
+
+#[test]
+fn a_handshake_is_one_in_every_respect() {
+    let asks = |fields: &str| request("/", fields, &[]).websocket;
+    assert!(asks("Connection: Upgrade\r\nUpgrade: websocket\r\n"));
+    assert!(asks("Upgrade: h2c, WebSocket\r\nConnection: keep-alive, UPGRADE\r\n"));
+    for fields in [
+        "Upgrade: websocket\r\n",
+        "Connection: upgrade\r\n",
+        "Connection: close\r\nUpgrade: websocket\r\n",
+        "Connection: Upgrade\r\nUpgrade: h2c\r\n",
+        "Connection: Upgrade\r\nUpgrade: websocket2\r\n",
+    ] {
+        assert!(!asks(fields), "{fields}");
+    }
+    let fields = b"Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    let good = RawHead {
+        method: b"GET",
+        target: b"/",
+        version: Version::Http11,
+        authority: b"a.example",
+        fields,
+        body: BodyFrame::None,
+        nominates: true,
+    };
+    let ends = Ends::new("10.0.0.9:1234".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
+    let asks = |raw: RawHead<'_>| match Reception::new(vec![]).receive(&raw, &ends) {
+        Incoming::Request(request) => {
+            assert!(!names(&request).contains(&"upgrade"));
+            request.websocket
+        }
+        Incoming::Refused(refused) => panic!("{refused:?}"),
+    };
+    assert!(asks(good));
+    assert!(!asks(RawHead { method: b"POST", ..good }));
+    assert!(!asks(RawHead { method: b"HEAD", ..good }));
+    assert!(!asks(RawHead { version: Version::Http10, ..good }));
+    assert!(!asks(RawHead { body: BodyFrame::Length(1), ..good }));
+    assert!(!asks(RawHead { body: BodyFrame::Chunked, ..good }));
+}

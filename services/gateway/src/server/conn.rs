@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::guard::Reject;
+use super::stream::Opened;
 use crate::front::Plan;
 use crate::request::{Ends, Incoming};
 
@@ -42,6 +43,25 @@ pub(super) struct Conn {
     closing: Cell<bool>,
     /// The connection must not look as if its last answer had ended well.
     reset: Cell<bool>,
+    handshake: Cell<Handshake>,
+    /// The tunnel that the answered handshake opens.
+    opened: Cell<Option<Box<Opened>>>,
+}
+
+/// How far a WebSocket handshake is. Until it is answered nobody knows what the bytes behind it are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handshake {
+    /// There is none.
+    None,
+    /// It waits for its answer.
+    Asked,
+    /// It waits for its answer, and bytes came behind it.
+    Early,
+    /// It was refused, and bytes came behind it. They may be what the client would have sent through the tunnel, which can be
+    /// anything that somebody else chose; so they are not read as requests, and the connection ends behind the answer.
+    Spoilt,
+    /// The connection is a tunnel.
+    Open,
 }
 
 impl Conn {
@@ -63,6 +83,8 @@ impl Conn {
             stalled: Cell::new(false),
             closing: Cell::new(false),
             reset: Cell::new(false),
+            handshake: Cell::new(Handshake::None),
+            opened: Cell::new(None),
         }
     }
 
@@ -186,6 +208,45 @@ impl Conn {
     /// Whether the last answer is out.
     pub(super) fn is_over(&self) -> bool {
         self.closing.get() && self.answered.get() == self.taken.get()
+    }
+
+    pub(super) fn handshake(&self) -> Handshake {
+        self.handshake.get()
+    }
+
+    pub(super) fn set_handshake(&self, handshake: Handshake) {
+        self.handshake.set(handshake);
+    }
+
+    /// Bytes came behind the last head.
+    pub(super) fn note_early(&self) {
+        if self.handshake.get() == Handshake::Asked {
+            self.handshake.set(Handshake::Early);
+        }
+    }
+
+    /// The handshake is not answered with 101; whether the connection has to end for that.
+    pub(super) fn refuse_handshake(&self) -> bool {
+        let early = self.handshake.get() == Handshake::Early;
+        self.handshake.set(if early { Handshake::Spoilt } else { Handshake::None });
+        early
+    }
+
+    /// The handshake is answered with 101. Nothing else waits for the clock any more.
+    pub(super) fn open(&self, opened: Box<Opened>) {
+        self.opened.set(Some(opened));
+        self.due.set(None);
+        self.overdue.set(false);
+    }
+
+    /// The tunnel that was opened.
+    pub(super) fn take_opened(&self) -> Option<Box<Opened>> {
+        self.opened.take()
+    }
+
+    /// Whether the handshake is all that is under way.
+    pub(super) fn is_at_handshake(&self) -> bool {
+        self.in_flight.get() == 1 && matches!(self.handshake.get(), Handshake::Asked | Handshake::Early)
     }
 
     pub(super) fn set_reset(&self) {

@@ -82,6 +82,9 @@ pub(super) fn write(answer: Answer, writing: Writing, thread: &Rc<Thread>, conn:
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = Response::with_body(status, ());
     let length = fields(&answer.head, response.headers_mut());
+    if answer.upgrade {
+        response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
     if let Some(sent) = answer.sent {
         said(*sent, response.headers_mut());
     }
@@ -125,6 +128,25 @@ pub(super) fn write(answer: Answer, writing: Writing, thread: &Rc<Thread>, conn:
         }
     };
     response.set_body(ReplyBody { kind, ending })
+}
+
+/// The head that makes a tunnel of a connection (RFC 9110 §15.2.2); `head` is the server's.
+pub(super) fn switching(head: &ResponseHead, id: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(head.as_bytes().len() + 128);
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n");
+    let mut field = |name: &[u8], value: &[u8]| {
+        for part in [name, b": ", value, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    };
+    for (name, value) in head.shared_fields().filter(|(name, _)| !is_framing(name)) {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value)) {
+            field(name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    field(REQUEST_ID.as_bytes(), id);
+    out.extend_from_slice(b"\r\n");
+    out.into()
 }
 
 /// Where the time went so far, for a browser's developer tools.

@@ -12,8 +12,8 @@ use actix_http::body::BoxBody;
 use actix_http::{Request as ActixRequest, Response};
 use actix_service::Service;
 use troupe_cache::cache_status::Forward;
-use troupe_contracts::invoke::Invoke;
-use troupe_mesh::body::Body;
+use troupe_contracts::invoke::{Invoke, Reply};
+use troupe_mesh::body::{self, Body, BodyWriter};
 use troupe_mesh::deadline::Deadline;
 use troupe_mesh::failure::{Failure, Outcome, Stage};
 use troupe_mesh::port::CallFuture;
@@ -22,6 +22,7 @@ use troupe_wire::head::Version;
 use super::conn::Conn;
 use super::intake::{BodyFault, GATHERED, Gather, Pump, Source};
 use super::reply::{self, ReplyBody, Writing};
+use super::stream::Opened;
 use super::thread::{Thread, Timeouts as Timing};
 use crate::answer::Answer;
 use crate::cache::{CacheResult, Fetching, Timeouts};
@@ -54,7 +55,16 @@ enum Step {
     /// The body is being gathered.
     Gather(Box<(Planned, Gather)>),
     /// A worker has the call.
-    Call { call: CallFuture<Invoke>, pump: Option<Box<Pump>>, pass: Option<Forward>, since: Instant },
+    Call {
+        call: CallFuture<Invoke>,
+        pump: Option<Box<Pump>>,
+        pass: Option<Forward>,
+        since: Instant,
+        /// What the client sends through the tunnel that it asks for.
+        upward: Option<BodyWriter>,
+    },
+    /// The gate has taken the connection over.
+    Tunnel,
     /// The cache fetches the answer, or waits for another request's.
     Fetch(Fetching),
     /// Nothing can be done any more: answering panicked.
@@ -134,8 +144,15 @@ impl Handling {
                 if let Some(fetching) = self.thread.front.fetch(request, &mut planned, timeouts) {
                     return Some(Step::Fetch(fetching));
                 }
-                let call = self.thread.front.call(request, planned, Body::Empty, deadline);
-                return Some(Step::Call { call, pump: None, pass, since: request.received });
+                let (upward, body) = match planned.tunnel {
+                    true => {
+                        let (writer, reader) = body::channel(None);
+                        (Some(writer), Body::Stream(reader))
+                    }
+                    false => (None, Body::Empty),
+                };
+                let call = self.thread.front.call(request, planned, body, deadline);
+                return Some(Step::Call { call, pump: None, pass, since: request.received, upward });
             }
             BodyFrame::Length(length) => Some(length),
             BodyFrame::Chunked => None,
@@ -207,9 +224,9 @@ impl Handling {
                         Part::None | Part::Miss(..) => None,
                     };
                     let call = self.thread.front.call(request, gathering.0, body, deadline);
-                    self.step = Step::Call { call, pump: pump.map(Box::new), pass, since };
+                    self.step = Step::Call { call, pump: pump.map(Box::new), pass, since, upward: None };
                 }
-                Step::Call { call, pump, pass, since } => {
+                Step::Call { call, pump, pass, since, upward } => {
                     let (Some(Incoming::Request(request)), Some(conn)) = (self.incoming.as_deref(), &self.conn) else {
                         return Poll::Ready(None);
                     };
@@ -229,7 +246,21 @@ impl Handling {
                                 let times = result.as_ref().ok().map(|reply| reply.times);
                                 ticket.called(Stages::of(times, result.as_ref().err(), since.elapsed()));
                             }
-                            self.thread.front.answer(request, result)
+                            match (upward.take(), result) {
+                                (Some(upward), Ok(reply)) if reply.head.status() == 101 => {
+                                    self.switch(reply, upward, context);
+                                    return Poll::Pending;
+                                }
+                                (upward, result) => {
+                                    let mut answer = self.thread.front.answer(request, result);
+                                    if let Some(upward) = upward {
+                                        answer.upgrade = answer.status == 426;
+                                        // There is none of it; a stream that breaks would be a request that failed.
+                                        upward.finish();
+                                    }
+                                    answer
+                                }
+                            }
                         }
                         Poll::Pending if conn.take_overdue() => {
                             self.thread.front.fail(request, &Failure::deadline(Stage::Gateway))
@@ -264,9 +295,22 @@ impl Handling {
                     };
                     return Poll::Ready(Some((answer, None)));
                 }
+                Step::Tunnel => return Poll::Pending,
                 Step::Lost => return Poll::Ready(None),
             }
         }
+    }
+
+    /// Leaves the connection to the gate, as a tunnel. actix waits for an answer until it ends.
+    fn switch(&mut self, reply: Reply, upward: BodyWriter, context: &Context<'_>) {
+        self.step = Step::Tunnel;
+        let (Some(Incoming::Request(request)), Some(conn)) = (self.incoming.as_deref(), &self.conn) else { return };
+        let Some(ticket) = self.ticket.take() else { return };
+        let head = reply::switching(&reply.head, &request.id);
+        let passage = ticket.switched(Instant::now());
+        conn.open(Box::new(Opened { head, downward: reply.body, upward, passage }));
+        // The gate reads before the handler runs.
+        context.waker().wake_by_ref();
     }
 
     fn respond(&mut self, answer: Answer, pump: Option<Box<Pump>>) -> Option<Response<ReplyBody>> {
@@ -275,15 +319,18 @@ impl Handling {
         if let Some(ticket) = &mut self.ticket {
             ticket.set_cause(answer.cause);
         }
+        let mut spoilt = false;
         let (id, head_only, http_10) = match *incoming {
             Incoming::Request(request) => {
+                spoilt = request.websocket && conn.refuse_handshake();
                 (request.id, request.method == Method::Head, request.head.version() == Version::Http10)
             }
             Incoming::Refused(refused) => (refused.id, false, true),
         };
         let close = self.thread.front.is_draining()
             || conn.taken() >= self.thread.limits().max_requests
-            || conn.fault().is_some();
+            || conn.fault().is_some()
+            || spoilt;
         let writing =
             Writing { id, head_only, http_10, close, pump: pump.map(|pump| *pump), ticket: self.ticket.take() };
         Some(reply::write(answer, writing, &self.thread, conn))

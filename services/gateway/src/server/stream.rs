@@ -7,6 +7,7 @@
 //! that way a request costs no timer operation at all.
 
 mod quick;
+mod tunnel;
 
 use std::future::Future;
 use std::io;
@@ -20,12 +21,15 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use troupe_wire::head::Version;
 
-use super::conn::Conn;
+use super::conn::{Conn, Handshake};
 use super::guard::{Facts, HeadGuard, Reject, Scan, Skeleton, absolute, refusal};
 use super::thread::Thread;
 use crate::front::Plan;
 use crate::request::{BodyFrame, Incoming, RawHead};
 use quick::Unsent;
+use tunnel::Tunnel;
+
+pub(super) use tunnel::Opened;
 
 /// Bytes read at once while a head is incomplete.
 const HELD_READ: usize = 4 * 1024;
@@ -49,6 +53,8 @@ pub(super) struct GuardedStream {
     flushed: bool,
     /// An answer of the gate's own that the client has not taken yet.
     unsent: Option<Unsent>,
+    /// What the connection has become.
+    tunnel: Option<Box<Tunnel>>,
     head_since: Option<Instant>,
     write_due: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -71,6 +77,7 @@ impl GuardedStream {
             delivered: 0,
             flushed: true,
             unsent: None,
+            tunnel: None,
             head_since: None,
             write_due: None,
             timer: None,
@@ -88,7 +95,8 @@ impl GuardedStream {
     fn sift(&mut self, bytes: &mut [u8], context: &mut Context<'_>) -> (usize, usize) {
         let (mut read, mut written) = (0, 0);
         loop {
-            if self.guard.at_head() && (self.conn.is_full() || self.unsent.is_some()) {
+            let waits = || self.conn.is_full() || self.unsent.is_some() || self.conn.handshake() != Handshake::None;
+            if self.guard.at_head() && waits() {
                 self.unseen = read < bytes.len();
                 return (written, read);
             }
@@ -178,6 +186,9 @@ impl GuardedStream {
         }
         let fits = !matches!(body, BodyFrame::Length(length) if length > self.thread.limits().max_body);
         let expect = fits && matches!(incoming, Incoming::Request(_));
+        if matches!(&incoming, Incoming::Request(request) if request.websocket) {
+            self.conn.set_handshake(Handshake::Asked);
+        }
         self.conn.push(Box::new(incoming));
         self.flushed = false;
         Some(Skeleton::new(method, facts, expect))
@@ -197,7 +208,11 @@ impl GuardedStream {
     fn hold(&mut self, tail: &[u8]) {
         self.held.extend_from_slice(tail);
         // What waits behind an answer is not late: it may be there as a whole.
-        let begun = !self.held.is_empty() && self.guard.at_head() && self.unsent.is_none();
+        let waits = self.unsent.is_some() || self.conn.handshake() != Handshake::None;
+        let begun = !self.held.is_empty() && self.guard.at_head() && !waits;
+        if !self.held.is_empty() {
+            self.conn.note_early();
+        }
         self.head_since = begun.then(|| self.head_since.unwrap_or_else(Instant::now));
     }
 
@@ -330,6 +345,9 @@ impl AsyncRead for GuardedStream {
             if this.deliver(buf) {
                 return Poll::Ready(Ok(()));
             }
+            if let Some(outcome) = this.poll_handshake(context) {
+                return outcome;
+            }
             if this.conn.is_over() {
                 // The last answer is on its way; the rest is for `poll_shutdown`.
                 this.guard.close();
@@ -417,7 +435,7 @@ impl AsyncWrite for GuardedStream {
     /// actix calls this when it has written all it has.
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.flushed |= this.conn.is_idle();
+        this.flushed |= this.conn.is_idle() || this.conn.is_at_handshake();
         Pin::new(&mut this.inner).poll_flush(context)
     }
 
@@ -427,6 +445,7 @@ impl AsyncWrite for GuardedStream {
         let this = self.get_mut();
         if !this.lingering {
             ready!(Pin::new(&mut this.inner).poll_shutdown(context))?;
+            this.forget_early();
             if !this.guard.is_closed() || this.conn.reset() {
                 return Poll::Ready(Ok(()));
             }

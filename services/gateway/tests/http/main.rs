@@ -9,3 +9,4 @@ mod lifecycle;
 mod observed;
 mod strict;
 mod support;
+mod tunnels;

@@ -113,6 +113,12 @@ fn shown(explained: &Value) -> String {
             let (first_byte, most) = (text(limits, "first_byte"), number(limits, "max_connections"));
             line("", &format!("{first_byte} for the server, {most} connections to each"));
         }
+        if !text(limits, "tunnel").is_empty() {
+            line(
+                "",
+                &format!("a WebSocket handshake opens a tunnel, which may be silent for {}", text(limits, "tunnel")),
+            );
+        }
         if let Some(queue) = limits.get("queue") {
             let (wait, most) = (text(queue, "wait"), number(queue, "max"));
             line("", &format!("when all are busy: {most} calls may wait, {wait} each"));

@@ -188,6 +188,11 @@ fn explain_tells_route_limits_and_worker_and_sends_nothing() {
     let upstream = json(admin, &["explain", "GET", "/up/x"]);
     assert_eq!((&upstream["route"]["pool"], &upstream["route"]["function"]), (&"upstream:app".into(), &Value::Null));
     assert!(upstream["limits"]["max_connections"].as_u64().is_some_and(|most| most > 0), "{upstream}");
+    assert_eq!(
+        (&upstream["limits"]["tunnel"], &json(admin, &["explain", "POST", "/up/x"])["limits"]["tunnel"]),
+        (&"1h".into(), &Value::Null)
+    );
+    assert!(done(admin, &["explain", "GET", "/up/x"]).contains("a WebSocket handshake opens a tunnel"));
     let refused = ask(admin, &["restart", "upstream:app/127.0.0.1:1"]);
     assert!(refused.status.code() == Some(1) && said(&refused).contains("did not start"), "{}", said(&refused));
     let text = done(admin, &["explain", "GET", "/api/hello"]);

@@ -26,9 +26,14 @@ pub(crate) fn in_both(config: &str, check: impl Fn(&mut Stack)) {
 
 /// Runs `check` against every wiring: inline, mailbox and loopback in one process, and TCP between three.
 pub(crate) fn in_all(check: impl Fn(&mut Stack)) {
+    in_all_with("", check);
+}
+
+/// The same, with a configuration.
+pub(crate) fn in_all_with(config: &str, check: impl Fn(&mut Stack)) {
     for wiring in ["inline", "mailbox", "loopback"] {
-        let config = format!("mesh.wiring = \"{wiring}\"\n");
+        let config = format!("mesh.wiring = \"{wiring}\"\n{config}");
         check(&mut Stack::one_process(binary(), &functions(), &config));
     }
-    check(&mut Stack::apart(binary(), &functions(), ""));
+    check(&mut Stack::apart(binary(), &functions(), config));
 }

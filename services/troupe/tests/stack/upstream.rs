@@ -4,6 +4,7 @@ mod bodies;
 mod faults;
 mod lies;
 mod requests;
+mod tunnels;
 
 use troupe_testkit::stack::Stack;
 use troupe_testkit::upstream::Upstream;

@@ -48,6 +48,25 @@ fn framing_follows_the_method_the_status_and_the_version() {
 }
 
 #[test]
+fn a_switch_names_websocket_alone_and_as_for_this_connection() {
+    let switches = |head: &str| answer(&format!("{head}\r\n\r\n"), false).map(|head| head.websocket);
+    assert_eq!(switches("HTTP/1.1 101 x\r\nUpgrade: WebSocket\r\nConnection: keep-alive, upgrade"), Ok(true));
+    for head in [
+        "HTTP/1.1 101 x",
+        "HTTP/1.1 101 x\r\nUpgrade: websocket",
+        "HTTP/1.1 101 x\r\nConnection: upgrade",
+        "HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: websocket, h2c",
+        "HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: websocket\r\nUpgrade: websocket",
+        "HTTP/1.0 101 x\r\nConnection: upgrade\r\nUpgrade: websocket",
+    ] {
+        assert_eq!(switches(head), Ok(false), "{head}");
+    }
+    let framed = "HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n";
+    assert_eq!(switches(&format!("{framed}Content-Length: 2")), Err(Lie::Length));
+    assert_eq!(switches(&format!("{framed}Transfer-Encoding: chunked")), Err(Lie::TransferEncoding));
+}
+
+#[test]
 fn what_is_for_this_hop_alone_stays_here() {
     let head = get(
         "Connection: X-Secret, keep-alive\r\nX-Secret: 1\r\nKeep-Alive: timeout=5\r\nTrailer: X\r\nUpgrade: h2c\r\n\

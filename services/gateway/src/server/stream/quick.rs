@@ -42,7 +42,11 @@ impl GuardedStream {
     /// panics is left to the handler, which answers for it.
     pub(super) fn plan(&self, request: &Request, facts: &Facts) -> Option<Plan> {
         let front = &self.thread.front;
-        let simple = matches!(request.method, Method::Get) && facts.version_11 && !facts.close && !facts.expect;
+        let simple = matches!(request.method, Method::Get)
+            && facts.version_11
+            && !facts.close
+            && !facts.expect
+            && !request.websocket;
         let last = self.conn.taken() + 1 >= self.thread.limits().max_requests;
         if !simple || last || !front.is_caching() || front.is_development() || front.is_draining() {
             return None;

@@ -57,6 +57,9 @@ pub(super) fn whole(explained: &Explanation, config: &Config, snapshot: Option<&
     {
         limits.insert("first_byte".to_owned(), group.timeouts.first_byte.to_string().into());
         limits.insert("max_connections".to_owned(), group.max_connections.into());
+        if explained.method == "GET" {
+            limits.insert("tunnel".to_owned(), group.timeouts.tunnel.to_string().into());
+        }
         limits.insert("queue".to_owned(), json!({ "max": group.queue.max, "wait": group.queue.wait.to_string() }));
     }
     whole.insert("limits".to_owned(), limits);

@@ -47,18 +47,6 @@ fn a_request_arrives_with_one_framing_and_with_what_a_proxy_adds() {
 }
 
 #[test]
-fn websocket_is_refused_and_other_upgrades_are_not_taken_up() {
-    let server = echo();
-    let stack = one_process(&[&server], "");
-    let mut client = stack.connect();
-    let fields = [("Connection", "Upgrade"), ("Upgrade", "WebSocket"), ("Sec-WebSocket-Version", "13")];
-    let reply = client.request("GET", "/", &fields, b"").unwrap();
-    assert_eq!((reply.status, server.requests().len()), (501, 0));
-    assert_eq!(client.request("GET", "/", &[("Connection", "Upgrade"), ("Upgrade", "h2c")], b"").unwrap().status, 200);
-    assert_eq!(server.requests().pop().unwrap().field("upgrade"), "");
-}
-
-#[test]
 fn a_connection_is_kept_for_the_next_request() {
     let server = echo();
     in_both(&[&server], "", |stack| {
