@@ -12,7 +12,10 @@ fn refuser() -> Upstream {
             Ok(Then::Keep)
         }
         "/plain" => exchange.answer(200, "plain"),
-        target => exchange.answer(target[1..].parse().unwrap(), &target[1..].to_owned()),
+        target => {
+            let status = target[1..].to_owned();
+            exchange.answer(status.parse().unwrap(), &status)
+        }
     })
 }
 
