@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use metrics::Counter;
 use troupe_wire::head::RequestHead;
 
 use crate::entry::Entry;
@@ -26,6 +27,8 @@ pub struct Object {
     /// Until when requests for it do not wait for each other, because its responses are not stored.
     uncacheable_until: Moment,
     weight: usize,
+    /// Counts it when it has to make room.
+    evictions: Option<Counter>,
 }
 
 impl Object {
@@ -34,7 +37,20 @@ impl Object {
     pub fn with(entry: Arc<Entry>, request: &RequestHead, before: Option<&Self>) -> Self {
         let others = before.into_iter().flat_map(|object| &object.variants);
         let others = others.filter(|other| !other.terms().selection.fits(request));
-        Self::of(beside(entry, others.cloned()), Moment::default())
+        Self::of(beside(entry, others.cloned()), Moment::default(), before)
+    }
+
+    /// The same, and its eviction is counted there.
+    #[must_use]
+    pub fn counted_by(self, evictions: Counter) -> Self {
+        Self { evictions: Some(evictions), ..self }
+    }
+
+    /// It has to make room.
+    pub(crate) fn evicted(&self) {
+        if let Some(evictions) = &self.evictions {
+            evictions.increment(1);
+        }
     }
 
     /// The same where the request is not at hand: `entry` replaces the variant that was selected alike.
@@ -42,7 +58,7 @@ impl Object {
         let others = before.into_iter().flat_map(|object| &object.variants);
         let variant = entry.terms().selection.variant();
         let others: Vec<_> = others.filter(|other| other.terms().selection.variant() != variant).cloned().collect();
-        Self::of(beside(entry, others.into_iter()), Moment::default())
+        Self::of(beside(entry, others.into_iter()), Moment::default(), before)
     }
 
     /// The variant that was selected as `entry` was.
@@ -53,21 +69,22 @@ impl Object {
 
     /// An object whose responses are not stored for now, beside what is stored of it.
     pub fn uncacheable(until: Moment, before: Option<&Self>) -> Self {
-        Self::of(before.map(|object| object.variants.clone()).unwrap_or_default(), until)
+        Self::of(before.map(|object| object.variants.clone()).unwrap_or_default(), until, before)
     }
 
     /// The object without `entry`; `None` when nothing is left.
     pub fn without(&self, entry: &Arc<Entry>) -> Option<Self> {
         let variants: Vec<_> = self.variants.iter().filter(|other| !Arc::ptr_eq(other, entry)).cloned().collect();
         let something = !variants.is_empty() || self.uncacheable_until > Moment::default();
-        something.then(|| Self::of(variants, self.uncacheable_until))
+        something.then(|| Self::of(variants, self.uncacheable_until, Some(self)))
     }
 
-    fn of(variants: Vec<Arc<Entry>>, uncacheable_until: Moment) -> Self {
+    fn of(variants: Vec<Arc<Entry>>, uncacheable_until: Moment, before: Option<&Self>) -> Self {
         let entries: usize = variants.iter().map(|entry| entry.weight() + size_of::<Arc<Entry>>()).sum();
         // An allocator rounds up by an eighth at most.
         let weight = OVERHEAD + entries + entries / 8;
-        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), variants, uncacheable_until, weight }
+        let evictions = before.and_then(|object| object.evictions.clone());
+        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), variants, uncacheable_until, weight, evictions }
     }
 
     /// Its number.

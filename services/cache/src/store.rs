@@ -12,6 +12,7 @@ mod purge;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use metrics::Counter;
 use parking_lot::Mutex;
 use troupe_wire::head::RequestHead;
 
@@ -126,6 +127,18 @@ impl Store {
     /// Stores a response to `request`. Nothing is stored when a purge since `began` was about it: what was fetched then may
     /// be what the purge was to remove. Returns whether it is stored.
     pub fn put(&self, key: &Arc<Key>, request: &RequestHead, entry: Arc<Entry>, began: Stamp) -> bool {
+        self.put_counted(key, request, entry, began, None)
+    }
+
+    /// The same, and when it has to make room that is counted by `evictions`.
+    pub fn put_counted(
+        &self,
+        key: &Arc<Key>,
+        request: &RequestHead,
+        entry: Arc<Entry>,
+        began: Stamp,
+        evictions: Option<&Counter>,
+    ) -> bool {
         if entry.body().len() > self.max_object {
             return false;
         }
@@ -136,7 +149,11 @@ impl Store {
             if let (206, Some(before)) = (entry.status(), &before) {
                 entry = combined(before, &entry, request, self.max_object);
             }
-            let object = Arc::new(Object::with(Arc::clone(&entry), request, before.as_deref()));
+            let object = Object::with(Arc::clone(&entry), request, before.as_deref());
+            let object = Arc::new(match evictions {
+                Some(evictions) => object.counted_by(evictions.clone()),
+                None => object,
+            });
             self.replace(key, before.as_deref(), &object);
             self.counts.used.store(true, Ordering::Relaxed);
         }

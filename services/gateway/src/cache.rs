@@ -27,16 +27,23 @@ mod route;
 mod serve;
 mod written;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
+use bytestring::ByteString;
+use metrics::{Counter, counter};
+use parking_lot::Mutex;
+use troupe_cache::entry::Entry;
 use troupe_cache::invalidation::{self, Invalidated};
-use troupe_cache::store::{Purged, Selector, Store};
+use troupe_cache::key::Key;
+use troupe_cache::store::{Purged, Selector, Stamp, Store};
 use troupe_cache::time::Moment;
 use troupe_contracts::invoke::Reply;
 use troupe_wire::head::RequestHead;
 
+use crate::metrics::{MAX_ROUTE_LABELS, OTHER_ROUTES};
 use crate::path;
 use config::CacheConfig;
 pub(crate) use fetch::{Fetch, Fetching, Timeouts};
@@ -66,6 +73,8 @@ pub struct Cache {
     filling: Arc<AtomicUsize>,
     filling_limit: usize,
     refreshes: Arc<AtomicUsize>,
+    /// Counts of evictions by route.
+    evictions: Mutex<HashMap<ByteString, Counter>>,
 }
 
 impl Cache {
@@ -93,6 +102,7 @@ impl Cache {
             filling: Arc::default(),
             filling_limit,
             refreshes: Arc::default(),
+            evictions: Mutex::default(),
         }))
     }
 
@@ -112,9 +122,35 @@ impl Cache {
         self.store.is_used()
     }
 
-    /// Bytes held, URLs known, objects evicted since the start.
-    pub(crate) fn figures(&self) -> (u64, usize, u64) {
-        (self.store.bytes(), self.store.len(), self.store.evicted())
+    /// Bytes held, and URLs known.
+    pub(crate) fn figures(&self) -> (u64, usize) {
+        (self.store.bytes(), self.store.len())
+    }
+
+    /// Stores a response to a request of a route; see [`Store::put`].
+    fn put(
+        &self,
+        caching: &RouteCaching,
+        key: &Arc<Key>,
+        request: &RequestHead,
+        entry: Arc<Entry>,
+        began: Stamp,
+    ) -> bool {
+        let evictions = caching.evictions(|label| self.evictions_of(label));
+        self.store.put_counted(key, request, entry, began, Some(evictions))
+    }
+
+    /// The counter of a route's evictions; one for all beyond the first so many routes.
+    fn evictions_of(&self, label: &ByteString) -> Counter {
+        let mut known = self.evictions.lock();
+        let is_new = !known.contains_key(label);
+        let label = if is_new && known.len() >= MAX_ROUTE_LABELS {
+            ByteString::from_static(OTHER_ROUTES)
+        } else {
+            label.clone()
+        };
+        let counter = |label: &ByteString| counter!("troupe_gateway_cache_evicted_total", "tier" => "l1", "route" => label.to_string());
+        known.entry(label).or_insert_with_key(counter).clone()
     }
 
     /// Makes untrue what an unsafe request has changed (RFC 9111 §4.4).

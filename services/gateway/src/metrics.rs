@@ -38,10 +38,10 @@ pub(crate) use tunnels::Passage;
 pub(crate) use volume::Cause;
 
 /// Routes with a label of their own; those beyond share `_other`. A scrape stays small with any number of routes.
-const MAX_ROUTE_LABELS: usize = 200;
+pub(crate) const MAX_ROUTE_LABELS: usize = 200;
 /// The label of what no route answers.
 const NO_ROUTE: &str = "none";
-const OTHER_ROUTES: &str = "_other";
+pub(crate) const OTHER_ROUTES: &str = "_other";
 
 /// The process's metrics of a gateway.
 #[derive(Debug, Clone, Default)]
@@ -81,7 +81,6 @@ struct CacheHandles {
     cache: Arc<Cache>,
     bytes: Gauge,
     objects: Gauge,
-    evicted: Counter,
 }
 
 /// Counts by route. Slots are never given up, so that what began before a reload ends in its own.
@@ -141,7 +140,6 @@ impl Metrics {
                     cache,
                     bytes: gauge!("troupe_gateway_cache_bytes", "tier" => "l1"),
                     objects: gauge!("troupe_gateway_cache_objects", "tier" => "l1"),
-                    evicted: counter!("troupe_gateway_cache_evicted_total", "tier" => "l1"),
                 }),
             },
         })
@@ -220,7 +218,10 @@ pub fn describe() {
         "Purges that the content delivery network in front was to be told of, by `result` (`told`, `failed`, `skipped`: no words for its kind, `dropped`: too many waited)."
     );
     describe_gauge!("troupe_gateway_cdn_purges_waiting", "Purges that it is not told of yet.");
-    describe_counter!("troupe_gateway_cache_evicted_total", "URLs that had to make room for others, by `tier`.");
+    describe_counter!(
+        "troupe_gateway_cache_evicted_total",
+        "URLs whose answers had to make room for others, by `tier` and `route`."
+    );
 }
 
 impl ThreadMetrics {
@@ -293,10 +294,9 @@ impl ThreadMetrics {
         self.volume.borrow_mut().flush();
         self.tunnels.flush();
         if let Some(handles) = &self.handles.cache {
-            let (bytes, objects, evicted) = handles.cache.figures();
+            let (bytes, objects) = handles.cache.figures();
             handles.bytes.set(bytes as f64);
             handles.objects.set(objects as f64);
-            handles.evicted.absolute(evicted);
         }
         if let Some(log) = &self.log {
             log.borrow_mut().flush();

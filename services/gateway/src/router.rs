@@ -215,12 +215,12 @@ impl Route {
             (None, Some(_)) if pattern.rest() == Some("function") => Function::Rest,
             (None, position) => Function::Segment(position.unwrap_or_default()),
         };
-        let label = match &config.host {
-            Some(host) => format!("{host}{}", config.path),
-            None => config.path.clone(),
+        let label: ByteString = match &config.host {
+            Some(host) => format!("{host}{}", config.path).into(),
+            None => config.path.as_str().into(),
         };
         Self {
-            label: label.into(),
+            label: label.clone(),
             pool: match &config.upstream {
                 Some(upstream) => upstream_pool(upstream).into(),
                 None => config.pool().into(),
@@ -228,7 +228,7 @@ impl Route {
             upstream: config.upstream.is_some(),
             streaming: config.streaming,
             path_info: pattern.rest().is_some() && config.upstream.is_none() && !matches!(function, Function::Rest),
-            caching: RouteCaching::new(config.cache.as_ref()).map(Arc::new),
+            caching: RouteCaching::new(config.cache.as_ref(), label).map(Arc::new),
             function,
         }
     }

@@ -57,6 +57,7 @@ impl OnEviction {
     /// An object makes room. Locks of the index are taken inside those of shards, never the other way round.
     pub(super) fn evicted(&self, object: &Object) {
         self.counts.evicted.fetch_add(1, Ordering::Relaxed);
+        object.evicted();
         self.index.remove(object);
     }
 }

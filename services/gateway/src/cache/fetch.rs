@@ -287,7 +287,7 @@ impl Fetch {
         match entry.refreshed(head, &reply.head, times, &caching.policy) {
             Ok(fresh) => {
                 let fresh = Arc::new(fresh);
-                let stored = cache.store.put(&miss.key, head, Arc::clone(&fresh), began);
+                let stored = cache.put(caching, &miss.key, head, Arc::clone(&fresh), began);
                 self.share(leader, lack, &fresh);
                 done(Response::Stored(fresh, None), stored)
             }
@@ -340,7 +340,7 @@ impl Fetch {
                     return answered(Response::Reply(reply)).because("size");
                 }
                 let entry = Arc::new(Entry::new(terms, &reply.head, bytes));
-                let stored = cache.store.put(&miss.key, head, Arc::clone(&entry), began);
+                let stored = cache.put(caching, &miss.key, head, Arc::clone(&entry), began);
                 self.share(leader, lack, &entry);
                 answered(Response::Stored(entry, None)).stored(stored)
             }
@@ -354,7 +354,7 @@ impl Fetch {
 
     /// Stores a response; whether it is there.
     pub(super) fn store(&self, entry: Entry, began: Stamp) -> bool {
-        self.0.cache.store.put(&self.0.miss.key, &self.0.head, Arc::new(entry), began)
+        self.0.cache.put(&self.0.caching, &self.0.miss.key, &self.0.head, Arc::new(entry), began)
     }
 
     /// Passes a stream on to all who read it, and into the store.
@@ -367,7 +367,7 @@ impl Fetch {
         began: Stamp,
         answered: impl Fn(Response) -> Outcome,
     ) -> Outcome {
-        let Parts { cache, miss, head, timeouts, .. } = &*self.0;
+        let Parts { cache, caching, miss, head, timeouts, .. } = &*self.0;
         let announced = announced(&reply);
         let expected = usize::try_from(announced.unwrap_or(0)).unwrap_or(usize::MAX);
         let room = cache.begin_filling(expected).filter(|_| expected <= cache.max_object());
@@ -389,6 +389,7 @@ impl Fetch {
         let landing = Landing { cache: Arc::clone(cache), filling, place };
         let filler = Filler {
             landing,
+            caching: Arc::clone(caching),
             key: Arc::clone(&miss.key),
             request: head.clone(),
             terms,

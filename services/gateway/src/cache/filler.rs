@@ -14,11 +14,13 @@ use super::fetch::APART;
 use super::filling::Filling;
 use super::flight::Place;
 use super::l2::Grant;
+use super::route::RouteCaching;
 use super::{Cache, Counted, now};
 
 /// Moves a body into the store, whether or not anybody reads it.
 pub(super) struct Filler {
     pub(super) landing: Landing,
+    pub(super) caching: Arc<RouteCaching>,
     pub(super) key: Arc<Key>,
     pub(super) request: RequestHead,
     pub(super) terms: Terms,
@@ -70,7 +72,7 @@ impl Filler {
         };
         if complete && fits {
             let entry = Arc::new(Entry::new(self.terms, &self.head, filling.whole()));
-            cache.store.put(&self.key, &self.request, Arc::clone(&entry), self.began);
+            cache.put(&self.caching, &self.key, &self.request, Arc::clone(&entry), self.began);
             if let Some(grant) = self.grant {
                 grant.keep(&self.key, &entry);
             }

@@ -1,9 +1,12 @@
 //! What a route's configuration makes of caching.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytestring::ByteString;
+use metrics::Counter;
 use troupe_cache::policy::{Policy, StatusTtl};
 use troupe_node::units;
 
@@ -12,6 +15,10 @@ use super::config::{CacheDetails, RouteCache};
 /// The caching of one route.
 #[derive(Debug)]
 pub(crate) struct RouteCaching {
+    /// The route's pattern.
+    label: ByteString,
+    /// Counts what of the route's has to make room in the store; made with the first answer.
+    evictions: OnceLock<Counter>,
     pub(super) policy: Policy,
     ignore_query: Vec<Box<str>>,
     sort_query: bool,
@@ -24,7 +31,7 @@ pub(crate) struct RouteCaching {
 
 impl RouteCaching {
     /// `None` when the route is never cached.
-    pub(crate) fn new(config: Option<&RouteCache>) -> Option<Self> {
+    pub(crate) fn new(config: Option<&RouteCache>, label: ByteString) -> Option<Self> {
         let (details, mentioned) = match config {
             Some(RouteCache::Switch(false)) => return None,
             Some(RouteCache::Switch(true)) => (CacheDetails::default(), true),
@@ -49,12 +56,19 @@ impl RouteCaching {
         };
         let ignore_query = details.ignore_query.iter().map(|name| name.as_str().into()).collect();
         Some(Self {
+            label,
+            evictions: OnceLock::new(),
             policy,
             ignore_query,
             sort_query: details.sort_query,
             cdn_ttl: details.cdn_ttl.map(|ttl| ttl.get().as_secs()),
             active: AtomicBool::new(mentioned),
         })
+    }
+
+    /// Counts what of the route's has to make room; `make` makes the counter, given the route's pattern.
+    pub(super) fn evictions(&self, make: impl FnOnce(&ByteString) -> Counter) -> &Counter {
+        self.evictions.get_or_init(|| make(&self.label))
     }
 
     /// Whether requests are looked up.
@@ -127,7 +141,7 @@ mod tests {
     use super::*;
 
     fn target(details: CacheDetails, target: &str) -> String {
-        RouteCaching::new(Some(&RouteCache::Details(details))).unwrap().target(target).into_owned()
+        RouteCaching::new(Some(&RouteCache::Details(details)), "/".into()).unwrap().target(target).into_owned()
     }
 
     #[test]
@@ -151,9 +165,9 @@ mod tests {
 
     #[test]
     fn false_comes_first() {
-        assert!(RouteCaching::new(Some(&RouteCache::Switch(false))).is_none());
-        assert!(RouteCaching::new(Some(&RouteCache::Switch(true))).is_some_and(|route| route.is_active()));
-        let silent = RouteCaching::new(None).unwrap();
+        assert!(RouteCaching::new(Some(&RouteCache::Switch(false)), "/".into()).is_none());
+        assert!(RouteCaching::new(Some(&RouteCache::Switch(true)), "/".into()).is_some_and(|route| route.is_active()));
+        let silent = RouteCaching::new(None, "/".into()).unwrap();
         assert!(!silent.is_active() && silent.policy.only_targeted);
         silent.activate();
         assert!(silent.is_active());

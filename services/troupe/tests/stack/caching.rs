@@ -239,3 +239,38 @@ fn trailers_never_become_fields() {
         assert_eq!(server.requests().iter().filter(|request| request.target() == "/a").count(), stacks);
     }
 }
+
+#[test]
+fn what_has_to_make_room_is_counted_by_route() {
+    let body = "x".repeat(20_000);
+    let server = Upstream::start(move |exchange| {
+        exchange.send(format!(
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))?;
+        Ok(Then::Keep)
+    });
+    let route = |path: &str| format!("[[route]]\npath = \"{path}\"\nupstream = \"app\"\ncache = true\n");
+    let config = format!(
+        "cache.l1 = {{ size = \"1MiB\", max_object = \"64KiB\" }}\n{}{}[upstream.app]\nservers = [\"{}\"]\n",
+        route("/many/{rest*}"),
+        route("/few/{rest*}"),
+        server.address
+    );
+    let stack = Stack::one_process(binary(), &functions(), &config);
+    let mut client = stack.connect();
+    assert_eq!(client.request("GET", "/few/1", &[], b"").unwrap().status, 200);
+    for n in 0..250 {
+        assert_eq!(client.request("GET", &format!("/many/{n}"), &[], b"").unwrap().status, 200);
+    }
+    let page = stack.instances[0].admin("/metrics").unwrap().text();
+    let evicted = |route: &str| {
+        let wanted = format!("route=\"{route}\"");
+        let mut lines = page.lines().filter(|line| line.starts_with("troupe_gateway_cache_evicted_total{"));
+        let line = lines.find(|line| line.contains(&wanted) && line.contains("tier=\"l1\""));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+    };
+    // A mebibyte holds about fifty of them.
+    let (many, few) = (evicted("/many/{rest*}").unwrap(), evicted("/few/{rest*}").unwrap());
+    assert!((150.0..=250.0).contains(&many) && few <= 1.0, "{many} {few}");
+}

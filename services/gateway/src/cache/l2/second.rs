@@ -56,7 +56,7 @@ impl Parts {
             if let Some(entry) = answered.entry.filter(|entry| !is_untold(&untold, &self.miss.key, entry)) {
                 let reuse = decide(&self.miss.asked, &entry, now(), &self.caching.policy);
                 if want == Want::Answer && matches!(reuse, Reuse::Fresh | Reuse::Stale | Reuse::WhileRevalidating) {
-                    self.cache.store.put(&self.miss.key, &self.head, Arc::clone(&entry), began);
+                    self.cache.put(&self.caching, &self.miss.key, &self.head, Arc::clone(&entry), began);
                     return Second::Answer(entry, reuse);
                 }
                 lack.learn(entry, reuse);
@@ -87,7 +87,7 @@ impl Parts {
         };
         let told = |theirs: &Arc<Entry>| !is_untold(&untold, &self.miss.key, theirs);
         if let Some(theirs) = answered.entry.filter(|theirs| told(theirs) && is_newer(theirs, entry)) {
-            self.cache.store.put(&self.miss.key, &self.head, theirs, began);
+            self.cache.put(&self.caching, &self.miss.key, &self.head, theirs, began);
             return false;
         }
         lack.grant.set(Some(grant));

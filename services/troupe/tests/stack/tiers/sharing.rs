@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use troupe_testkit::upstream::{Then, Upstream};
 use troupe_testkit::wait;
 
 use super::{BOUND, Origin, embedded, get, metric, version};
@@ -94,6 +95,31 @@ fn past_the_ceiling_of_the_first_tier_the_second_is_asked() {
             assert!(status.starts_with("troupe-l1; hit") || status.starts_with("troupe-l2; hit"), "{status}");
             status.starts_with("troupe-l2").then_some(())
         });
+    }
+    assert_eq!(origin.asked("/a"), 1);
+}
+
+#[test]
+fn what_is_too_large_for_the_first_tier_goes_through_it_to_the_second() {
+    let body: String = (0..60_000).map(|n| format!("{n:05}")).collect();
+    let sent = body.clone();
+    let server = Upstream::start(move |exchange| {
+        exchange.send(format!(
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: {}\r\n\r\n{sent}",
+            sent.len()
+        ))?;
+        Ok(Then::Keep)
+    });
+    let origin = Origin { server, version: std::sync::Arc::default() };
+    let stack = embedded(2, &origin.config("cache.l1.max_object = \"64KiB\""));
+    assert!(get(stack.addresses[0], "/a").text() == body);
+    wait::until("it to be stored", BOUND, || {
+        (metric(&stack, "cache", "troupe_cache_stores_total{result=\"stored\"}") >= 1.0).then_some(())
+    });
+    for address in stack.addresses.iter().chain(&stack.addresses) {
+        let again = get(*address, "/a");
+        assert!(again.header("cache-status").starts_with("troupe-l2; hit"), "{:?}", again.headers);
+        assert!(again.text() == body);
     }
     assert_eq!(origin.asked("/a"), 1);
 }
