@@ -25,6 +25,7 @@ mod outcome;
 mod parts;
 mod route;
 mod serve;
+mod spent;
 mod written;
 
 use std::collections::HashMap;
@@ -53,6 +54,7 @@ pub(crate) use lookup::{Found, Miss};
 pub(crate) use outcome::{CacheResult, Outcome, Response};
 pub(crate) use route::RouteCaching;
 pub(crate) use serve::{Sent, Shape, answer};
+pub(crate) use spent::Spent;
 pub(crate) use written::write_hit;
 
 /// The share of the store that responses may take which are on their way into it. Those beyond it are not stored.

@@ -83,6 +83,8 @@ pub(crate) struct Hit {
     pub(crate) plain: bool,
     /// When it was found fresh.
     pub(crate) now: Moment,
+    /// How long it took to find.
+    pub(crate) looked: Duration,
     /// Seconds for which a network in front keeps it.
     pub(crate) cdn_ttl: Option<u64>,
 }
@@ -180,11 +182,11 @@ impl Front {
                 // To a worker that is no server it is an ordinary request.
                 let tunnel = matched.route.upstream && request.websocket;
                 let cached = match self.look_up(request, matched.route.caching.as_ref(), purpose, tunnel) {
-                    cache::Found::Hit { entry, plain, now } => {
+                    cache::Found::Hit { entry, plain, now, looked } => {
                         let route = (routes.serial(), matched.index);
                         let cdn_ttl = matched.route.caching.as_ref().and_then(|caching| caching.cdn_ttl());
                         let label = matched.route.label.clone();
-                        return Plan::Hit(Hit { route, label, entry, plain, now, cdn_ttl });
+                        return Plan::Hit(Hit { route, label, entry, plain, now, looked, cdn_ttl });
                     }
                     cache::Found::Miss(miss, caching) => Part::Miss(miss, caching),
                     cache::Found::Pass(forward) => Part::Pass(forward),

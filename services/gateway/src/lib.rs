@@ -14,7 +14,7 @@ pub mod explain;
 pub mod gateway;
 pub mod router;
 
-pub use gateway::{Drained, Gateway, Insight, Options, Running, Tuner};
+pub use gateway::{Drained, Gateway, Insight, Options, Routes, Running, Tuner};
 pub use metrics::{ByClass, GatewayFigures, SlowRequest, StageTime, describe};
 pub use server::PortFactory;
 

@@ -28,6 +28,7 @@ use totals::Totals;
 use tunnels::Tunnels;
 use volume::Volume;
 
+use slow::STAGES;
 pub use slow::{SlowRequest, StageTime};
 pub use totals::{ByClass, GatewayFigures};
 
@@ -362,7 +363,7 @@ impl Ticket {
     }
 
     /// Where the request's time went up to now, which is `now`.
-    pub(crate) fn stages(&self, now: Instant) -> [StageTime; 8] {
+    pub(crate) fn stages(&self, now: Instant) -> [StageTime; STAGES] {
         self.stages.list(now.saturating_duration_since(self.received))
     }
 

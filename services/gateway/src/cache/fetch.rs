@@ -31,6 +31,7 @@ use super::lookup::{Known, Lack, Miss};
 use super::origin::Own;
 use super::outcome::{CacheResult, Outcome, Response};
 use super::route::RouteCaching;
+use super::spent::Clock;
 use super::{Cache, now, origin};
 
 /// How often a request waits for another's fetch that turns out not to be for it, before it fetches for itself.
@@ -58,6 +59,7 @@ pub(super) struct Parts {
     pub(super) head: RequestHead,
     trace: Option<TraceContext>,
     timeouts: Timeouts,
+    pub(super) clock: Clock,
 }
 
 /// How long a fetch may take.
@@ -81,17 +83,20 @@ impl Fetch {
         trace: Option<TraceContext>,
         timeouts: Timeouts,
     ) -> Self {
-        let head = call().head;
-        Self(Rc::new(Parts { cache, caching, miss, l2, port, call: Box::new(call), head, trace, timeouts }))
+        let (head, clock) = (call().head, Clock::after(miss.looked()));
+        Self(Rc::new(Parts { cache, caching, miss, l2, port, call: Box::new(call), head, trace, timeouts, clock }))
     }
 
     /// Begins.
     pub(crate) fn start(self) -> Fetching {
-        Box::pin(async move { Outcome { cdn_ttl: self.0.caching.cdn_ttl(), ..self.run().await } })
+        Box::pin(async move {
+            let outcome = self.run().await;
+            Outcome { cdn_ttl: self.0.caching.cdn_ttl(), spent: self.0.clock.spent(), ..outcome }
+        })
     }
 
     async fn run(&self) -> Outcome {
-        let Parts { cache, caching, miss, head, timeouts, .. } = &*self.0;
+        let Parts { cache, caching, miss, head, timeouts, clock, .. } = &*self.0;
         let Miss { key, asked, .. } = miss;
         // What began before this request may be from before a purge that this process has not heard of.
         let mut late = !cache.is_live();
@@ -127,7 +132,7 @@ impl Fetch {
                     let second = lack.second.take();
                     return self.lead(leader, lack, timeouts.deadline).await.after_second(second);
                 }
-                Joined::Waiter(flight) => match flight.settled().await {
+                Joined::Waiter(flight) => match clock.count(|spent| &mut spent.flight, flight.settled()).await {
                     _ if std::mem::take(&mut late) => {}
                     Settled::Stored(entry) if entry.terms().selection.fits(head) => {
                         return Outcome::collapsed(Response::Stored(entry, None), lack.forward);
@@ -246,14 +251,16 @@ impl Fetch {
 
     /// `apart`: nobody else is answered by the reply, so the client's own conditions and ranges are passed on.
     async fn call(&self, stored: Option<&Entry>, apart: bool, deadline: Deadline) -> Result<Reply, Failure> {
-        let Parts { miss, port, call, head, trace, .. } = &*self.0;
+        let Parts { miss, port, call, head, trace, clock, .. } = &*self.0;
         let mut call = call();
         let own = match apart && stored.is_none() {
             true => Own::Kept { range: miss.asked.range },
             false => Own::Dropped,
         };
         call.head = origin::head(head, miss.key.target(), stored, own);
-        let reply = port.call(Envelope { call, deadline, trace: *trace }).await?;
+        let called = port.call(Envelope { call, deadline, trace: *trace });
+        let reply = clock.count(|spent| &mut spent.call, called).await?;
+        clock.replied(reply.times);
         if reply.head.status() < 200 {
             return Err(Failure::new(Ended::Broken, Stage::Php, "the worker answered with a status that is not final"));
         }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use troupe_cache::cache_status::{CacheStatus, Forward};
 use troupe_cache::entry::Entry;
@@ -32,6 +32,8 @@ pub(crate) enum Found {
         plain: bool,
         /// The time at which it was found fresh.
         now: Moment,
+        /// How long that took.
+        looked: Duration,
     },
     /// Something has to be fetched first.
     Miss(Box<Miss>, Arc<RouteCaching>),
@@ -48,6 +50,8 @@ pub(crate) struct Miss {
     pub(super) asked: Asked,
     /// It is stored and fresh, and this request has drawn the lot to refresh it.
     pub(super) early: bool,
+    /// How long it took to find out.
+    looked: Duration,
 }
 
 /// What the store has for a request.
@@ -116,6 +120,7 @@ impl Cache {
         if asked.foreign || request.body != BodyFrame::None {
             return Found::Pass(Forward::Bypass);
         }
+        let began = began();
         let target = caching.target(request.head.target());
         let mut buffer = HostBuffer::default();
         let Some(sought) = Sought::new(request.head.scheme(), request.head.authority(), &target, &mut buffer) else {
@@ -133,10 +138,11 @@ impl Cache {
                 // A 204 has no body, and no length either (RFC 9110 §8.6).
                 let whole = !asked.conditional && !asked.range && entry.status() != 204;
                 let plain = whole && request.method == Method::Get;
-                return Found::Hit { entry: Arc::clone(entry), plain, now };
+                return Found::Hit { entry: Arc::clone(entry), plain, now, looked: since(began) };
             }
         }
-        Found::Miss(Box::new(Miss { key: Arc::new(sought.to_key()), asked, early }), Arc::clone(caching))
+        let miss = Miss { key: Arc::new(sought.to_key()), asked, early, looked: since(began) };
+        Found::Miss(Box::new(miss), Arc::clone(caching))
     }
 
     /// Looks a request up that is to be fetched anew: what is fresh is not the answer, but is refreshed.
@@ -145,7 +151,8 @@ impl Cache {
         let mut buffer = HostBuffer::default();
         match Sought::new(request.head.scheme(), request.head.authority(), &target, &mut buffer) {
             Some(sought) => {
-                let miss = Miss { key: Arc::new(sought.to_key()), asked: Asked::of(&request.head), early: true };
+                let (key, asked) = (Arc::new(sought.to_key()), Asked::of(&request.head));
+                let miss = Miss { key, asked, early: true, looked: Duration::ZERO };
                 Found::Miss(Box::new(miss), Arc::clone(caching))
             }
             None => Found::Pass(Forward::Bypass),
@@ -164,7 +171,7 @@ impl Cache {
 
     /// What the store has for a request.
     pub(super) fn known(&self, miss: &Miss, head: &RequestHead, caching: &RouteCaching) -> Known {
-        let (Miss { key, asked, early }, now) = (miss, now());
+        let (Miss { key, asked, early, .. }, now) = (miss, now());
         let object = self.store.get_key(key);
         let apart = object.as_ref().is_some_and(|object| object.is_uncacheable(now));
         let variant = object.as_ref().map(|object| object.variant_of(head)).unwrap_or_default();
@@ -193,6 +200,22 @@ impl Cache {
             }
             Reuse::NotForThis => lack(Forward::Bypass, None, false, true),
         }
+    }
+}
+
+/// When a look-up began, where that is told.
+fn began() -> Option<Instant> {
+    (!cfg!(feature = "untimed")).then(Instant::now)
+}
+
+fn since(began: Option<Instant>) -> Duration {
+    began.map_or(Duration::ZERO, |began| began.elapsed())
+}
+
+impl Miss {
+    /// How long the look-up took.
+    pub(super) fn looked(&self) -> Duration {
+        self.looked
     }
 }
 

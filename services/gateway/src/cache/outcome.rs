@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use troupe_cache::cache_status::{CacheStatus, Forward};
 use troupe_cache::entry::Entry;
-use troupe_contracts::invoke::{Reply, Times};
+use troupe_contracts::invoke::Reply;
 use troupe_mesh::failure::Failure;
 
-use super::Follower;
+use super::{Follower, Spent};
 
 /// What a request of a cached route is answered with, and what is said about it.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Outcome {
     pub(crate) result: CacheResult,
     /// Seconds for which a network in front keeps it, if it is stored.
     pub(crate) cdn_ttl: Option<u64>,
+    /// Where the time went.
+    pub(crate) spent: Spent,
 }
 
 /// What a request is answered with.
@@ -80,14 +82,6 @@ impl CacheResult {
 }
 
 impl Outcome {
-    /// Where the time of the call went that this request made itself, when its reply is not stored.
-    pub(crate) fn times(&self) -> Option<Times> {
-        match &self.response {
-            Response::Reply(reply) => Some(reply.times),
-            Response::Stored(..) | Response::Failed(_) | Response::Absent => None,
-        }
-    }
-
     /// How the call failed.
     pub(crate) fn failure(&self) -> Option<&Failure> {
         match &self.response {
@@ -100,7 +94,14 @@ impl Outcome {
     pub(crate) fn hit(entry: Arc<Entry>, stale: bool) -> Self {
         let result = if stale { CacheResult::Stale } else { CacheResult::Hit };
         let status = CacheStatus { hit: true, ..CacheStatus::default() };
-        Self { response: Response::Stored(entry, None), status, second: None, result, cdn_ttl: None }
+        Self {
+            response: Response::Stored(entry, None),
+            status,
+            second: None,
+            result,
+            cdn_ttl: None,
+            spent: Spent::default(),
+        }
     }
 
     /// Out of the second tier.
@@ -108,7 +109,7 @@ impl Outcome {
         let status = CacheStatus { forward: Some(forward), stored: true, ..CacheStatus::default() };
         let second = Some(CacheStatus { hit: true, ..CacheStatus::default() });
         let result = if stale { CacheResult::Stale } else { CacheResult::Shared };
-        Self { response: Response::Stored(entry, None), status, second, result, cdn_ttl: None }
+        Self { response: Response::Stored(entry, None), status, second, result, cdn_ttl: None, spent: Spent::default() }
     }
 
     /// What the second tier said before.
@@ -120,13 +121,13 @@ impl Outcome {
     /// By what another request fetched.
     pub(super) fn collapsed(response: Response, forward: Forward) -> Self {
         let status = CacheStatus { forward: Some(forward), collapsed: true, ..CacheStatus::default() };
-        Self { response, status, second: None, result: CacheResult::Collapsed, cdn_ttl: None }
+        Self { response, status, second: None, result: CacheResult::Collapsed, cdn_ttl: None, spent: Spent::default() }
     }
 
     /// Passed on because of `forward`.
     pub(super) fn forwarded(response: Response, forward: Forward, result: CacheResult) -> Self {
         let status = CacheStatus { forward: Some(forward), ..CacheStatus::default() };
-        Self { response, status, second: None, result, cdn_ttl: None }
+        Self { response, status, second: None, result, cdn_ttl: None, spent: Spent::default() }
     }
 
     pub(super) fn stored(mut self, stored: bool) -> Self {

@@ -14,12 +14,17 @@ use troupe_mesh::failure::Failure;
 use troupe_wire::head::RequestHead;
 use troupe_wire::trace::TraceContext;
 
+use crate::cache::Spent;
+
 /// Requests kept of each minute.
 const PER_MINUTE: usize = 32;
 /// Minutes kept.
 const MINUTES: usize = 15;
 /// A longer path is cut.
 const LONGEST_PATH: usize = 256;
+
+/// Stages there may be.
+pub(super) const STAGES: usize = 12;
 
 /// Where the time of a request went, as far as replies told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,8 +33,18 @@ pub(crate) struct Stages {
     pub(crate) times: Times,
     /// From the call to its reply's head, in microseconds; 0: there was no call.
     pub(crate) call_us: u32,
+    cache: Tiers,
     /// The stage that failed.
     pub(crate) failed: Option<&'static str>,
+}
+
+/// Microseconds that the cache took of a request, see [`Spent`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Tiers {
+    l1_us: u32,
+    flight_us: u32,
+    l2_us: u32,
+    lease_us: u32,
 }
 
 /// One stage of a request.
@@ -73,23 +88,45 @@ pub struct SlowRequest {
 }
 
 impl Stages {
-    /// Of a call that ended after `call`.
+    /// Of a call that ended after `call`. Of one that failed nobody has told where its time went.
     pub(crate) fn of(times: Option<Times>, failure: Option<&Failure>, call: Duration) -> Self {
         Self {
             times: times.unwrap_or_default(),
-            call_us: micros(call),
+            call_us: if failure.is_some() { 0 } else { micros(call) },
             failed: failure.map(|failure| failure.stage.as_str()),
+            cache: Tiers::default(),
         }
     }
 
+    /// Of an answer that was found in the store after `looked`.
+    pub(crate) fn hit(looked: Duration) -> Self {
+        Self { cache: Tiers { l1_us: micros(looked), ..Tiers::default() }, ..Self::default() }
+    }
+
+    /// Of an answer that was not in the store.
+    pub(crate) fn fetched(spent: &Spent, failure: Option<&Failure>) -> Self {
+        if cfg!(feature = "untimed") {
+            return Self::default();
+        }
+        let Spent { l1, flight, l2, lease, call, times } = *spent;
+        let cache = Tiers { l1_us: micros(l1), flight_us: micros(flight), l2_us: micros(l2), lease_us: micros(lease) };
+        Self { cache, ..Self::of(Some(times), failure, call) }
+    }
+
     /// The stages of a request that took `took` in all. What a stage does not account for is on the way to the next.
-    pub(crate) fn list(&self, took: Duration) -> [StageTime; 8] {
+    pub(crate) fn list(&self, took: Duration) -> [StageTime; STAGES] {
         let Times { balancer_us, queue_us, worker_us, pool_us, pool_wait_us, run_us } = self.times;
+        let Tiers { l1_us, flight_us, l2_us, lease_us } = self.cache;
+        let behind = [l1_us, flight_us, l2_us, lease_us].into_iter().fold(self.call_us, u32::saturating_add);
         let stage = |stage, us| StageTime { stage, us };
         // An HTTP server says nothing of its time: all of it is its own.
         let worker = if pool_us == 0 { "upstream" } else { "worker-link" };
         [
-            stage("gateway", micros(took).saturating_sub(self.call_us)),
+            stage("gateway", micros(took).saturating_sub(behind)),
+            stage("cache-l1", l1_us),
+            stage("cache-wait", flight_us),
+            stage("cache-l2", l2_us),
+            stage("cache-lease", lease_us),
             stage("link", self.call_us.saturating_sub(balancer_us)),
             stage("balancer", balancer_us.saturating_sub(queue_us).saturating_sub(worker_us)),
             stage("queue", queue_us),
@@ -236,6 +273,7 @@ fn micros(time: Duration) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use troupe_mesh::failure::Stage;
     use troupe_wire::head::{RequestHeadBuilder, RequestParts, Scheme, Version};
 
     use super::*;
@@ -265,8 +303,16 @@ mod tests {
         let stages = Stages::of(Some(times), None, Duration::from_micros(1_000));
         let list = stages.list(Duration::from_micros(1_200));
         let us: Vec<u32> = list.iter().map(|stage| stage.us).collect();
-        assert_eq!(us, [200, 100, 10, 300, 90, 100, 50, 350]);
+        assert_eq!(us, [200, 0, 0, 0, 0, 100, 10, 300, 90, 100, 50, 350]);
         assert_eq!(us.iter().sum::<u32>(), 1_200);
+        let ms = Duration::from_millis;
+        let spent = Spent { l1: ms(1), flight: ms(2), l2: ms(3), lease: ms(4), call: ms(5), times };
+        let fetched = Stages::fetched(&spent, None).list(ms(20));
+        let us: Vec<u32> = fetched.iter().map(|stage| stage.us).collect();
+        assert_eq!(us, [5_000, 1_000, 2_000, 3_000, 4_000, 4_100, 10, 300, 90, 100, 50, 350]);
+        assert_eq!(us.iter().sum::<u32>(), 20_000);
+        let failed = Stages::of(None, Some(&Failure::deadline(Stage::Php)), ms(5)).list(ms(6));
+        assert_eq!((failed[0].us, failed.iter().skip(1).map(|stage| stage.us).sum::<u32>()), (6_000, 0));
         let none = Stages::default().list(Duration::from_micros(77));
         assert_eq!((none[0].us, none.iter().skip(1).map(|stage| stage.us).sum::<u32>()), (77, 0));
     }

@@ -117,6 +117,7 @@ impl Handling {
                 if let Some(ticket) = &mut self.ticket {
                     ticket.set_route(hit.route.0, hit.route.1, &hit.label);
                     ticket.set_cache(result);
+                    ticket.called(Stages::hit(hit.looked));
                 }
                 return Some(Step::Answer(Box::new(answer)));
             }
@@ -279,8 +280,7 @@ impl Handling {
                     };
                     let answer = match fetching.as_mut().poll(context) {
                         Poll::Ready(outcome) => {
-                            let (times, failure) = (outcome.times(), outcome.failure());
-                            let stages = Stages::of(times, failure, request.received.elapsed());
+                            let stages = Stages::fetched(&outcome.spent, outcome.failure());
                             let (result, answer) = self.thread.front.outcome(request, outcome);
                             if let Some(ticket) = &mut self.ticket {
                                 ticket.called(stages);

@@ -76,6 +76,37 @@ fn a_request_that_fails_tells_the_stage_that_failed() {
         slow(&mut stack).into_iter().find(|request| request["path"] == "/api/sleep")
     });
     assert_eq!((&found["status"], &found["failed"]), (&504.into(), &"php".into()), "{found}");
+    assert!(stages(&found)["gateway"] >= 300_000, "{found}");
+}
+
+const CACHED: &str = "[[route]]\npath = \"/api/{function*}\"\nfunctions = \"default\"\ncache = { ttl = \"60s\" }\n";
+
+#[test]
+fn the_caches_part_is_told_and_so_is_what_it_waited_for() {
+    in_both(CACHED, |stack| {
+        let address = stack.address;
+        let both = [0, 300].map(|after| {
+            thread::spawn(move || {
+                thread::sleep(Duration::from_millis(after));
+                http::get(address, "/api/sleep?ms=1000").unwrap()
+            })
+        });
+        let ids = both.map(|one| one.join().unwrap().header("x-request-id").to_owned());
+        let [first, second] = wait::until("both to be kept", Duration::from_secs(10), || {
+            let requests = slow(stack);
+            let found = |id: &String| requests.iter().find(|request| request["request_id"] == id.as_str()).cloned();
+            Some([found(&ids[0])?, found(&ids[1])?])
+        });
+        // The first one's time is PHP's, although its answer comes out of the store.
+        assert!(stages(&first)["php"] >= 1_000_000, "{first}");
+        assert_eq!(stages(&first).get("cache-wait"), None, "{first}");
+        // The second one's is the first one's fetch.
+        let waited = stages(&second);
+        assert!(waited["cache-wait"] >= 300_000 && !waited.contains_key("php"), "{second}");
+        for request in [first, second] {
+            assert_eq!(stages(&request).values().sum::<u64>(), request["took_us"].as_u64().unwrap(), "{request}");
+        }
+    });
 }
 
 #[test]
@@ -87,6 +118,15 @@ fn whoever_develops_sees_the_stages_in_the_answer_and_nobody_else_does() {
     let php: f64 = php.unwrap_or_else(|| panic!("{timing}")).parse().unwrap();
     assert!((50.0..20_000.0).contains(&php), "{timing}");
     assert!(timing.contains("gateway;dur="), "{timing}");
+    drop(stack);
+    let stack = Stack::one_process(binary(), &functions(), &format!("node.development = true\n{CACHED}"));
+    let address = stack.address;
+    let first = thread::spawn(move || http::get(address, "/api/sleep?ms=900").unwrap());
+    thread::sleep(Duration::from_millis(200));
+    let waited = stack.get("/api/sleep?ms=900");
+    let first = first.join().unwrap();
+    assert!(first.header("server-timing").contains("php;dur=9"), "{}", first.header("server-timing"));
+    assert!(waited.header("server-timing").contains("cache-wait;dur="), "{}", waited.header("server-timing"));
     drop(stack);
     let stack = Stack::one_process(binary(), &functions(), "");
     assert_eq!(stack.get("/api/sleep?ms=5").header("server-timing"), "");

@@ -42,7 +42,8 @@ impl Parts {
         for _ in 0..ROUNDS {
             let began = self.cache.store.stamp();
             let untold = l2.tier.untold.now();
-            let answered = match l2.look_up(&self.miss.key, &self.head, want).await {
+            let asked = l2.look_up(&self.miss.key, &self.head, want);
+            let answered = match self.clock.count(|spent| &mut spent.l2, asked).await {
                 Ok(answered) => answered,
                 Err(why) => {
                     lack.second = Some(said(lack, Some(why)));
@@ -66,7 +67,8 @@ impl Parts {
                 Leased::Apart => return Second::Apart,
                 _ => return Second::Fetch,
             };
-            match l2.wait(name, LEASE_WAIT.min(deadline.remaining() / 2)).await {
+            let waited = l2.wait(name, LEASE_WAIT.min(deadline.remaining() / 2));
+            match self.clock.count(|spent| &mut spent.lease, waited).await {
                 Leased::Over => {}
                 Leased::Apart => return Second::Apart,
                 _ => return Second::Fetch,

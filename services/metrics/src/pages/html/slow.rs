@@ -6,8 +6,21 @@ use super::format::{escape, seconds, span};
 use crate::cluster::{SlowRow, View};
 
 /// Stages that have a colour of their own, in the order in which a request passes them.
-const STAGES: [&str; 9] =
-    ["gateway", "link", "balancer", "queue", "worker-link", "php-queue", "php-pipe", "php", "upstream"];
+const STAGES: [&str; 13] = [
+    "gateway",
+    "cache-l1",
+    "cache-wait",
+    "cache-l2",
+    "cache-lease",
+    "link",
+    "balancer",
+    "queue",
+    "worker-link",
+    "php-queue",
+    "php-pipe",
+    "php",
+    "upstream",
+];
 /// Stages that are named beside the bar: those that took longest.
 const NAMED: usize = 3;
 
@@ -18,8 +31,8 @@ pub(super) fn html(view: &View) -> String {
     let mut html = String::from(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"slow-title\"><table><thead><tr>\
          <th scope=\"col\" class=\"n\">Took</th><th scope=\"col\">Request</th><th scope=\"col\" class=\"n\">Status</th>\
-         <th scope=\"col\">Most of it</th><th scope=\"col\"><abbr title=\"gateway, link, balancer, queue, worker link, \
-         PHP's queue, pipe, PHP or upstream server: in this order\">Stages</abbr></th>\
+         <th scope=\"col\">Most of it</th><th scope=\"col\"><abbr title=\"gateway, cache (memory, another request's fetch, \
+         second tier, another gateway's fetch), link, balancer, queue, worker link, PHP's queue, pipe, PHP or upstream server: in this order\">Stages</abbr></th>\
          <th scope=\"col\" class=\"n\">Ago</th><th scope=\"col\">Request id</th></tr></thead><tbody>",
     );
     for row in &view.slow {

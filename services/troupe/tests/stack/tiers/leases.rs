@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use troupe_testkit::http::Connection;
 use troupe_testkit::upstream::{Then, Upstream};
+use troupe_testkit::wait;
 
-use super::{Origin, embedded, get, version};
+use super::{BOUND, Origin, embedded, get, version};
 
 /// Has every gateway asked for `target` by two clients at once.
 fn all_at_once(addresses: &[SocketAddr], target: &'static str) -> Vec<u64> {
@@ -54,6 +55,31 @@ fn eight_gateways_fetch_once_per_lifetime() {
     // An early refresh ends a lifetime before its time, by what a fetch takes and a little more.
     assert!(fetches <= 1.1 * lifetimes + 2.0, "{fetches} fetches in {lifetimes} lifetimes");
     assert!(fetches >= lifetimes * 0.7, "{fetches} fetches in {lifetimes} lifetimes");
+}
+
+/// What a request of the second gateway spends, while the first fetches and when it has, is told stage by stage.
+#[test]
+fn where_the_time_of_the_tiers_goes_is_told() {
+    let origin = Origin::start("max-age=600", Duration::from_millis(1_500));
+    let mut stack = embedded(2, &origin.config("node.development = true"));
+    let (first, second) = (stack.addresses[0], stack.addresses[1]);
+    let holder = thread::spawn(move || get(first, "/a"));
+    while origin.server.most_at_once() == 0 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let waited = get(second, "/a").header("server-timing").to_owned();
+    let fetched = holder.join().unwrap().header("server-timing").to_owned();
+    let stage = |timing: &str, name: &str| -> f64 {
+        let found = timing.split(", ").find_map(|stage| stage.strip_prefix(name)?.strip_prefix(";dur="));
+        found.unwrap_or("0").parse().unwrap()
+    };
+    assert!(stage(&waited, "cache-lease") > 500.0 && stage(&waited, "cache-l2") > 0.0, "{waited}");
+    assert!(stage(&waited, "upstream") == 0.0, "it was answered by what the first one fetched: {waited}");
+    assert!(stage(&fetched, "upstream") > 1_400.0 && stage(&fetched, "cache-l2") > 0.0, "{fetched}");
+    wait::until("the gateway to keep it", BOUND, || {
+        let slow = stack.instance_at("gateway", 1).admin("/api/slow")?.json().to_string();
+        (slow.contains("cache-lease") && slow.contains("cache-l2")).then_some(())
+    });
 }
 
 #[test]
