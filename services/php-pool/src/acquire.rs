@@ -29,7 +29,7 @@ pub(crate) fn idle(local: &Local, request: &Request) -> Option<Box<Process>> {
 /// Asks for a spare when the last idle process was taken by a call that may take long.
 pub(crate) fn keep_spare(local: &Local, request: &Request) {
     if !request.fast && local.pool.lanes.idle() == 0 {
-        local.pool.ask_for_more(request.pace.may_be_fast());
+        local.pool.ask_for_more(request.known.pace.may_be_fast());
     }
 }
 
@@ -72,7 +72,7 @@ pub(crate) async fn seated(seated: Seated) -> Result<Option<Turn>, Failure> {
 /// # Errors
 /// When the pool is full or down, or the time has passed; the call did not start.
 pub(crate) async fn queued(local: &Rc<Local>, request: &Request, deadline: Instant) -> Result<Option<Turn>, Failure> {
-    local.pool.ask_for_more(request.pace.may_be_fast());
+    local.pool.ask_for_more(request.known.pace.may_be_fast());
     let since = Instant::now();
     let process = loop {
         match wait(local, request, deadline).await? {

@@ -79,8 +79,8 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, F
     };
     let _counted = counted.unwrap_or_else(|| local.count());
     let queued = call.queued;
-    let fast = function.pace.is_fast();
-    let mut request = Request { call, trace, payload, pace: function.pace, fast, unseated: false, arrived };
+    let fast = function.known.pace.is_fast();
+    let mut request = Request { call, trace, payload, known: function.known, fast, unseated: false, arrived };
     let deadline = deadline.instant();
     for _ in 0..ATTEMPTS {
         // The waits that are not of the usual path are boxed, so that the usual call's future stays small.
@@ -95,7 +95,7 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, F
             }
             None => {
                 if queued > QUEUED_TOO_LONG {
-                    local.pool.ask_for_more(request.pace.may_be_fast());
+                    local.pool.ask_for_more(request.known.pace.may_be_fast());
                 }
                 match acquire::seat(local, &request, deadline) {
                     Some(seated) => {
@@ -179,8 +179,12 @@ async fn answer(mut turn: Turn, mut request: Request) -> Result<Reply, Failure> 
     .await;
     let header = match word {
         Word::Frame(header) => header,
-        Word::Gone(gone) => return Err(gone_failure(turn, gone)),
+        Word::Gone(gone) => {
+            failed(&turn, &request);
+            return Err(gone_failure(turn, gone));
+        }
         Word::Due => {
+            failed(&turn, &request);
             turn.kill(Fate::TimedOut);
             return Err(Failure::deadline(Stage::Php));
         }
@@ -189,7 +193,7 @@ async fn answer(mut turn: Turn, mut request: Request) -> Result<Reply, Failure> 
     let recycle = header.recycle || feed.as_ref().is_some_and(|feed| !feed.is_done());
     match header.kind {
         FromPhp::Reply => {
-            record(&turn.local, &request, header.micros);
+            record(&turn.local, &request, header.micros, header.status >= 500);
             turn.with(|process| process.took(header.micros));
             let length = match request.call.head.method() {
                 "HEAD" => BodyLength::Open,
@@ -211,7 +215,7 @@ async fn answer(mut turn: Turn, mut request: Request) -> Result<Reply, Failure> 
             Err(Failure::deadline(Stage::PhpPool).not_started())
         }
         FromPhp::Error => {
-            record(&turn.local, &request, header.micros);
+            record(&turn.local, &request, header.micros, true);
             turn.with(|process| process.took(header.micros));
             let failure = error(&turn, &header, &request);
             end(turn, recycle);
@@ -241,9 +245,17 @@ pub(crate) fn times(turn: &Turn, request: &Request, run_us: u32) -> Times {
     }
 }
 
-pub(crate) fn record(local: &Local, request: &Request, micros: u32) {
-    request.pace.record(micros);
+/// A call ran to an end that PHP tells, `micros` long.
+pub(crate) fn record(local: &Local, request: &Request, micros: u32, failed: bool) {
+    request.known.meters.ran(f64::from(micros) / 1e6, failed);
+    request.known.pace.record(micros);
     local.pool.pace.record(micros);
+}
+
+/// A call that had begun came to an end of which PHP tells nothing.
+pub(crate) fn failed(turn: &Turn, request: &Request) {
+    let ran = turn.slot().began().unwrap_or(request.arrived).elapsed();
+    request.known.meters.ran(ran.as_secs_f64(), true);
 }
 
 /// The process died, or broke the protocol and is killed.

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use crate::metrics::{FunctionMeters, FunctionSeries};
+
 /// A call that took longer counts as slow.
 const SLOW_MICROS: u32 = 1_000;
 /// Calls seen before a function may count as fast.
@@ -32,16 +34,27 @@ pub(crate) struct Functions {
 pub(crate) struct Function {
     /// What the processes of this generation know it by.
     pub(crate) index: u16,
-    /// How fast it is; kept over generations.
-    pub(crate) pace: Arc<Pace>,
+    /// What is known of it over generations.
+    pub(crate) known: Arc<Known>,
+}
+
+/// What is learnt of a function, and counted.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// How fast it is.
+    pub(crate) pace: Pace,
+    pub(crate) meters: FunctionMeters,
 }
 
 impl Functions {
-    /// The functions of a new generation; those that were there before keep what is known of their pace.
-    pub(crate) fn new(found: impl IntoIterator<Item = (String, u16)>, before: &Self) -> Self {
+    /// The functions of a new generation, counted in `series`; those that were there before keep what is known of them.
+    pub(crate) fn new(found: impl IntoIterator<Item = (String, u16)>, before: &Self, series: &FunctionSeries) -> Self {
         let loaded = found.into_iter().map(|(name, index)| {
-            let pace = before.get(&name).map(|function| Arc::clone(&function.pace)).unwrap_or_default();
-            (name.into_boxed_str(), Function { index, pace })
+            let known = match before.get(&name) {
+                Some(function) => Arc::clone(&function.known),
+                None => Arc::new(Known { pace: Pace::default(), meters: series.of(&name) }),
+            };
+            (name.into_boxed_str(), Function { index, known })
         });
         Self { loaded: loaded.collect(), broken: HashMap::new() }
     }

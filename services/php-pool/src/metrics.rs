@@ -1,8 +1,12 @@
 //! A pool's metrics. Handles are made once, at start: an unused one costs nothing, a look-up per call would.
 
+use std::collections::HashMap;
+
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
+
+use parking_lot::Mutex;
 
 use crate::process::Fate;
 
@@ -11,6 +15,15 @@ pub fn describe() {
     describe_counter!(
         "troupe_php_calls_total",
         "Calls that came to an end, by `pool` and `outcome`: `answered`, `error`, `expired` (before they started), `timeout`, `broken` (the process died), `overloaded`, `refused` or `cancelled`."
+    );
+    describe_histogram!(
+        "troupe_php_function_seconds",
+        Unit::Seconds,
+        "How long calls of a `function` of a `pool` ran in PHP, streams to their end and calls that failed included; functions beyond 64 of a pool are `_other`."
+    );
+    describe_counter!(
+        "troupe_php_function_errors_total",
+        "Calls of a `function` of a `pool` that failed in PHP or were answered with a 5xx: an error that nobody caught, a timeout, a process that died."
     );
     describe_counter!("troupe_php_prefetched_total", "Calls that sat down behind a running one, by `pool`.");
     describe_histogram!(
@@ -80,6 +93,70 @@ impl PoolMetrics {
         if let Some(counter) = self.restarts.get(fate as usize) {
             counter.increment(1);
         }
+    }
+}
+
+/// Functions of a pool that have series of their own, over the life of the process.
+const MOST_FUNCTIONS: usize = 64;
+/// A longer name is no label: it would make every scrape longer by twenty times itself.
+const LONGEST_NAME: usize = 128;
+
+/// What is counted of one function.
+#[derive(Clone)]
+pub(crate) struct FunctionMeters {
+    seconds: Histogram,
+    errors: Counter,
+}
+
+impl FunctionMeters {
+    fn new(pool: &str, function: &str) -> Self {
+        let labels = || [("pool", pool.to_owned()), ("function", function.to_owned())];
+        Self {
+            seconds: histogram!("troupe_php_function_seconds", &labels()),
+            errors: counter!("troupe_php_function_errors_total", &labels()),
+        }
+    }
+
+    /// A call ran for `seconds`.
+    pub(crate) fn ran(&self, seconds: f64, failed: bool) {
+        self.seconds.record(seconds);
+        if failed {
+            self.errors.increment(1);
+        }
+    }
+}
+
+impl std::fmt::Debug for FunctionMeters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FunctionMeters")
+    }
+}
+
+/// The functions' series of a pool, whatever code and processes it comes to have.
+#[derive(Debug)]
+pub(crate) struct FunctionSeries {
+    pool: String,
+    named: Mutex<HashMap<Box<str>, FunctionMeters>>,
+    other: FunctionMeters,
+}
+
+impl FunctionSeries {
+    pub(crate) fn new(pool: &str) -> Self {
+        Self { pool: pool.to_owned(), named: Mutex::default(), other: FunctionMeters::new(pool, "_other") }
+    }
+
+    /// Where calls of a function are counted: by its name, while there is room.
+    pub(crate) fn of(&self, function: &str) -> FunctionMeters {
+        let mut named = self.named.lock();
+        if let Some(meters) = named.get(function) {
+            return meters.clone();
+        }
+        if named.len() >= MOST_FUNCTIONS || function.len() > LONGEST_NAME {
+            return self.other.clone();
+        }
+        let meters = FunctionMeters::new(&self.pool, function);
+        named.insert(function.into(), meters.clone());
+        meters
     }
 }
 

@@ -1,7 +1,7 @@
 //! What all threads share of one pool.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -14,7 +14,7 @@ use crate::config::Isolation;
 use crate::control::{Note, PoolActor};
 use crate::functions::{Functions, Pace};
 use crate::lanes::Lanes;
-use crate::metrics::PoolMetrics;
+use crate::metrics::{FunctionSeries, PoolMetrics};
 use crate::process::{Fate, Process};
 use crate::spool::Spool;
 use crate::turn::SEATS;
@@ -48,6 +48,8 @@ pub(crate) struct Pool {
     /// Another pool of this name serves, and tells the figures of which there can be one.
     silent: AtomicBool,
     pub(crate) metrics: PoolMetrics,
+    /// Where its functions are counted.
+    pub(crate) series: Arc<FunctionSeries>,
     pub(crate) spool: Spool,
     pub(crate) control: OnceLock<Handle<PoolActor>>,
     streams: AtomicUsize,
@@ -86,9 +88,10 @@ pub(crate) enum Condition {
 }
 
 impl Pool {
-    pub(crate) fn new(name: String, limits: Limits, threads: usize, spool: Spool) -> Self {
+    pub(crate) fn new(name: String, limits: Limits, threads: usize, spool: Spool, series: Arc<FunctionSeries>) -> Self {
         Self {
             metrics: PoolMetrics::new(&name),
+            series,
             name,
             limits,
             lanes: Lanes::new(threads),

@@ -19,6 +19,7 @@ use troupe_contracts::report::{InstanceReport, Load, PoolReport};
 use crate::config::PhpPoolConfig;
 use crate::control::{Launch, Note, Plan, RenewError, Renewal, Renewed, upload_limits};
 use crate::error::StartError;
+use crate::metrics::FunctionSeries;
 use crate::pool::{Condition, Limits, Pool};
 use crate::rundir;
 use crate::spool::Spool;
@@ -67,6 +68,8 @@ pub struct PhpPools {
     options: Options,
     /// What they are made of.
     configs: Mutex<BTreeMap<String, PhpPoolConfig>>,
+    /// Where the functions of each name's pool are counted: those of a pool that goes and comes back are the same.
+    series: Mutex<BTreeMap<String, Arc<FunctionSeries>>>,
     /// Tells the directories of pools apart, those of one name included.
     next_tag: AtomicUsize,
     control: Mutex<Option<Control>>,
@@ -81,16 +84,19 @@ impl PhpPools {
     pub fn start(configs: &BTreeMap<String, PhpPoolConfig>, options: Options) -> Result<Arc<Self>, StartError> {
         let spool_dirs: Vec<_> = configs.values().map(|config| config.spool_dir.clone()).collect();
         rundir::remove_stale(&spool_dirs);
-        let mut plans = Vec::new();
+        let (mut plans, mut all_series) = (Vec::new(), BTreeMap::new());
         for (tag, (name, config)) in configs.iter().enumerate() {
-            plans.push(plan(name, config, options, tag, None)?);
+            let series = Arc::new(FunctionSeries::new(name));
+            plans.push(plan(name, config, options, tag, (None, Arc::clone(&series)))?);
+            all_series.insert(name.clone(), series);
         }
         let pools = plans.iter().map(|plan| Arc::clone(&plan.pool)).collect();
         let published = Arc::new(Published::new(pools));
         let next_tag = AtomicUsize::new(plans.len());
         let control = Control::start(plans, Arc::clone(&published))?;
         let (configs, control) = (Mutex::new(configs.clone()), Mutex::new(Some(control)));
-        Ok(Arc::new(Self { published, options, configs, next_tag, control }))
+        let series = Mutex::new(all_series);
+        Ok(Arc::new(Self { published, options, configs, series, next_tag, control }))
     }
 
     /// Waits until each pool has loaded its code or failed to; gives the names of those that failed, with the reason.
@@ -195,7 +201,7 @@ fn plan(
     config: &PhpPoolConfig,
     options: Options,
     tag: usize,
-    before: Option<&Pool>,
+    (before, series): (Option<&Pool>, Arc<FunctionSeries>),
 ) -> Result<Plan, StartError> {
     let (min, max) = (config.processes.min, config.processes.max);
     if min > max || max == 0 {
@@ -216,7 +222,7 @@ fn plan(
         isolation: config.isolation,
         development: options.development,
     };
-    let pool = Pool::new(name.to_owned(), limits, options.threads, spool);
+    let pool = Pool::new(name.to_owned(), limits, options.threads, spool, series);
     if let Some(before) = before {
         // What is known of the functions' pace goes on.
         pool.functions.store(before.functions.load_full());

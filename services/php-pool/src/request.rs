@@ -8,7 +8,7 @@ use troupe_contracts::invoke::Invoke;
 use troupe_mesh::body::Body;
 use troupe_wire::trace::TraceContext;
 
-use crate::functions::Pace;
+use crate::functions::Known;
 use crate::pool::Pool;
 use crate::protocol::{CALL_HEADER, CallHeader, DEVELOPMENT, FORM, PLAIN, STREAM, ToPhp};
 use crate::spool::Form;
@@ -21,8 +21,8 @@ pub(crate) struct Request {
     pub(crate) call: Invoke,
     pub(crate) trace: Option<TraceContext>,
     pub(crate) payload: Payload,
-    /// The function's own pace.
-    pub(crate) pace: Arc<Pace>,
+    /// What is known of the function.
+    pub(crate) known: Arc<Known>,
     /// Whether it was fast when the call came in.
     pub(crate) fast: bool,
     /// It had a seat behind another call and lost it. It does not sit down again, and is not refused any more.

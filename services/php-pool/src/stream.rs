@@ -11,7 +11,7 @@ use troupe_contracts::invoke::Reply;
 use troupe_mesh::body::{self, Body, BodyWriter};
 use troupe_mesh::failure::{Failure, Outcome, Stage};
 
-use crate::call::{RETRY_AFTER, end, error, gone_failure, record, times};
+use crate::call::{RETRY_AFTER, end, error, failed, gone_failure, record, times};
 use crate::feed::Feed;
 use crate::local::{Counted, Local};
 use crate::process::{Fate, Gone};
@@ -44,7 +44,7 @@ pub(crate) fn reply(
     let times = times(&turn, &request, header.micros);
     let (writer, reader) = body::channel(length);
     let load = local.pool.load();
-    let pump = Pump { turn, writer, left: length, request, feed, _place: place };
+    let pump = Pump { turn, writer, left: length, status: header.status, request, feed, _place: place };
     actix_rt::spawn(pump.run(first));
     Ok(Reply { head, load, times, body: Body::Stream(reader) })
 }
@@ -54,6 +54,7 @@ struct Pump {
     writer: BodyWriter,
     /// Bytes that may still come, when PHP announced a length.
     left: Option<u64>,
+    status: u16,
     request: Request,
     feed: Option<Pin<Box<Feed>>>,
     _place: StreamPlace,
@@ -72,10 +73,14 @@ impl Pump {
             let header = match word {
                 Word::Frame(header) => header,
                 Word::Gone(gone) => {
+                    failed(&self.turn, &self.request);
                     gone_failure(self.turn, gone);
                     return;
                 }
-                Word::Due => return self.turn.kill(Fate::TimedOut),
+                Word::Due => {
+                    failed(&self.turn, &self.request);
+                    return self.turn.kill(Fate::TimedOut);
+                }
             };
             let recycle = header.recycle || self.feed.as_ref().is_some_and(|feed| !feed.is_done());
             match header.kind {
@@ -87,14 +92,14 @@ impl Pump {
                 }
                 FromPhp::End => {
                     let _ = self.turn.take(&header, |_| ());
-                    record(&self.turn.local, &self.request, header.micros);
+                    record(&self.turn.local, &self.request, header.micros, self.status >= 500);
                     if self.left.is_none_or(|left| left == 0) {
                         self.writer.finish();
                     }
                     return end(self.turn, recycle);
                 }
                 FromPhp::Error => {
-                    record(&self.turn.local, &self.request, header.micros);
+                    record(&self.turn.local, &self.request, header.micros, true);
                     // It is logged; the reader sees the stream break.
                     let _ = error(&self.turn, &header, &self.request);
                     return end(self.turn, recycle);

@@ -186,7 +186,8 @@ impl PoolActor {
             tracing::error!(pool = %self.pool.name, file = %error.file, line = error.line, error = %error.message, "a function cannot be loaded");
         }
         let found = loaded.functions.iter().map(|function| (function.name.clone(), function.index));
-        let functions = Functions::new(found, &self.pool.functions.load()).with_broken(self.broken(loaded));
+        let functions =
+            Functions::new(found, &self.pool.functions.load(), &self.pool.series).with_broken(self.broken(loaded));
         tracing::info!(
             pool = %self.pool.name,
             php = %loaded.php,

@@ -73,6 +73,7 @@ mod tests {
 
     use super::*;
     use crate::control::upload_limits;
+    use crate::metrics::FunctionSeries;
     use crate::pool::Limits;
     use crate::spool::Spool;
 
@@ -112,7 +113,8 @@ mod tests {
             let spool =
                 Spool::create(("supervised", &tag), &config.spool_dir, launch.owner, 1, upload_limits(&config), gauge)
                     .unwrap();
-            let pool = Arc::new(Pool::new("supervised".to_owned(), limits, 1, spool));
+            let series = Arc::new(FunctionSeries::new("supervised"));
+            let pool = Arc::new(Pool::new("supervised".to_owned(), limits, 1, spool, series));
             let tag = tag.replace("spool", "run");
             start(Plan { pool: Arc::clone(&pool), launch, config: config.clone(), tag });
             until("the pool is up", || *pool.condition.borrow() == Condition::Up && pool.lanes.idle() == 2).await;

@@ -12,6 +12,7 @@ use super::thread::Ask;
 use super::{PhpPools, plan};
 use crate::config::PhpPoolConfig;
 use crate::error::ReloadError;
+use crate::metrics::FunctionSeries;
 use crate::pool::{Condition, Pool};
 
 /// Pools of earlier configurations that may still finish their calls, each with its processes, when another one is taken.
@@ -60,7 +61,10 @@ impl PhpPools {
             let tag = self.next_tag.fetch_add(1, Ordering::Relaxed);
             let plan = {
                 let (name, config, options, before) = (name.clone(), config.clone(), self.options, before.clone());
-                let plan = move || plan(&name, &config, options, tag, before.as_deref());
+                let series = Arc::clone(
+                    self.series.lock().entry(name.clone()).or_insert_with(|| Arc::new(FunctionSeries::new(&name))),
+                );
+                let plan = move || plan(&name, &config, options, tag, (before.as_deref(), series));
                 // It asks the PHP binary what it is, and waits for the answer.
                 tokio::task::spawn_blocking(plan).await.map_err(|_| ReloadError::Stopping)??
             };

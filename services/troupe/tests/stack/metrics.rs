@@ -1,5 +1,7 @@
 //! What is counted, where it comes together, and that nobody waits for it.
 
+mod functions;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::{Duration, Instant};
