@@ -69,6 +69,12 @@ impl Connection {
         self.requests > 0
     }
 
+    /// This side's port, by which tests tell connections apart.
+    #[cfg(test)]
+    pub(super) fn local_port(&self) -> u16 {
+        self.stream.local_addr().map_or(0, |address| address.port())
+    }
+
     pub(super) fn server(&self) -> &Server {
         self.seat.server()
     }

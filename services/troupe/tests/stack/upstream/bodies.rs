@@ -175,6 +175,44 @@ fn a_slow_reader_holds_the_server_back() {
     });
 }
 
+/// The same the other way: a server that reads slowly holds the client back, and nothing of the upload is lost.
+#[test]
+fn a_slow_server_holds_the_client_back() {
+    let (go, gone) = mpsc::channel::<()>();
+    let gone = Mutex::new(gone);
+    let server = Upstream::start(move |exchange| {
+        gone.lock().unwrap().recv().unwrap();
+        exchange.read_body()?;
+        let length = exchange.request.length.to_string();
+        exchange.answer(200, &length)
+    });
+    let config = format!("gateway.max_body = \"2GiB\"\n{}", config(&[&server], ""));
+    crate::support::in_both(&config, |stack| {
+        let sent = Arc::new(AtomicU64::new(0));
+        let mut client = stack.connect();
+        let bytes = 256 * MIB;
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {bytes}\r\n\r\n").as_bytes()).unwrap();
+        let (mut handle, counted) = (client.handle().unwrap(), Arc::clone(&sent));
+        let sending = thread::spawn(move || {
+            let piece = vec![b'u'; PIECE];
+            for _ in 0..bytes / PIECE as u64 {
+                handle.write_all(&piece).unwrap();
+                counted.fetch_add(PIECE as u64, Ordering::SeqCst);
+            }
+        });
+        let mut before = u64::MAX;
+        wait::until("a standstill", Duration::from_secs(60), || {
+            thread::sleep(Duration::from_millis(500));
+            let now = sent.load(Ordering::SeqCst);
+            (std::mem::replace(&mut before, now) == now && now > 0).then_some(())
+        });
+        assert!(before < FLAT, "{before} bytes lie in sockets and windows");
+        go.send(()).unwrap();
+        assert_eq!(client.response(false).unwrap().text(), bytes.to_string());
+        sending.join().unwrap();
+    });
+}
+
 #[test]
 fn pauses_are_bounded() {
     let server = Upstream::start(|exchange| {

@@ -1,6 +1,7 @@
 //! Servers that die, freeze, refuse or are not there.
 
 use std::collections::HashSet;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
@@ -182,4 +183,43 @@ fn a_name_is_a_server_for_each_of_its_addresses() {
     let stack = Stack::one_process(binary(), &functions(), &config(&[], "").replace("servers = []", &more));
     wait::until("an answer", BOUND, || (stack.get("/").status == 200).then_some(()));
     assert_eq!(good.requests().pop().unwrap().field("host"), "troupe.test");
+}
+
+/// A machine that is away answers nothing, not even with a refusal: its connections time out.
+#[test]
+fn a_server_that_does_not_accept_costs_the_connect_timeout_and_no_call() {
+    let away = Unaccepting::new();
+    let good = honest();
+    for (servers, status) in
+        [(format!("[\"{}\", \"{}\"]", away.address, good.address), 200), (format!("[\"{}\"]", away.address), 503)]
+    {
+        let more = format!("servers = {servers}\ntimeouts = {{ connect = \"300ms\" }}\nqueue = {{ wait = \"2s\" }}");
+        let config = config(&[], "").replace("servers = []", &more);
+        let mut stack = Stack::one_process(binary(), &functions(), &config);
+        let mut client = stack.connect();
+        for _ in 0..5 {
+            assert_eq!(client.request("GET", "/", &[], b"").unwrap().status, status);
+            assert_eq!(client.request("POST", "/", &[], b"x").unwrap().status, status, "nothing was sent");
+        }
+        let failed = "troupe_balancer_upstream_connects_total{pool=\"upstream:app\",outcome=\"failed\"}";
+        wait::until("a failed connection to be counted", BOUND, || (metric(&mut stack, failed) >= 1.0).then_some(()));
+    }
+}
+
+/// A listener whose queue is full: the kernel drops whoever comes.
+struct Unaccepting {
+    address: SocketAddr,
+    _listener: TcpListener,
+    _queued: Vec<TcpStream>,
+}
+
+impl Unaccepting {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let queued = std::iter::from_fn(|| TcpStream::connect_timeout(&address, Duration::from_millis(300)).ok());
+        let queued = queued.take(64).collect();
+        Self { address, _listener: listener, _queued: queued }
+    }
 }

@@ -1,6 +1,7 @@
 //! How tunnels end: by either side, in order or not, and by the death of what is between.
 
 use rustix::process::Signal;
+use troupe_testkit::processes;
 
 use super::*;
 
@@ -119,6 +120,94 @@ fn a_server_that_is_drained_keeps_its_tunnels_and_gets_no_new_ones() {
             client.send(b"there").unwrap();
             assert_eq!(read(client, 5), b"there");
         }
+    });
+}
+
+/// Links that are told to go away take no new calls, and end with the last of those that they have.
+#[test]
+fn a_balancer_that_drains_leaves_tunnels_their_time() {
+    let server = mirror();
+    let config = format!("node.drain_timeout = \"20s\"\n{}", config(&[&server], ""));
+    let mut stack =
+        troupe_testkit::stack::Plan::apart().two("balancer").start(support::binary(), &support::functions(), &config);
+    // Over both.
+    let mut clients: Vec<_> = (0..8).map(|_| open(&stack)).collect();
+    stack.instance_at("balancer", 0).signal(Signal::TERM);
+    thread::sleep(Duration::from_millis(500));
+    for client in &mut clients {
+        client.send(b"there").unwrap();
+        assert_eq!(read(client, 5), b"there");
+    }
+    clients.push(open(&stack));
+    drop(clients);
+    let instance = stack.instance_at("balancer", 0);
+    assert_eq!(instance.wait().code(), Some(0), "{}", instance.log());
+}
+
+/// Clients and servers that leave at any moment leave nothing behind.
+#[test]
+fn unlucky_tunnels_leave_nothing() {
+    let turn = AtomicU64::new(0);
+    let server = Upstream::start(move |exchange| {
+        if exchange.request.field("upgrade") != "websocket" {
+            return exchange.answer(200, "plain");
+        }
+        match turn.fetch_add(1, Ordering::SeqCst) % 6 {
+            0 => return Ok(Then::Close),
+            1 => return exchange.answer(403, "no"),
+            2 => exchange.send(SWITCHED)?,
+            3 => exchange.send(format!("{SWITCHED}begun"))?,
+            _ => {
+                exchange.send(SWITCHED)?;
+                while exchange.piece().is_ok_and(|piece| !piece.is_empty() && exchange.send(piece).is_ok()) {}
+            }
+        }
+        Ok(Then::Close)
+    });
+    in_both(&[&server], "", |stack| {
+        let descriptors = |stack: &Stack| -> Vec<usize> {
+            stack.instances.iter().map(|instance| processes::descriptors(instance.pid())).collect()
+        };
+        assert_eq!(stack.get("/").text(), "plain");
+        let before = descriptors(stack);
+        let address = stack.address;
+        let clients: Vec<_> = (0..8)
+            .map(|client| {
+                thread::spawn(move || {
+                    for round in 0..60 {
+                        let mut connection = Connection::open(address).unwrap();
+                        let early = ["", "early"][round % 2];
+                        connection.send(format!("{}{early}", handshake("/")).as_bytes()).unwrap();
+                        match (round + client) % 4 {
+                            0 => {}
+                            1 => drop(connection.handle().unwrap().shutdown(Shutdown::Write)),
+                            2 => drop(connection.head()),
+                            _ => {
+                                let _ = connection.head();
+                                let _ = connection.send(&[b'x'; 10_000]);
+                                let _ = connection.piece();
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        for client in clients {
+            client.join().unwrap();
+        }
+        await_tunnels(stack, 0.0);
+        for (service, name) in [
+            ("gateway", "troupe_gateway_requests_in_flight"),
+            ("gateway", "troupe_gateway_connections"),
+            ("balancer", "troupe_balancer_upstream_connections{pool=\"upstream:app\"}"),
+        ] {
+            wait::until(&format!("{name} to be 0"), BOUND, || (figure(stack, service, name) == 0.0).then_some(()));
+        }
+        wait::until(&format!("descriptors to be {before:?} again"), BOUND, || {
+            descriptors(stack).iter().zip(&before).all(|(now, before)| *now <= before + 6).then_some(())
+        });
+        assert!(!stack.logs().contains("panicked"), "{}", stack.logs());
+        assert_eq!(stack.get("/").text(), "plain");
     });
 }
 
