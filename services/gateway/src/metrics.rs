@@ -48,6 +48,7 @@ pub(crate) const OTHER_ROUTES: &str = "_other";
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Metrics {
     connections: Arc<AtomicUsize>,
+    tunnels: Arc<AtomicUsize>,
     totals: Arc<Totals>,
     slowest: Arc<Slowest>,
     log: Option<AccessLog>,
@@ -111,7 +112,14 @@ pub(crate) struct Ticket {
 
 impl Metrics {
     pub(crate) fn new(log: Option<AccessLog>, cache: Option<Arc<Cache>>) -> Self {
-        Self { connections: Arc::default(), totals: Arc::default(), slowest: Arc::default(), log, cache }
+        Self {
+            connections: Arc::default(),
+            tunnels: Arc::default(),
+            totals: Arc::default(),
+            slowest: Arc::default(),
+            log,
+            cache,
+        }
     }
 
     /// The counts of the calling thread.
@@ -153,7 +161,7 @@ impl Metrics {
 
     /// The figures for people, now.
     pub(crate) fn figures(&self) -> GatewayFigures {
-        self.totals.figures(self.connections(), Instant::now())
+        self.totals.figures((self.connections(), self.tunnels.load(Ordering::Relaxed)), Instant::now())
     }
 
     /// The slowest requests of the last quarter of an hour, at most so many.

@@ -156,7 +156,9 @@ enum Received {
 async fn receive(reading: &mut Reading<'_>, downward: &mut BodyWriter, last: &Cell<Instant>) -> Received {
     loop {
         // The first of them may have come along with the head.
-        if !reading.buffer.is_empty() {
+        if reading.buffer.is_empty() {
+            *reading.buffer = BytesMut::new();
+        } else {
             last.set(Instant::now());
             let piece = take(reading.buffer);
             if downward.write(piece).await.is_err() {

@@ -35,6 +35,8 @@ struct Reading {
 pub struct GatewayFigures {
     /// Client connections that are open.
     pub connections: usize,
+    /// Of these, WebSocket tunnels.
+    pub tunnels: usize,
     /// Requests that are being answered.
     pub in_flight: u64,
     /// Requests answered since the start.
@@ -119,7 +121,7 @@ impl Totals {
     }
 
     /// The figures now.
-    pub(crate) fn figures(&self, connections: usize, now: Instant) -> GatewayFigures {
+    pub(crate) fn figures(&self, (connections, tunnels): (usize, usize), now: Instant) -> GatewayFigures {
         let last = self.read(now);
         let first = self.history.lock().front().cloned();
         let first = first.unwrap_or(Reading { at: now, classes: [0; CLASSES.len()], steps: [0; STEPS] });
@@ -130,6 +132,7 @@ impl Totals {
         let [aborted, informational, success, redirect, client_error, server_error] = last.classes;
         GatewayFigures {
             connections,
+            tunnels,
             in_flight: u64::try_from(self.in_flight.load(Ordering::Relaxed)).unwrap_or(0),
             requests: answered(&last),
             by_class: ByClass { success: success + informational, redirect, client_error, server_error, aborted },
@@ -174,7 +177,7 @@ mod tests {
         totals.took(60, 2);
         totals.under_way(7, 4);
         totals.note(start + Duration::from_millis(10));
-        let figures = totals.figures(3, start + Duration::from_secs(2));
+        let figures = totals.figures((3, 0), start + Duration::from_secs(2));
         assert_eq!((figures.connections, figures.in_flight, figures.requests), (3, 3, 200));
         assert_eq!((figures.per_second, figures.errors_per_second), (50.0, 5.0));
         assert_eq!(figures.by_class, ByClass { success: 190, server_error: 10, ..ByClass::default() });
@@ -182,7 +185,7 @@ mod tests {
         assert_eq!((figures.p50_ms, figures.p95_ms, figures.p99_ms), (ms(20), ms(20), ms(60)));
         totals.note(start + Duration::from_secs(15));
         totals.note(start + Duration::from_secs(16));
-        let later = totals.figures(0, start + Duration::from_secs(17));
+        let later = totals.figures((0, 0), start + Duration::from_secs(17));
         assert_eq!((later.per_second, later.p99_ms), (0.0, 0.0));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, gauge};
@@ -86,6 +87,7 @@ pub(crate) struct Passage {
 impl Passage {
     /// `begun`: when the handshake came.
     pub(super) fn new(metrics: &Rc<ThreadMetrics>, entry: Option<Box<Entry>>, begun: Instant) -> Self {
+        metrics.metrics.tunnels.fetch_add(1, Ordering::Relaxed);
         add(&metrics.tunnels.opened, 1);
         Self { metrics: Rc::clone(metrics), entry, begun, sent: 0, complete: false }
     }
@@ -109,6 +111,7 @@ impl Passage {
 
 impl Drop for Passage {
     fn drop(&mut self) {
+        self.metrics.metrics.tunnels.fetch_sub(1, Ordering::Relaxed);
         add(&self.metrics.tunnels.closed, 1);
         if let (Some(mut entry), Some(log)) = (self.entry.take(), &self.metrics.log) {
             entry.finish(SWITCHED, self.sent, self.complete, self.begun.elapsed());

@@ -71,7 +71,7 @@ fn shown(status: &Value) -> String {
 fn gateway(gateway: &Value) -> String {
     let ms = |key: &str| micros(number(gateway, key) * 1_000.0);
     format!(
-        "{:.1} requests/s, {:.1} errors/s, p50 {}, p95 {}, p99 {}; {} in flight, {} connections; {} requests so far",
+        "{:.1} requests/s, {:.1} errors/s, p50 {}, p95 {}, p99 {}; {} in flight, {} connections, {} of them tunnels; {} requests so far",
         number(gateway, "per_second"),
         number(gateway, "errors_per_second"),
         ms("p50_ms"),
@@ -79,6 +79,7 @@ fn gateway(gateway: &Value) -> String {
         ms("p99_ms"),
         number(gateway, "in_flight"),
         number(gateway, "connections"),
+        number(gateway, "tunnels"),
         number(gateway, "requests"),
     )
 }

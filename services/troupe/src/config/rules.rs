@@ -193,6 +193,7 @@ fn check_upstream(name: &str, upstream: &UpstreamConfig, problems: &mut Vec<Prob
         ("timeouts.write", timeouts.write),
         ("timeouts.first_byte", timeouts.first_byte),
         ("timeouts.idle", timeouts.idle),
+        ("timeouts.tunnel", timeouts.tunnel),
     ] {
         not_zero(&key(name), value, problems);
     }

@@ -45,7 +45,12 @@ pub(super) fn draw(
         line("latency", format!("p50 {}  p95 {}  p99 {}  (last 10 s)", ms("p50_ms"), ms("p95_ms"), ms("p99_ms")));
         line(
             "connections",
-            format!("{} open, {} requests in flight", number(gateway, "connections"), number(gateway, "in_flight")),
+            format!(
+                "{} open, {} of them tunnels, {} requests in flight",
+                number(gateway, "connections"),
+                number(gateway, "tunnels"),
+                number(gateway, "in_flight")
+            ),
         );
     }
     for pool in list(status, "pools") {

@@ -123,6 +123,39 @@ fn a_server_that_is_drained_keeps_its_tunnels_and_gets_no_new_ones() {
     });
 }
 
+#[test]
+fn a_reload_leaves_tunnels_alone_also_those_of_a_server_that_is_no_longer_named() {
+    let (one, other) = (mirror(), mirror());
+    in_both(&[&one, &other], "", |stack| {
+        let (before, at_other) = (one.requests().len(), other.requests().len());
+        let mut clients: Vec<_> = (0..8).map(|_| open(stack)).collect();
+        assert!(one.requests().len() > before && other.requests().len() > at_other, "both are used");
+        let path = stack.home().join("troupe.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let less = text
+            .replace(&format!("{:?}, ", one.address.to_string()), "")
+            .replace("[upstream.app]", "[upstream.app]\ntimeouts = { tunnel = \"1ms\" }");
+        assert_ne!(less, text);
+        std::fs::write(&path, less).unwrap();
+        let admin = format!("http://{}", stack.instance("balancer").admin);
+        let done = std::process::Command::new(support::binary()).args(["reload", "--admin", &admin]).output().unwrap();
+        assert_eq!(done.status.code(), Some(0), "{done:?}");
+        wait::until("the server to be gone", BOUND, || {
+            let workers = stack.instance("balancer").admin("/api/workers")?.text();
+            (!workers.contains(&one.address.to_string())).then_some(())
+        });
+        thread::sleep(Duration::from_millis(300));
+        for client in &mut clients {
+            client.send(b"there").unwrap();
+            assert_eq!(read(client, 5), b"there");
+        }
+        assert!(open(stack).closed(), "new ones have the new bound");
+        drop(clients);
+        await_tunnels(stack, 0.0);
+        std::fs::write(&path, text).unwrap();
+    });
+}
+
 /// Links that are told to go away take no new calls, and end with the last of those that they have.
 #[test]
 fn a_balancer_that_drains_leaves_tunnels_their_time() {

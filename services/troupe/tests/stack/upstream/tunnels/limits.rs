@@ -111,6 +111,9 @@ fn a_tunnel_is_one_line_of_the_access_log_when_it_ends() {
         lines.filter_map(|line| serde_json::from_str(line).ok()).collect()
     };
     assert!(lines(&stack).is_empty(), "it is open");
+    let status = stack.instances[0].admin("/api/status").unwrap().json();
+    let gateway = &status["gateway"];
+    assert_eq!((gateway["tunnels"].as_u64(), gateway["in_flight"].as_u64()), (Some(1), Some(0)), "{status}");
     client.handle().unwrap().shutdown(Shutdown::Write).unwrap();
     assert!(client.closed());
     let line = wait::until("its line", BOUND, || lines(&stack).pop());
