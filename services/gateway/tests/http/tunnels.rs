@@ -190,3 +190,23 @@ fn tunnels_count_as_connections() {
     drop(tunnel);
     assert_eq!(other.response(false).text(), "plain");
 }
+
+/// However a client's bytes are cut on their way, what stands behind the handshake goes through the tunnel, as it is.
+#[test]
+fn no_cut_makes_a_request_of_what_is_behind_the_handshake() {
+    let running = serve(config(), &upstream(), serve_tunnels);
+    let behind = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n\r\n\r\nnonsense\0";
+    let all = format!("GET /plain HTTP/1.1\r\nHost: a\r\n\r\n{HANDSHAKE}{behind}");
+    for cut in (1..all.len()).step_by(3) {
+        let mut client = Client::connect(&running);
+        let (first, second) = all.split_at(cut);
+        client.send(first);
+        pause(Duration::from_millis(2));
+        client.send(second);
+        assert_eq!(client.response(false).text(), "plain", "cut at {cut}");
+        assert_eq!(client.response(false).status, 101, "cut at {cut}");
+        let mut echoed = vec![0; behind.len()];
+        client.0.read_exact(&mut echoed).unwrap();
+        assert_eq!(String::from_utf8(echoed).unwrap(), behind, "cut at {cut}");
+    }
+}

@@ -21,8 +21,9 @@ use super::GuardedStream;
 use crate::metrics::Passage;
 use crate::server::conn::Handshake;
 
-/// Bytes behind a handshake that are kept until it is answered; more stay in the kernel. Clients have to wait for the answer
-/// before they send anything (RFC 6455 §4.1), so it is little for those that cannot wait.
+/// Bytes behind a handshake from which on nothing more is read until it is answered: with one read more, or with what came
+/// along with the head, 32 KiB. Clients have to wait for the answer before they send anything (RFC 6455 §4.1), so it is little
+/// for those that cannot wait.
 const MAX_EARLY: usize = 16 * 1024;
 /// Bytes read at once.
 const READ: usize = 16 * 1024;

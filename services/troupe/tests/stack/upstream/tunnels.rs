@@ -108,7 +108,13 @@ fn in_all(servers: &[&Upstream], more: &str, check: impl Fn(&mut Stack)) {
 fn messages_go_both_ways_in_every_wiring() {
     let server = echo();
     in_all(&[&server], "", |stack| {
-        let fields = [("sec-websocket-protocol", "chat"), ("x-request-id", "kept-42"), ("cookie", "a=b")];
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let fields = [
+            ("sec-websocket-protocol", "chat"),
+            ("x-request-id", "kept-42"),
+            ("cookie", "a=b"),
+            ("traceparent", trace),
+        ];
         let (mut client, response) = websocket::connect(stack.address, "/chat?room=1", &fields).unwrap();
         assert_eq!(response.headers().get("x-request-id").unwrap(), "kept-42");
         assert_eq!(response.headers().get("upgrade").unwrap(), "websocket");
@@ -118,7 +124,7 @@ fn messages_go_both_ways_in_every_wiring() {
             assert_eq!(request.fields(name), [value], "{name}");
         }
         assert_eq!((request.field("cookie"), request.field("sec-websocket-protocol")), ("a=b", "chat"));
-        assert_eq!(request.field("sec-websocket-version"), "13");
+        assert_eq!((request.field("sec-websocket-version"), request.field("traceparent")), ("13", trace));
         for index in 0..300 {
             let message = Message::text(format!("{index}:").repeat(index));
             client.send(message.clone()).unwrap();
