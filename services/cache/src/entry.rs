@@ -1,5 +1,6 @@
 //! A stored response: its head as it is sent, its body, and the terms on which it is used.
 
+use std::cell::RefCell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -213,21 +214,28 @@ impl Entry {
 
 /// The fields that are stored (§3.1), with a `Date` where there is none (RFC 9110 §6.6.1).
 fn stored_head(head: &ResponseHead, terms: &Terms) -> ResponseHead {
-    let mut builder = ResponseHeadBuilder::default();
+    thread_local! {
+        // It keeps its buffers.
+        static BUILDER: RefCell<ResponseHeadBuilder> = RefCell::default();
+    }
     let withheld = |name: &str| terms.withheld.iter().any(|other| name.eq_ignore_ascii_case(other));
-    let mut dated = false;
-    for (name, value) in head.fields() {
-        if is_unstored(name) || withheld(name) || is_nominated(head, name) {
-            continue;
+    let nominates = head.has("connection");
+    BUILDER.with_borrow_mut(|builder| {
+        builder.start();
+        let mut dated = false;
+        for (name, value) in head.fields() {
+            if is_unstored(name) || withheld(name) || nominates && is_nominated(head, name) {
+                continue;
+            }
+            dated |= name.eq_ignore_ascii_case("date");
+            // It came in one head, so it fits another.
+            let _ = builder.field(name.as_bytes(), value);
         }
-        dated |= name.eq_ignore_ascii_case("date");
-        // It came in one head, so it fits another.
-        let _ = builder.field(name.as_bytes(), value);
-    }
-    if !dated {
-        let _ = builder.field(b"date", terms.times.received.http_date().as_bytes());
-    }
-    builder.finish(head.status())
+        if !dated {
+            let _ = terms.times.received.with_http_date(|date| builder.field(b"date", date.as_bytes()));
+        }
+        builder.finish(head.status())
+    })
 }
 
 fn joined(head: &ResponseHead, name: &str) -> Option<Bytes> {

@@ -11,6 +11,9 @@ pub const MAX_NAME: usize = 256;
 
 /// The groups that a response belongs to, sorted, each once.
 pub fn of(head: &impl Head) -> Box<[Box<str>]> {
+    if !head.has("cache-groups") && !head.has("surrogate-key") {
+        return Box::default();
+    }
     let mut groups = listed(head, "cache-groups");
     for value in head.values("surrogate-key") {
         let names = value.split(|byte| byte.is_ascii_whitespace()).filter(|name| !name.is_empty());

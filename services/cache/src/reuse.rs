@@ -21,6 +21,8 @@ pub struct Asked {
     pub conditional: bool,
     /// It asks for a part.
     pub range: bool,
+    /// It has some field by which it may be answered with less than the whole.
+    pub narrowed: bool,
     /// It has a condition that only the origin can evaluate (`If-Match`, `If-Unmodified-Since`), or a field that makes
     /// frameworks answer another request than the key says: such a request is neither answered from the store nor does
     /// its answer go there.
@@ -39,8 +41,9 @@ impl Asked {
             match name {
                 "cache-control" => asked.control.add_line(value),
                 "cookie" | "authorization" => asked.personal = true,
-                "if-none-match" | "if-modified-since" => asked.conditional = true,
-                "range" => asked.range = true,
+                "if-none-match" | "if-modified-since" => (asked.conditional, asked.narrowed) = (true, true),
+                "range" => (asked.range, asked.narrowed) = (true, true),
+                "if-range" => asked.narrowed = true,
                 "if-match" | "if-unmodified-since" => asked.foreign = true,
                 _ if name.starts_with("x-") => asked.foreign |= OVERRIDES.contains(&name),
                 _ => {}

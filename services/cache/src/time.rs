@@ -1,5 +1,6 @@
 //! Moments, dates and delta-seconds.
 
+use std::cell::RefCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The largest delta-seconds that is told apart (RFC 9111 §1.2.2: 2^31, more is the same).
@@ -39,6 +40,19 @@ impl Moment {
     #[must_use]
     pub fn after(self, time: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// Does something with [`Moment::http_date`], which each thread writes once for a second.
+    pub fn with_http_date<T>(self, act: impl FnOnce(&str) -> T) -> T {
+        thread_local! {
+            static LAST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+        }
+        LAST.with_borrow_mut(|(second, date)| {
+            if *second != self.secs() {
+                (*second, *date) = (self.secs(), self.http_date());
+            }
+            act(date)
+        })
     }
 
     /// The moment as an HTTP date (RFC 9110 §5.6.7).

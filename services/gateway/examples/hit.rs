@@ -1,5 +1,6 @@
 //! What a hit costs: `hit ROUNDS` asks for the same answer that often, on one connection; `hit ROUNDS uncached` has it made anew
-//! each time, from memory; `hit ROUNDS uncached ROUTES` does so beside that many other routes.
+//! each time, from memory; `hit ROUNDS uncached ROUTES` does so beside that many other routes. `hit ROUNDS miss` asks for another URL each
+//! time, which is looked up, fetched and stored.
 //!
 //! Run it under `valgrind --tool=callgrind` with two ROUNDS and divide the difference: instructions per request, those of
 //! this client included, which are the same either way. The test `tests/instructions.rs` does.
@@ -21,8 +22,12 @@ use troupe_mesh::contract::Envelope;
 use troupe_mesh::port::{CallFuture, Port, Service};
 use troupe_wire::head::ResponseHeadBuilder;
 
-const GET: &[u8] = b"GET /shop/hello HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
 const BODY: &[u8] = &[b'x'; 100];
+
+/// Every request is as long as every other.
+fn get(number: usize) -> Vec<u8> {
+    format!("GET /shop/hello?{number:08} HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n").into_bytes()
+}
 
 struct Memory;
 
@@ -46,7 +51,8 @@ impl Service<Invoke> for Memory {
 fn main() -> std::io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let rounds: usize = arguments.next().and_then(|rounds| rounds.parse().ok()).unwrap_or(1000);
-    let cached = arguments.next().is_none();
+    let mode = arguments.next();
+    let (cached, misses) = (mode.as_deref() != Some("uncached"), mode.as_deref() == Some("miss"));
     let others: usize = arguments.next().and_then(|routes| routes.parse().ok()).unwrap_or(0);
     let config = GatewayConfig {
         listen: vec![Listen { address: ([127, 0, 0, 1], 0).into() }],
@@ -75,8 +81,8 @@ fn main() -> std::io::Result<()> {
     let running = Gateway::bind(config, &routes, options, ports).expect("a free port");
     let mut client = TcpStream::connect(running.addresses()[0])?;
     let mut answer = [0; 4096];
-    for _ in 0..=rounds {
-        client.write_all(GET)?;
+    for number in 0..=rounds {
+        client.write_all(&get(if misses { number } else { 0 }))?;
         let mut filled = 0;
         // The body is the end, and nothing else of the answer ends like it.
         while !answer.get(..filled).is_some_and(|answer| answer.ends_with(BODY)) {
@@ -86,7 +92,8 @@ fn main() -> std::io::Result<()> {
             }
         }
     }
-    let hit = memchr::memmem::find(&answer, b"troupe-l1; hit").is_some();
-    assert_eq!(hit, cached, "the last answer is a hit where there is a cache");
+    let says = |text: &str| memchr::memmem::find(&answer, text.as_bytes()).is_some();
+    assert_eq!(says("troupe-l1; hit"), cached && !misses, "the last answer is a hit where there is a cache");
+    assert_eq!(says("; stored"), misses, "what is asked for the first time is stored");
     Ok(())
 }

@@ -266,9 +266,8 @@ impl Front {
             }
         };
         let invoke = self.invoke(request, planned);
-        let ports = (self.port.clone(), self.l2.clone());
-        let fetch = Fetch::new(Arc::clone(cache), caching, *miss, ports, invoke, request.trace, timeouts);
-        Some(fetch.start())
+        let (ports, head) = ((self.port.clone(), self.l2.clone()), (request.head.clone(), request.trace));
+        Some(Fetch::new(Arc::clone(cache), caching, *miss, ports, invoke, head, timeouts).start())
     }
 
     /// Makes the call, as often as it takes, without its body.

@@ -19,6 +19,16 @@ fn a_hit_costs_much_less_than_the_cheapest_call() {
     assert!(hit * 10 <= call * of_ten, "a hit takes {hit} instructions, a call {call}");
 }
 
+/// A miss is a call and what storing its answer takes: a look-up, the place in front of others who ask, the rules, the entry.
+#[test]
+fn a_miss_costs_little_beside_what_any_call_does() {
+    let Some(example) = Example::find("hit") else { return };
+    let (miss, call) = (per_request(&example, &["miss"]), per_request(&example, &["uncached"]));
+    println!("instructions of a miss: {miss}; of a call that memory answers: {call}");
+    // Behind this call there is neither a balancer nor PHP, which take several times as much. What the store gives up is in it.
+    assert!(miss * 10 <= call * 20, "a miss takes {miss} instructions, a call {call}");
+}
+
 #[test]
 fn a_request_costs_the_same_beside_ten_routes_and_beside_ten_thousand() {
     let Some(example) = Example::find("hit") else { return };

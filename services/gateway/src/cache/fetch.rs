@@ -80,10 +80,10 @@ impl Fetch {
         miss: Miss,
         (port, l2): (Port<Invoke>, Option<L2>),
         call: impl Fn() -> Invoke + 'static,
-        trace: Option<TraceContext>,
+        (head, trace): (RequestHead, Option<TraceContext>),
         timeouts: Timeouts,
     ) -> Self {
-        let (head, clock) = (call().head, Clock::after(miss.looked()));
+        let clock = Clock::after(miss.looked());
         Self(Rc::new(Parts { cache, caching, miss, l2, port, call: Box::new(call), head, trace, timeouts, clock }))
     }
 
@@ -102,10 +102,14 @@ impl Fetch {
         let mut late = !cache.is_live();
         let mut alone = asked.control.no_store && caching.policy.obey_requests;
         let mut collapsed = false;
-        for _ in 0..ATTEMPTS {
-            let mut lack = match cache.known(miss, head, caching) {
-                Known::Answer { entry, stale, refresh } => return self.answer(entry, stale, refresh, collapsed),
-                Known::Nothing(lack) => lack,
+        for attempt in 0..ATTEMPTS {
+            let mut lack = match attempt {
+                // Whoever fetches looks again before it does.
+                0 if miss.unknown => Lack::new(Forward::UriMiss, None, false, false, Vec::new()),
+                _ => match cache.known(miss, head, caching) {
+                    Known::Answer { entry, stale, refresh } => return self.answer(entry, stale, refresh, collapsed),
+                    Known::Nothing(lack) => lack,
+                },
             };
             if asked.control.only_if_cached && caching.policy.obey_requests {
                 return Outcome::forwarded(Response::Absent, lack.forward, CacheResult::Pass);
@@ -257,7 +261,7 @@ impl Fetch {
             true => Own::Kept { range: miss.asked.range },
             false => Own::Dropped,
         };
-        call.head = origin::head(head, miss.key.target(), stored, own);
+        call.head = origin::head(head, miss.key.target(), stored, (own, miss.asked.narrowed));
         let called = port.call(Envelope { call, deadline, trace: *trace });
         let reply = clock.count(|spent| &mut spent.call, called).await?;
         clock.replied(reply.times);

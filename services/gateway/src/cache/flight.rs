@@ -1,6 +1,7 @@
 //! Flights: one fetch per key, and all who wait for it, on whatever thread.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as HashEntry;
 use std::future::poll_fn;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -93,13 +94,14 @@ impl Flights {
     pub(super) fn join(&self, key: &Arc<Key>, variant: Vec<u8>) -> Joined<'_> {
         let key = (Arc::clone(key), variant);
         let mut part = self.part(&key).lock();
-        if let Some(flight) = part.get(&key) {
-            return Joined::Waiter(Arc::clone(flight));
+        match part.entry(key) {
+            HashEntry::Occupied(under_way) => Joined::Waiter(Arc::clone(under_way.get())),
+            HashEntry::Vacant(place) => {
+                let (key, flight) = (place.key().clone(), Arc::new(Flight::default()));
+                place.insert(Arc::clone(&flight));
+                Joined::Leader(Leader { place: Some(Place { key, flight }), flights: self })
+            }
         }
-        let flight = Arc::new(Flight::default());
-        part.insert(key.clone(), Arc::clone(&flight));
-        drop(part);
-        Joined::Leader(Leader { place: Some(Place { key, flight }), flights: self })
     }
 
     /// Whether `key` is being fetched.
@@ -125,9 +127,10 @@ impl Flights {
 
     /// The fetch is over: nobody joins it any more.
     pub(super) fn land(&self, place: &Place) {
-        let mut part = self.part(&place.key).lock();
-        if part.get(&place.key).is_some_and(|flight| Arc::ptr_eq(flight, &place.flight)) {
-            part.remove(&place.key);
+        if let HashEntry::Occupied(under_way) = self.part(&place.key).lock().entry(place.key.clone())
+            && Arc::ptr_eq(under_way.get(), &place.flight)
+        {
+            under_way.remove();
         }
     }
 

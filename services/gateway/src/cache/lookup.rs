@@ -50,6 +50,8 @@ pub(crate) struct Miss {
     pub(super) asked: Asked,
     /// It is stored and fresh, and this request has drawn the lot to refresh it.
     pub(super) early: bool,
+    /// Nothing was known of the URL a moment ago.
+    pub(super) unknown: bool,
     /// How long it took to find out.
     looked: Duration,
 }
@@ -141,7 +143,8 @@ impl Cache {
                 return Found::Hit { entry: Arc::clone(entry), plain, now, looked: since(began) };
             }
         }
-        let miss = Miss { key: Arc::new(sought.to_key()), asked, early, looked: since(began) };
+        let (key, unknown) = (Arc::new(sought.to_key()), object.is_none());
+        let miss = Miss { key, asked, early, unknown, looked: since(began) };
         Found::Miss(Box::new(miss), Arc::clone(caching))
     }
 
@@ -152,7 +155,7 @@ impl Cache {
         match Sought::new(request.head.scheme(), request.head.authority(), &target, &mut buffer) {
             Some(sought) => {
                 let (key, asked) = (Arc::new(sought.to_key()), Asked::of(&request.head));
-                let miss = Miss { key, asked, early: true, looked: Duration::ZERO };
+                let miss = Miss { key, asked, early: true, unknown: false, looked: Duration::ZERO };
                 Found::Miss(Box::new(miss), Arc::clone(caching))
             }
             None => Found::Pass(Forward::Bypass),

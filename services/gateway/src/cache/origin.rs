@@ -26,9 +26,15 @@ impl Own {
     }
 }
 
-/// The head to pass on for `target`. With `stored`, it asks whether that is still good (RFC 9111 §4.3.1).
-pub(super) fn head(client: &RequestHead, target: &str, stored: Option<&Entry>, own: Own) -> RequestHead {
-    let drops = client.fields().any(|(name, _)| own.drops(name));
+/// The head to pass on for `target`. With `stored`, it asks whether that is still good (RFC 9111 §4.3.1). `narrowed`: it may have
+/// fields that own drops.
+pub(super) fn head(
+    client: &RequestHead,
+    target: &str,
+    stored: Option<&Entry>,
+    (own, narrowed): (Own, bool),
+) -> RequestHead {
+    let drops = narrowed && client.fields().any(|(name, _)| own.drops(name));
     if stored.is_none() && !drops && target == client.target() {
         return client.clone();
     }

@@ -1,7 +1,5 @@
 //! Builders of heads. A builder keeps its buffers, so a thread that owns one builds each head with a single allocation.
 
-use bytes::{BufMut, BytesMut};
-
 use super::request::{self, RequestHead, Scheme, Version};
 use super::response::{self, ResponseHead};
 use super::{MAX_FIELDS, MAX_RAW, are_tokens, are_values};
@@ -67,9 +65,9 @@ impl Fields {
         Ok(())
     }
 
-    fn put(&self, offset: usize, out: &mut BytesMut) {
+    fn put(&self, offset: usize, out: &mut Vec<u8>) {
         for end in &self.ends {
-            out.put_u16_le(end + offset as u16);
+            out.extend_from_slice(&(end + offset as u16).to_le_bytes());
         }
     }
 }
@@ -113,26 +111,23 @@ impl RequestHeadBuilder {
             return Err(FieldTooLarge::Limit);
         }
         let count = (self.fields.ends.len() / 2) as u16;
-        let mut out = BytesMut::with_capacity(
-            6 + slots.len() * 2 + self.fields.ends.len() * 2 + slot_bytes + self.fields.raw.len(),
-        );
-        out.put_u8(request::TAG);
-        out.put_u8(parts.version.code());
-        out.put_u8(u8::from(parts.scheme == Scheme::Https));
-        out.put_u8(0);
-        out.put_u16_le(count);
+        let mut out =
+            Vec::with_capacity(6 + slots.len() * 2 + self.fields.ends.len() * 2 + slot_bytes + self.fields.raw.len());
+        let https = u8::from(parts.scheme == Scheme::Https);
+        out.extend_from_slice(&[request::TAG, parts.version.code(), https, 0]);
+        out.extend_from_slice(&count.to_le_bytes());
         let mut end = 0;
         for slot in slots {
             end += slot.len();
-            out.put_u16_le(end as u16);
+            out.extend_from_slice(&(end as u16).to_le_bytes());
         }
         self.fields.put(slot_bytes, &mut out);
         for slot in slots {
-            out.put_slice(slot.as_bytes());
+            out.extend_from_slice(slot.as_bytes());
         }
-        out.put_slice(&self.fields.raw);
+        out.extend_from_slice(&self.fields.raw);
         self.fields.clear();
-        Ok(RequestHead::from_built(out.freeze(), count))
+        Ok(RequestHead::from_built(out.into(), count))
     }
 }
 
@@ -160,15 +155,14 @@ impl ResponseHeadBuilder {
     pub fn finish(&mut self, status: u16) -> ResponseHead {
         let status = if (100..1000).contains(&status) { status } else { 500 };
         let count = (self.fields.ends.len() / 2) as u16;
-        let mut out = BytesMut::with_capacity(6 + self.fields.ends.len() * 2 + self.fields.raw.len());
-        out.put_u8(response::TAG);
-        out.put_u8(0);
-        out.put_u16_le(status);
-        out.put_u16_le(count);
+        let mut out = Vec::with_capacity(6 + self.fields.ends.len() * 2 + self.fields.raw.len());
+        out.extend_from_slice(&[response::TAG, 0]);
+        out.extend_from_slice(&status.to_le_bytes());
+        out.extend_from_slice(&count.to_le_bytes());
         self.fields.put(0, &mut out);
-        out.put_slice(&self.fields.raw);
+        out.extend_from_slice(&self.fields.raw);
         self.fields.clear();
-        ResponseHead::from_built(out.freeze(), count)
+        ResponseHead::from_built(out.into(), count)
     }
 }
 
