@@ -3,6 +3,7 @@
 mod browser;
 mod looks;
 mod orders;
+mod words;
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};

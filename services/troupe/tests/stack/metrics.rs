@@ -233,15 +233,16 @@ fn families(text: &str) -> BTreeSet<String> {
 fn the_page_about_metrics_names_what_is_scraped() {
     let page = include_str!("../../../../docs/metrics.md");
     let named = |family: &str| page.contains(&format!("| `{family}` |"));
-    let mut stack = Plan::apart().with_metrics().start(binary(), &functions(), "");
+    let config = "[[route]]\npath = \"/api/{function*}\"\nfunctions = \"default\"\ncache = { ttl = \"60s\" }\n";
+    let mut stack = Plan::apart().with_cache().with_metrics().start(binary(), &functions(), config);
     for target in ["/api/hello", "/api/nowhere", "/api/exits", "/api/throws", "/api/killed"] {
         let _ = stack.get(target);
     }
     wait::until("all to be heard of", SOON, || {
-        (sum(&cluster(stack.instance("metrics")), "troupe_metrics_instance_up{") == 4.0).then_some(())
+        (sum(&cluster(stack.instance("metrics")), "troupe_metrics_instance_up{") == 5.0).then_some(())
     });
     let mut seen = families(&cluster(stack.instance("metrics")));
-    for service in ["gateway", "balancer", "php-pool", "metrics"] {
+    for service in ["gateway", "balancer", "php-pool", "cache", "metrics"] {
         let text = stack.instance(service).admin("/metrics").unwrap().text();
         for family in families(&text) {
             assert!(text.contains(&format!("# HELP {family} ")), "{family} has no meaning");

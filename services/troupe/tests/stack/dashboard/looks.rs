@@ -109,6 +109,39 @@ fn it_looks_well_and_axe_finds_nothing_in_light_and_dark_on_screens_and_phones()
 }
 
 #[test]
+fn the_caches_tiles_and_charts_tell_what_each_tier_answers_under_load() {
+    let Some(browser) = Browser::start() else { return };
+    let config = "[[route]]\npath = \"/api/{function*}\"\nfunctions = \"default\"\ncache = { ttl = \"2s\" }\n";
+    let mut stack = Plan::apart().two("gateway").with_cache().with_metrics().start(binary(), &functions(), config);
+    let clients = load(&stack);
+    let admin = stack.instance("metrics").admin;
+    browser.looks(1280, 1600, "light");
+    browser.go(&format!("http://{admin}/dashboard"));
+    browser.until("the page to be live", LIVE);
+    let tile = |name: &str, part: &str| {
+        format!(
+            "[...document.querySelectorAll('.tile')].filter((t) => t.querySelector('dt').textContent === '{name}')\
+             .map((t) => t.querySelector('dd')).some((dd) => {part})"
+        )
+    };
+    // Two clients ask fifty times a second and more for what is fresh for two seconds: nearly all of it is in memory.
+    browser.until("the hits in memory", &tile("Cache hits, gateways", "parseFloat(dd.textContent) >= 80"));
+    browser.until("what is stored", &tile("Cache hits, gateways", "/[1-9][\\d.]* .?i?B stored/.test(dd.textContent)"));
+    // What one gateway has fetched the other finds there.
+    browser.until("the hits in the second tier", &tile("Cache hits, second tier", "parseFloat(dd.textContent) > 0"));
+    browser.until(
+        "the charts",
+        "['Cache in the gateways', 'Second tier of the cache'].every((title) => [...document.querySelectorAll('.plot')]\
+         .some((p) => p.getAttribute('aria-label').startsWith(title) && p.querySelector('canvas')))",
+    );
+    browser.picture("cache");
+    if let Some(faults) = faults(&browser) {
+        assert_eq!(faults, Vec::<String>::new());
+    }
+    clients.stop();
+}
+
+#[test]
 fn a_worker_is_drained_by_a_button_that_asks_first() {
     let Some(browser) = Browser::start() else { return };
     let mut stack = Plan::apart().two("php-pool").with_metrics().start(binary(), &functions(), "");
