@@ -3,6 +3,8 @@
 //! A body is never held whole unless it came in one piece. A stream is bounded in bytes: its writer waits while the
 //! reader is behind, and a reader that goes away is seen by the writer at its next write.
 
+mod pieces;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -10,6 +12,8 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+
+pub use pieces::Pieces;
 
 /// Bytes a stream holds between its writer and its reader: two pieces of the size links send.
 pub const STREAM_BUFFER: usize = 64 * 1024;

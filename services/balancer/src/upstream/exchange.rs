@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use troupe_contracts::invoke::{Invoke, InvokeFlags, Reply, Times};
-use troupe_mesh::body::{self, Body, STREAM_BUFFER};
+use troupe_mesh::body::{self, Body, Pieces, STREAM_BUFFER};
 use troupe_mesh::contract::Envelope;
 use troupe_mesh::deadline::Deadline;
 use troupe_mesh::failure::{Failure, Stage};
@@ -189,7 +189,7 @@ async fn reply(mut connection: Connection, thread: usize, answer: Head, inside: 
     let Head { head, framing, keep_alive, .. } = answer;
     let load = connection.server().load();
     let mut decoder = BodyDecoder::new(framing);
-    let mut gathered = Gathered::default();
+    let mut gathered = Pieces::default();
     let mut looks = match framing {
         Framing::Length(length) if length <= AWAITED => LOOKS,
         _ => 0,
@@ -231,37 +231,4 @@ async fn reply(mut connection: Connection, thread: usize, answer: Head, inside: 
         connection.served(thread);
     }
     Ok(Reply { head, load, times: Times::default(), body: Body::full(gathered.take()) })
-}
-
-/// Pieces put together; nearly always there is one, which stays as it came.
-#[derive(Default)]
-struct Gathered {
-    first: Bytes,
-    rest: BytesMut,
-}
-
-impl Gathered {
-    fn len(&self) -> usize {
-        self.first.len() + self.rest.len()
-    }
-
-    fn add(&mut self, piece: Bytes) {
-        if self.first.is_empty() {
-            self.first = piece;
-        } else {
-            self.rest.extend_from_slice(&piece);
-        }
-    }
-
-    fn take(&mut self) -> Bytes {
-        let first = std::mem::take(&mut self.first);
-        if self.rest.is_empty() {
-            return first;
-        }
-        let mut whole = BytesMut::with_capacity(first.len() + self.rest.len());
-        whole.extend_from_slice(&first);
-        whole.extend_from_slice(&self.rest);
-        self.rest.clear();
-        whole.freeze()
-    }
 }

@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use actix_http::Payload;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_core::Stream;
-use troupe_mesh::body::{self, Body, BodyReader, BodyWriter};
+use troupe_mesh::body::{self, Body, BodyReader, BodyWriter, Pieces};
 
 use super::conn::Conn;
 use super::guard::Reject;
@@ -74,8 +74,7 @@ impl Source {
 pub(super) struct Gather {
     source: Option<Source>,
     len: Option<u64>,
-    first: Bytes,
-    rest: BytesMut,
+    pieces: Pieces,
     /// Hand over what is there instead of waiting for the end.
     eager: bool,
     polled: bool,
@@ -83,7 +82,7 @@ pub(super) struct Gather {
 
 impl Gather {
     pub(super) fn new(source: Source, len: Option<u64>, eager: bool) -> Self {
-        Self { source: Some(source), len, first: Bytes::new(), rest: BytesMut::new(), eager, polled: false }
+        Self { source: Some(source), len, pieces: Pieces::default(), eager, polled: false }
     }
 
     /// The body, with the pump that fills it where it is a stream.
@@ -91,14 +90,13 @@ impl Gather {
         let too_long = self.len.is_some_and(|len| len > GATHERED as u64);
         loop {
             let Some(source) = &mut self.source else { return Poll::Ready(Err(BodyFault::Gone)) };
-            let have = self.first.len() + self.rest.len();
-            if too_long || have > GATHERED {
+            if too_long || self.pieces.len() > GATHERED {
                 return Poll::Ready(Ok(self.stream()));
             }
             match source.poll_next(context) {
-                Poll::Ready(Some(Ok(piece))) => self.add(piece),
+                Poll::Ready(Some(Ok(piece))) => self.pieces.add(piece),
                 Poll::Ready(Some(Err(fault))) => return Poll::Ready(Err(fault)),
-                Poll::Ready(None) => return Poll::Ready(Ok((Body::full(self.gathered()), None))),
+                Poll::Ready(None) => return Poll::Ready(Ok((Body::full(self.pieces.take()), None))),
                 // actix asks once before it passes on what came along with the head, and right after that again.
                 Poll::Pending if self.eager && self.polled => return Poll::Ready(Ok(self.stream())),
                 Poll::Pending => {
@@ -109,30 +107,10 @@ impl Gather {
         }
     }
 
-    fn add(&mut self, piece: Bytes) {
-        // Nearly always there is one piece, which is then handed over as it came.
-        if self.first.is_empty() {
-            self.first = piece;
-        } else {
-            self.rest.extend_from_slice(&piece);
-        }
-    }
-
-    fn gathered(&mut self) -> Bytes {
-        let first = std::mem::take(&mut self.first);
-        if self.rest.is_empty() {
-            return first;
-        }
-        let mut whole = BytesMut::with_capacity(first.len() + self.rest.len());
-        whole.extend_from_slice(&first);
-        whole.extend_from_slice(&self.rest);
-        whole.freeze()
-    }
-
     fn stream(&mut self) -> (Body, Option<Pump>) {
         let (mut writer, reader): (BodyWriter, BodyReader) = body::channel(self.len);
         // Fits the stream's buffer, whose reader is here.
-        let _ = writer.push(self.gathered());
+        let _ = writer.push(self.pieces.take());
         (Body::Stream(reader), self.source.take().map(|source| Pump { source, writer: Some(writer) }))
     }
 }
