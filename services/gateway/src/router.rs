@@ -113,6 +113,7 @@ impl RouteTable {
             serial: NEXT_SERIAL.fetch_add(1, Ordering::Relaxed),
         };
         let mut problems = Vec::new();
+        let named = methods_named(configs);
         // Routes that name their methods go in first: where two have one pattern, the first keeps the place.
         let mut order: Vec<usize> = (0..configs.len()).collect();
         order.sort_by_key(|&index| configs.get(index).is_some_and(|config| config.methods.is_empty()));
@@ -127,8 +128,8 @@ impl RouteTable {
             };
             let rest_may_be_empty =
                 !matches!(table.routes.get(index).map(|route| &route.function), Some(Function::Rest));
-            let all = methods_named_on(configs, config.host.as_deref());
-            if let Err(what) = tables.insert(config, &all, pattern, index, rest_may_be_empty) {
+            let all = named.get(&host_key(config)).map_or(&[] as &[String], Vec::as_slice);
+            if let Err(what) = tables.insert(config, all, pattern, index, rest_may_be_empty) {
                 problems.push(Problem { route: index, key: "path", what });
             }
         }
@@ -282,10 +283,11 @@ fn takes(config: &RouteConfig, method: &str) -> bool {
     config.methods.iter().any(|listed| listed == method || (method == "HEAD" && listed == "GET"))
 }
 
-/// The methods that need a table of their own on a host: those any of its routes lists.
-fn methods_named_on(configs: &[RouteConfig], host: Option<&str>) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
-    for config in configs.iter().filter(|config| same_host(config.host.as_deref(), host)) {
+/// The methods that need a table of their own, by host: those any of its routes lists.
+fn methods_named(configs: &[RouteConfig]) -> HashMap<Option<String>, Vec<String>> {
+    let mut by_host: HashMap<Option<String>, Vec<String>> = HashMap::new();
+    for config in configs.iter().filter(|config| !config.methods.is_empty()) {
+        let all = by_host.entry(host_key(config)).or_default();
         for method in &config.methods {
             for name in [method.as_str(), if method == "GET" { "HEAD" } else { method.as_str() }] {
                 if !all.iter().any(|known| known == name) {
@@ -294,7 +296,12 @@ fn methods_named_on(configs: &[RouteConfig], host: Option<&str>) -> Vec<String> 
             }
         }
     }
-    all
+    by_host
+}
+
+/// What routes of one host have in common.
+fn host_key(config: &RouteConfig) -> Option<String> {
+    config.host.as_deref().map(str::to_ascii_lowercase)
 }
 
 fn same_host(one: Option<&str>, other: Option<&str>) -> bool {

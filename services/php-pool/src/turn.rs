@@ -21,8 +21,9 @@ use crate::process::{Fate, Gone, Process};
 use crate::protocol::{FrameHeader, FromPhp};
 
 /// Calls that may stand in the pipe of a busy process behind the running one. PHP then goes from one call to the next without
-/// going to sleep in between; with one seat, falling asleep and waking up cost more than the calls that seats are for.
-pub(crate) const SEATS: usize = 7;
+/// going to sleep in between; with one seat, falling asleep and waking up cost more than the calls that seats are for. With the
+/// frame of a call that PHP is about to read, these are the sixteen packets that a pipe of the default size holds.
+pub(crate) const SEATS: usize = 15;
 
 /// What waking up an idle process costs about until it runs, most of it in the kernel. Less than this is waited gladly.
 const WAKE_UP_MICROS: u32 = 50;
