@@ -27,7 +27,5 @@ if ! command -v varnishd >/dev/null; then
     say "note: Debian starts Varnish too: systemctl disable --now varnish varnishncsa"
 fi
 
-cargo build --release --locked -p bare-actix -p open-loop
-# A Troupe that does not build leaves its columns empty; the peers are still worth measuring.
-cargo build --release --locked --bin troupe || say "troupe does not build: its columns are skipped"
+cargo build --release --locked -p bare-actix -p open-loop -p troupe
 exec python3 loadtests/bench --bin-dir "${CARGO_TARGET_DIR:-target}/release" "$@"
