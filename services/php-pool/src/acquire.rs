@@ -13,9 +13,9 @@ use crate::process::Process;
 use crate::request::Request;
 use crate::turn::{Called, Seated, Turn};
 
-/// A call that has waited here for so long, and each time it has waited as long again, asks for more processes however fast
+/// A call that has waited for so long, and each time it has waited as long again, asks for more processes however fast
 /// its function may be: those that there are may be held by streams, by its very first calls, or by what they all wait for.
-const GROW_AFTER: Duration = Duration::from_millis(20);
+pub(crate) const GROW_AFTER: Duration = Duration::from_millis(20);
 
 /// A process that is idle, for a call that may take it and would not be sooner behind a running one.
 pub(crate) fn idle(local: &Local, request: &Request) -> Option<Box<Process>> {

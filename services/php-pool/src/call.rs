@@ -95,7 +95,7 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, F
             }
             None => {
                 if queued > QUEUED_TOO_LONG {
-                    local.pool.ask_for_more(request.known.pace.may_be_fast());
+                    local.pool.ask_for_more(queued < acquire::GROW_AFTER && request.known.pace.may_be_fast());
                 }
                 match acquire::seat(local, &request, deadline) {
                     Some(seated) => {

@@ -132,16 +132,22 @@ impl Pool {
         self.spool.be_silent(silent);
     }
 
-    /// Calls that may wait in the pipe of a busy process, over this many processes.
-    fn prefetch(&self, processes: u32) -> u32 {
-        let allowed = self.limits.isolation == Isolation::Shared && self.pace.is_fast();
-        if allowed { processes.saturating_mul(SEATS as u32) } else { 0 }
-    }
-
     /// Calls that are too many, wherever in here they wait: with as many processes as there may be, none of them could sit down.
     pub(crate) fn most_calls(&self) -> u32 {
         let max = self.limits.max as u32;
         max.saturating_add(self.prefetch(max))
+    }
+
+    /// Calls beyond the slots that this many processes can hold in their pipes.
+    ///
+    /// No more than that: a call that found every seat taken would have to be called to one that gets free, and so would all
+    /// that come behind it. In the balancer's queue it waits cheaper, and might still go elsewhere.
+    fn prefetch(&self, processes: u32) -> u32 {
+        if self.limits.isolation != Isolation::Shared || !self.pace.is_fast() {
+            return 0;
+        }
+        // One at least, which says that there are seats.
+        processes.saturating_mul(SEATS as u32 + 1).saturating_sub(self.limits.max as u32).max(1)
     }
 
     /// The load as it is now. Its parts are read one after the other, so they may differ by a call.
@@ -149,8 +155,6 @@ impl Pool {
         let processes = self.processes.load(Ordering::Relaxed);
         Load {
             slots: self.limits.max as u32,
-            // Of those that there are: what waits here for more costs more, and is bound to this pool, while it might go elsewhere
-            // from the balancer's queue.
             prefetch: self.prefetch(processes),
             in_flight: self.lanes.in_flight(),
             waiting: self.lanes.waiting() as u32,
