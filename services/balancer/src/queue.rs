@@ -3,8 +3,8 @@
 //! One bound for the process, one shard per thread. A freed place goes to the longest-waiting call of the thread that
 //! freed it, so that most hand-overs stay on their thread, unless another thread's has waited [`LOCALITY_US`] longer.
 //! A call that a worker sent back stands where it stood, by when it arrived: it has waited longer than those behind it, and
-//! would otherwise wait for the whole line again. A waiter leaves exactly once: with a place, or by giving up; a place that arrives while its waiter gives up passes on
-//! to the next, because it is handed over under the waiter's own lock.
+//! would otherwise wait for the whole line again. A waiter leaves exactly once: with a place, or by giving up; a place that
+//! arrives while its waiter gives up passes on to the next, because it is handed over under the waiter's own lock.
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -258,8 +258,8 @@ fn take(
     Some(Hold::picked(Rc::clone(local), view, index, now_us, deadline))
 }
 
-/// Waits for a place, at most `wait` and within the deadline, in the order of arrival. Returns it and how long that took. While there is no worker
-/// at all, which a queue cannot make up for, it does not wait longer than for a link.
+/// Waits for a place, at most `wait` and within the deadline, in the order of arrival. Returns it and how long that took.
+/// While there is no worker at all, which a queue cannot make up for, it does not wait longer than for a link.
 async fn queue(
     local: Rc<LocalPool>,
     arrived_us: u64,

@@ -163,16 +163,20 @@ fn a_slow_reader_holds_the_server_back() {
         sent.store(0, Ordering::SeqCst);
         let mut client = TcpStream::connect(stack.address).unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-        let mut before = u64::MAX;
-        // Until nothing moves any more.
-        wait::until("a standstill", Duration::from_secs(60), || {
-            thread::sleep(Duration::from_millis(500));
-            let now = sent.load(Ordering::SeqCst);
-            (std::mem::replace(&mut before, now) == now && now > 0).then_some(())
-        });
-        assert!(before < FLAT, "{before} bytes lie in sockets and windows");
+        held_back(&sent);
         drop(client);
     });
+}
+
+/// Waits until no more bytes are `sent`, and asserts that what is under way then is bounded.
+fn held_back(sent: &AtomicU64) {
+    let mut before = u64::MAX;
+    wait::until("a standstill", Duration::from_secs(60), || {
+        thread::sleep(Duration::from_millis(500));
+        let now = sent.load(Ordering::SeqCst);
+        (std::mem::replace(&mut before, now) == now && now > 0).then_some(())
+    });
+    assert!(before < FLAT, "{before} bytes lie in sockets and windows");
 }
 
 /// The same the other way: a server that reads slowly holds the client back, and nothing of the upload is lost.
@@ -200,13 +204,7 @@ fn a_slow_server_holds_the_client_back() {
                 counted.fetch_add(PIECE as u64, Ordering::SeqCst);
             }
         });
-        let mut before = u64::MAX;
-        wait::until("a standstill", Duration::from_secs(60), || {
-            thread::sleep(Duration::from_millis(500));
-            let now = sent.load(Ordering::SeqCst);
-            (std::mem::replace(&mut before, now) == now && now > 0).then_some(())
-        });
-        assert!(before < FLAT, "{before} bytes lie in sockets and windows");
+        held_back(&sent);
         go.send(()).unwrap();
         assert_eq!(client.response(false).unwrap().text(), bytes.to_string());
         sending.join().unwrap();
