@@ -45,6 +45,7 @@ pub(crate) async fn lines(mut source: impl AsyncRead + Unpin, mut log: impl FnMu
 /// Logs what a process writes, with the request it works on.
 pub(crate) async fn process(source: impl AsyncRead + Unpin, pool: &str, info: Arc<ProcessInfo>, errors: bool) {
     lines(source, |line| {
+        let line = if errors { without_time(line) } else { line };
         if errors {
             info.keep_line(line);
         }
@@ -60,6 +61,21 @@ pub(crate) async fn process(source: impl AsyncRead + Unpin, pool: &str, info: Ar
     .await;
 }
 
+/// The line without the time that PHP puts before what it logs, as in `[26-Nov-2026 10:08:46 UTC] `: the log has its own, and by
+/// this one a line that repeats itself would be another one each second.
+fn without_time(line: &str) -> &str {
+    const SHAPE: &[u8] = b"[00-aaa-0000 00:00:00 ";
+    let fits = |(byte, shape): (&u8, &u8)| match shape {
+        b'0' => byte.is_ascii_digit(),
+        b'a' => byte.is_ascii_alphabetic(),
+        _ => byte == shape,
+    };
+    let stamped = line.len() >= SHAPE.len() && line.as_bytes().iter().zip(SHAPE).all(fits);
+    // Behind it comes the name of the time zone.
+    let behind = if stamped { line.get(SHAPE.len()..).and_then(|rest| rest.split_once("] ")) } else { None };
+    behind.map_or(line, |(_, text)| text)
+}
+
 /// By which ids log lines name a request.
 pub(crate) fn ids(request: Option<&RequestHead>) -> (Option<&str>, Option<String>) {
     let field = |name| request.and_then(|head| head.field(name));
@@ -71,6 +87,24 @@ pub(crate) fn ids(request: Option<&RequestHead>) -> (Option<&str>, Option<String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_that_php_puts_before_a_line_is_left_out() {
+        assert_eq!(without_time("[26-Nov-2026 10:08:46 UTC] a [x] y"), "a [x] y");
+        assert_eq!(without_time("[26-Nov-2026 10:08:46 Europe/Berlin] PHP Warning:  a"), "PHP Warning:  a");
+        let others = [
+            "",
+            "[",
+            "[26-Nov-2026",
+            "[26-Nov-2026 10:08:46 UTC]",
+            "[26-11-2026 10:08:46 UTC] a",
+            "[info] a",
+            "é[26-Nov",
+        ];
+        for line in others {
+            assert_eq!(without_time(line), line);
+        }
+    }
 
     #[tokio::test]
     async fn lines_are_told_apart_and_long_ones_cut() {
