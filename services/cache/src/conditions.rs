@@ -32,10 +32,10 @@ pub fn is_unmodified(request: &RequestHead, entry: &Entry) -> bool {
 }
 
 /// Fields of a 304 (RFC 9110 §15.4.5): those that a cache behind this one needs, and none that describe a body.
-pub fn belongs_to_304(name: &str) -> bool {
+pub fn belongs_to_304(name: &[u8]) -> bool {
     const OF_THE_BODY: [&str; 6] =
         ["content-type", "content-encoding", "content-language", "content-range", "content-length", "last-modified"];
-    !OF_THE_BODY.iter().any(|other| name.eq_ignore_ascii_case(other))
+    !OF_THE_BODY.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
 }
 
 #[cfg(test)]

@@ -164,7 +164,7 @@ impl Entry {
     /// The head as a 304 updates it (§3.2): its fields replace ours, save those that are not stored and `Content-Length`.
     pub fn updated_head(&self, unmodified: &ResponseHead) -> ResponseHead {
         let mut builder = ResponseHeadBuilder::default();
-        let replaces = |name: &str| !is_unstored(name) && !is_nominated(unmodified, name);
+        let replaces = |name: &str| !is_unstored(name.as_bytes()) && !is_nominated(unmodified, name.as_bytes());
         for (name, value) in self.head.fields().filter(|(name, _)| !(replaces(name) && unmodified.has(name))) {
             let _ = builder.field(name.as_bytes(), value);
         }
@@ -218,18 +218,18 @@ fn stored_head(head: &ResponseHead, terms: &Terms) -> ResponseHead {
         // It keeps its buffers.
         static BUILDER: RefCell<ResponseHeadBuilder> = RefCell::default();
     }
-    let withheld = |name: &str| terms.withheld.iter().any(|other| name.eq_ignore_ascii_case(other));
+    let withheld = |name: &[u8]| terms.withheld.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()));
     let nominates = head.has("connection");
     BUILDER.with_borrow_mut(|builder| {
         builder.start();
         let mut dated = false;
-        for (name, value) in head.fields() {
+        for (name, value) in head.raw_fields() {
             if is_unstored(name) || withheld(name) || nominates && is_nominated(head, name) {
                 continue;
             }
-            dated |= name.eq_ignore_ascii_case("date");
+            dated |= name.eq_ignore_ascii_case(b"date");
             // It came in one head, so it fits another.
-            let _ = builder.field(name.as_bytes(), value);
+            let _ = builder.field(name, value);
         }
         if !dated {
             let _ = terms.times.received.with_http_date(|date| builder.field(b"date", date.as_bytes()));

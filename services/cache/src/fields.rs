@@ -72,7 +72,7 @@ fn comma(value: &[u8]) -> usize {
 
 /// Fields that are never stored (RFC 9111 §3.1), beside those that `Connection` names: they are this hop's alone.
 /// `Age` is computed anew for each answer; `Troupe-Cache-Control` is for this cache and nobody behind it.
-pub fn is_unstored(name: &str) -> bool {
+pub fn is_unstored(name: &[u8]) -> bool {
     const NAMES: [&str; 14] = [
         "connection",
         "keep-alive",
@@ -89,12 +89,12 @@ pub fn is_unstored(name: &str) -> bool {
         "x-request-id",
         "troupe-cache-control",
     ];
-    NAMES.iter().any(|other| name.eq_ignore_ascii_case(other))
+    NAMES.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
 }
 
 /// Whether a `Connection` field of the head names `name` (RFC 9110 §7.6.1).
-pub fn is_nominated(head: &impl Head, name: &str) -> bool {
-    head.values("connection").flat_map(members).any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
+pub fn is_nominated(head: &impl Head, name: &[u8]) -> bool {
+    head.values("connection").flat_map(members).any(|option| option.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -121,8 +121,8 @@ mod tests {
     #[test]
     fn fields_of_the_hop_are_known() {
         let head = response(200, &[("Connection", "close, X-Hop"), ("X-Hop", "1"), ("X-Kept", "1")]);
-        assert!(is_nominated(&head, "x-hop") && !is_nominated(&head, "x-kept"));
-        assert!(is_unstored("Keep-Alive") && is_unstored("TRANSFER-ENCODING") && !is_unstored("etag"));
+        assert!(is_nominated(&head, b"x-hop") && !is_nominated(&head, b"x-kept"));
+        assert!(is_unstored(b"Keep-Alive") && is_unstored(b"TRANSFER-ENCODING") && !is_unstored(b"etag"));
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Cache keys: scheme, host, normalised path and query, always all of them.
 
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::hash::{BuildHasher as _, Hash, Hasher};
+use std::sync::{Arc, LazyLock};
 
 use quick_cache::Equivalent;
 use troupe_wire::head::{RequestHead, Scheme};
@@ -9,12 +9,17 @@ use troupe_wire::head::{RequestHead, Scheme};
 /// Longest host that a key holds (RFC 1035 §2.3.4, with brackets and a port). What is longer is not cached.
 const MAX_HOST: usize = 280;
 
-/// Hashes keys in tables: seeded, and quick for short texts.
+/// Hashes keys in tables: seeded, and quick for a number, which is all of a key that is hashed there.
 pub type KeyHasher = quick_cache::DefaultHashBuilder;
+
+/// What texts are hashed with, once for each key; seeded, once for each process.
+static TEXTS: LazyLock<KeyHasher> = LazyLock::new(KeyHasher::default);
 
 /// What a stored response is found by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
+    /// Of the rest: tables are asked about a key a dozen times before its response is stored.
+    hash: u64,
     scheme: Scheme,
     /// Host and port, in lower case, without the scheme's own port.
     host: Box<str>,
@@ -25,6 +30,7 @@ pub struct Key {
 /// A key that is looked for, made of parts of the request.
 #[derive(Debug, Clone, Copy)]
 pub struct Sought<'a> {
+    hash: u64,
     scheme: Scheme,
     host: &'a str,
     target: &'a str,
@@ -57,25 +63,29 @@ impl<'a> Sought<'a> {
         place.copy_from_slice(authority.as_bytes());
         place.make_ascii_lowercase();
         let host = std::str::from_utf8(place).ok()?;
-        Some(Self { scheme, host, target })
+        Some(Self { hash: hash(scheme, host, target), scheme, host, target })
     }
 
-    /// The same with another path and query.
-    #[must_use]
-    pub fn with_target(self, target: &'a str) -> Self {
-        Self { target, ..self }
+    /// Its hash, as [`Key::hashed`].
+    pub fn hashed(&self) -> u64 {
+        self.hash
     }
 
     /// The key as the store keeps it.
     pub fn to_key(self) -> Key {
-        Key { scheme: self.scheme, host: self.host.into(), target: self.target.into() }
+        Key { hash: self.hash, scheme: self.scheme, host: self.host.into(), target: self.target.into() }
     }
 }
 
 impl Key {
     /// A key of parts in the form that keys have.
     pub fn of_parts(scheme: Scheme, host: &str, target: &str) -> Self {
-        Self { scheme, host: host.into(), target: target.into() }
+        Self { hash: hash(scheme, host, target), scheme, host: host.into(), target: target.into() }
+    }
+
+    /// Its hash, for what is divided by keys.
+    pub fn hashed(&self) -> u64 {
+        self.hash
     }
 
     /// The scheme.
@@ -112,26 +122,24 @@ impl std::fmt::Display for Key {
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        hash(self.scheme, &self.host, &self.target, state);
+        state.write_u64(self.hash);
     }
 }
 
 impl Hash for Sought<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        hash(self.scheme, self.host, self.target, state);
+        state.write_u64(self.hash);
     }
 }
 
-fn hash<H: Hasher>(scheme: Scheme, host: &str, target: &str, state: &mut H) {
+fn hash(scheme: Scheme, host: &str, target: &str) -> u64 {
     // The separator of `str::hash` keeps host and target apart.
-    (scheme == Scheme::Https).hash(state);
-    host.hash(state);
-    target.hash(state);
+    TEXTS.hash_one((scheme == Scheme::Https, host, target))
 }
 
 impl Equivalent<Key> for Sought<'_> {
     fn equivalent(&self, key: &Key) -> bool {
-        self.scheme == key.scheme && *self.host == *key.host && *self.target == *key.target
+        self.hash == key.hash && self.scheme == key.scheme && *self.host == *key.host && *self.target == *key.target
     }
 }
 

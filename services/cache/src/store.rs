@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use metrics::Counter;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use troupe_wire::head::RequestHead;
 
 use crate::entry::Entry;
-use crate::key::{Key, KeyHasher, Sought};
+use crate::key::{Key, Sought};
 use crate::object::Object;
 use crate::partial::combined;
 use crate::time::Moment;
@@ -27,8 +27,8 @@ use objects::{Objects, OnEviction};
 use purge::PurgeLog;
 pub use purge::{Purged, Selector, Stamp};
 
-/// Locks that keep two writers of one key apart. Writers of different keys seldom share one.
-const WRITERS: usize = 64;
+/// Parts of the keys, in each of which one writes at a time. Writers of different keys seldom share one.
+const PARTS: usize = 64;
 /// Bytes of one shard at least, and four objects: one may take half of it.
 const SMALLEST_SHARD: u64 = 4 << 20;
 /// Shards at most; threads beyond that rarely meet in one.
@@ -40,12 +40,19 @@ const USUAL_OBJECT: u64 = 4 << 10;
 #[derive(Debug)]
 pub struct Store {
     objects: Objects,
-    writers: Box<[Mutex<()>]>,
-    hasher: KeyHasher,
+    parts: Box<[Part]>,
     index: Arc<GroupIndex>,
     purges: PurgeLog,
     counts: Arc<Counts>,
     max_object: usize,
+}
+
+/// What keeps two writers of one key apart.
+#[derive(Debug, Default)]
+struct Part {
+    writer: Mutex<()>,
+    /// Writes so far.
+    writes: AtomicU64,
 }
 
 /// What happened in the store.
@@ -71,8 +78,7 @@ impl Store {
         Self {
             max_object: max_object.min(half_a_shard),
             objects,
-            writers: (0..WRITERS).map(|_| Mutex::new(())).collect(),
-            hasher: KeyHasher::default(),
+            parts: (0..PARTS).map(|_| Part::default()).collect(),
             index,
             purges: PurgeLog::default(),
             counts,
@@ -208,15 +214,25 @@ impl Store {
         // In the index first: what can be found by its URL can be found by its groups.
         self.index.add(key, object);
         self.objects.insert(Arc::clone(key), Arc::clone(object));
+        self.part(key.hashed()).writes.fetch_add(1, Ordering::Release);
         if let Some(before) = before {
             self.index.remove(before);
         }
     }
 
-    fn writer(&self, key: &Key) -> Option<parking_lot::MutexGuard<'_, ()>> {
-        use std::hash::BuildHasher as _;
-        let hash = self.hasher.hash_one(key);
-        self.writers.get(hash as usize % WRITERS).map(Mutex::lock)
+    /// How often something was stored under this key, or under others of its part: as long as that stays the same, what
+    /// was not there is not there.
+    pub fn writes(&self, hashed: u64) -> u64 {
+        self.part(hashed).writes.load(Ordering::Acquire)
+    }
+
+    fn writer(&self, key: &Key) -> MutexGuard<'_, ()> {
+        self.part(key.hashed()).writer.lock()
+    }
+
+    fn part(&self, hashed: u64) -> &Part {
+        // The remainder is always inside; the first one stands for what cannot happen.
+        self.parts.get(hashed as usize % PARTS).unwrap_or(&self.parts[0])
     }
 }
 

@@ -266,24 +266,21 @@ impl Front {
             }
         };
         let invoke = self.invoke(request, planned);
-        let (ports, head) = ((self.port.clone(), self.l2.clone()), (request.head.clone(), request.trace));
-        Some(Fetch::new(Arc::clone(cache), caching, *miss, ports, invoke, head, timeouts).start())
+        let (ports, call) = ((self.port.clone(), self.l2.clone()), (invoke, request.trace));
+        Some(Fetch::new(Arc::clone(cache), caching, *miss, ports, call, timeouts).start())
     }
 
-    /// Makes the call, as often as it takes, without its body.
-    fn invoke(&self, request: &Request, planned: &Planned) -> impl Fn() -> Invoke + use<> {
-        let (pool, route, function) = (planned.pool.clone(), planned.label.clone(), planned.function.clone());
-        // What is stored is the answer to a GET, also where a HEAD asks for it.
-        let flags = InvokeFlags { idempotent: true, streaming: planned.streaming, ..InvokeFlags::default() };
-        let (path_info, head) = (planned.path_info, request.head.clone());
-        move || Invoke {
-            pool: pool.clone(),
-            route: route.clone(),
-            function: function.clone(),
-            flags,
-            path_info,
+    /// The call that fetches, without a body.
+    fn invoke(&self, request: &Request, planned: &Planned) -> Invoke {
+        Invoke {
+            pool: planned.pool.clone(),
+            route: planned.label.clone(),
+            function: planned.function.clone(),
+            // What is stored is the answer to a GET, also where a HEAD asks for it.
+            flags: InvokeFlags { idempotent: true, streaming: planned.streaming, ..InvokeFlags::default() },
+            path_info: planned.path_info,
             queued: Duration::ZERO,
-            head: head.clone(),
+            head: request.head.clone(),
             body: Body::Empty,
         }
     }

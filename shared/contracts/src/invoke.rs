@@ -43,6 +43,23 @@ pub struct Invoke {
     pub body: Body,
 }
 
+impl Invoke {
+    /// The same call with another head, and without its body.
+    pub fn with_head(&self, head: RequestHead) -> Self {
+        let Self { pool, route, function, flags, path_info, queued, .. } = self;
+        Self {
+            pool: pool.clone(),
+            route: route.clone(),
+            function: function.clone(),
+            flags: *flags,
+            path_info: *path_info,
+            queued: *queued,
+            head,
+            body: Body::Empty,
+        }
+    }
+}
+
 /// What may be done with a call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvokeFlags {

@@ -91,7 +91,10 @@ impl InRedis {
     }
 
     pub(crate) async fn look_up(&self, call: Lookup) -> Result<Looked, Failure> {
-        let mut found = objects::find(&self.redis, &self.shared, &call).await.map_err(|error| away(&error))?;
+        let mut found = objects::find(&self.redis, &self.shared, &call, true).await.map_err(|error| away(&error))?;
+        if let Some(leased) = found.leased {
+            return Ok(Looked { found: None, leased, born: found.born });
+        }
         let mut leased = Leased::No;
         if call.want != Want::Answer || !found.is_fresh() {
             leased = match claims::take(&self.redis, &self.shared, url_name(&call.url, &found.variant)).await {
@@ -104,7 +107,7 @@ impl InRedis {
         if let (Leased::Granted { name, token }, Want::Answer) = (&leased, call.want) {
             let (name, token) = (*name, *token);
             // Whoever had the lease before may have brought the answer between the look and the grant.
-            let again = objects::find(&self.redis, &self.shared, &call).await;
+            let again = objects::find(&self.redis, &self.shared, &call, false).await;
             let done = again.as_ref().map_or(true, objects::Found::is_fresh);
             if done {
                 let _ = claims::give(&self.redis, &self.shared, name, token, false).await;

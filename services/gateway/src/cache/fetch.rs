@@ -55,8 +55,7 @@ pub(super) struct Parts {
     pub(super) l2: Option<L2>,
     port: Port<Invoke>,
     /// The call without its body; its head is the client's.
-    call: Box<dyn Fn() -> Invoke>,
-    pub(super) head: RequestHead,
+    pub(super) call: Invoke,
     trace: Option<TraceContext>,
     timeouts: Timeouts,
     pub(super) clock: Clock,
@@ -79,12 +78,11 @@ impl Fetch {
         caching: Arc<RouteCaching>,
         miss: Miss,
         (port, l2): (Port<Invoke>, Option<L2>),
-        call: impl Fn() -> Invoke + 'static,
-        (head, trace): (RequestHead, Option<TraceContext>),
+        (call, trace): (Invoke, Option<TraceContext>),
         timeouts: Timeouts,
     ) -> Self {
         let clock = Clock::after(miss.looked());
-        Self(Rc::new(Parts { cache, caching, miss, l2, port, call: Box::new(call), head, trace, timeouts, clock }))
+        Self(Rc::new(Parts { cache, caching, miss, l2, port, call, trace, timeouts, clock }))
     }
 
     /// Begins.
@@ -96,7 +94,7 @@ impl Fetch {
     }
 
     async fn run(&self) -> Outcome {
-        let Parts { cache, caching, miss, head, timeouts, clock, .. } = &*self.0;
+        let Parts { cache, caching, miss, call: Invoke { head, .. }, timeouts, clock, .. } = &*self.0;
         let Miss { key, asked, .. } = miss;
         // What began before this request may be from before a purge that this process has not heard of.
         let mut late = !cache.is_live();
@@ -105,7 +103,7 @@ impl Fetch {
         for attempt in 0..ATTEMPTS {
             let mut lack = match attempt {
                 // Whoever fetches looks again before it does.
-                0 if miss.unknown => Lack::new(Forward::UriMiss, None, false, false, Vec::new()),
+                0 if miss.unknown.is_some() => Lack::new(Forward::UriMiss, None, false, false, Vec::new()),
                 _ => match cache.known(miss, head, caching) {
                     Known::Answer { entry, stale, refresh } => return self.answer(entry, stale, refresh, collapsed),
                     Known::Nothing(lack) => lack,
@@ -120,7 +118,9 @@ impl Fetch {
             match cache.flights.join(key, lack.variant.clone()) {
                 Joined::Leader(leader) => {
                     // Stored between the look-up and the place in front: then the fetch is over already.
-                    if let Known::Answer { entry, stale, refresh } = cache.known(miss, head, caching) {
+                    if !cache.is_unknown(miss)
+                        && let Known::Answer { entry, stale, refresh } = cache.known(miss, head, caching)
+                    {
                         drop(leader);
                         return self.answer(entry, stale, refresh, true);
                     }
@@ -193,7 +193,7 @@ impl Fetch {
 
     /// Fetches a new version of `entry` while it is answered, unless that is being done (RFC 5861 §3).
     fn refresh(&self, entry: &Arc<Entry>) {
-        let Parts { cache, miss, head, timeouts, .. } = &*self.0;
+        let Parts { cache, miss, call: Invoke { head, .. }, timeouts, .. } = &*self.0;
         let Some(place) = cache.begin_refresh() else { return };
         let variant = match cache.store.get_key(&miss.key) {
             Some(object) => object.variant_of(head),
@@ -255,13 +255,12 @@ impl Fetch {
 
     /// `apart`: nobody else is answered by the reply, so the client's own conditions and ranges are passed on.
     async fn call(&self, stored: Option<&Entry>, apart: bool, deadline: Deadline) -> Result<Reply, Failure> {
-        let Parts { miss, port, call, head, trace, clock, .. } = &*self.0;
-        let mut call = call();
+        let Parts { miss, port, call, trace, clock, .. } = &*self.0;
         let own = match apart && stored.is_none() {
             true => Own::Kept { range: miss.asked.range },
             false => Own::Dropped,
         };
-        call.head = origin::head(head, miss.key.target(), stored, (own, miss.asked.narrowed));
+        let call = call.with_head(origin::head(&call.head, miss.key.target(), stored, (own, miss.asked.narrowed)));
         let called = port.call(Envelope { call, deadline, trace: *trace });
         let reply = clock.count(|spent| &mut spent.call, called).await?;
         clock.replied(reply.times);
@@ -291,7 +290,7 @@ impl Fetch {
         times: Times,
         began: Stamp,
     ) -> Outcome {
-        let Parts { cache, caching, miss, head, .. } = &*self.0;
+        let Parts { cache, caching, miss, call: Invoke { head, .. }, .. } = &*self.0;
         let done = |response, stored| {
             Outcome::forwarded(response, lack.forward, CacheResult::Revalidated).after_status(304).stored(stored)
         };
@@ -319,7 +318,7 @@ impl Fetch {
         if status == 206 {
             return self.part(leader, lack, reply, times, began);
         }
-        let Parts { cache, caching, miss, head, .. } = &*self.0;
+        let Parts { cache, caching, miss, call: Invoke { head, .. }, .. } = &*self.0;
         let result = if lack.apart { CacheResult::Pass } else { CacheResult::Miss };
         let answered = |response| Outcome::forwarded(response, lack.forward, result);
         let terms = match judge(head, &reply.head, times, &caching.policy) {
@@ -360,12 +359,12 @@ impl Fetch {
 
     /// What a response is judged by.
     pub(super) fn judged_by(&self) -> (&RequestHead, &Policy) {
-        (&self.0.head, &self.0.caching.policy)
+        (&self.0.call.head, &self.0.caching.policy)
     }
 
     /// Stores a response; whether it is there.
     pub(super) fn store(&self, entry: Entry, began: Stamp) -> bool {
-        self.0.cache.put(&self.0.caching, &self.0.miss.key, &self.0.head, Arc::new(entry), began)
+        self.0.cache.put(&self.0.caching, &self.0.miss.key, &self.0.call.head, Arc::new(entry), began)
     }
 
     /// Passes a stream on to all who read it, and into the store.
@@ -378,7 +377,7 @@ impl Fetch {
         began: Stamp,
         answered: impl Fn(Response) -> Outcome,
     ) -> Outcome {
-        let Parts { cache, caching, miss, head, timeouts, .. } = &*self.0;
+        let Parts { cache, caching, miss, call: Invoke { head, .. }, timeouts, .. } = &*self.0;
         let announced = announced(&reply);
         let expected = usize::try_from(announced.unwrap_or(0)).unwrap_or(usize::MAX);
         let room = cache.begin_filling(expected).filter(|_| expected <= cache.max_object());

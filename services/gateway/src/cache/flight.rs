@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as HashEntry;
 use std::future::poll_fn;
-use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
@@ -29,7 +28,6 @@ type Part = Mutex<HashMap<FlightKey, Arc<Flight>, KeyHasher>>;
 #[derive(Debug)]
 pub(super) struct Flights {
     parts: Box<[Part]>,
-    hasher: KeyHasher,
 }
 
 /// A fetch under way.
@@ -85,7 +83,7 @@ pub(super) struct Place {
 
 impl Default for Flights {
     fn default() -> Self {
-        Self { parts: (0..PARTS).map(|_| Mutex::default()).collect(), hasher: KeyHasher::default() }
+        Self { parts: (0..PARTS).map(|_| Mutex::default()).collect() }
     }
 }
 
@@ -134,8 +132,8 @@ impl Flights {
         }
     }
 
-    fn part(&self, key: &FlightKey) -> &Part {
-        let index = self.hasher.hash_one(key) as usize % PARTS;
+    fn part(&self, (key, _): &FlightKey) -> &Part {
+        let index = key.hashed() as usize % PARTS;
         // The remainder is always inside; the first one stands for what cannot happen.
         self.parts.get(index).unwrap_or(&self.parts[0])
     }

@@ -50,8 +50,10 @@ pub(crate) struct Miss {
     pub(super) asked: Asked,
     /// It is stored and fresh, and this request has drawn the lot to refresh it.
     pub(super) early: bool,
-    /// Nothing was known of the URL a moment ago.
-    pub(super) unknown: bool,
+    /// Nothing was known of the URL when the store had been written to so often, see [`Store::writes`].
+    ///
+    /// [`Store::writes`]: troupe_cache::store::Store::writes
+    pub(super) unknown: Option<u64>,
     /// How long it took to find out.
     looked: Duration,
 }
@@ -128,6 +130,7 @@ impl Cache {
         let Some(sought) = Sought::new(request.head.scheme(), request.head.authority(), &target, &mut buffer) else {
             return Found::Pass(Forward::Bypass);
         };
+        let writes = self.store.writes(sought.hashed());
         let object = self.store.get(&sought);
         let (now, mut early) = (now(), false);
         if let Some(entry) = object.as_ref().and_then(|object| object.find(&request.head))
@@ -143,7 +146,7 @@ impl Cache {
                 return Found::Hit { entry: Arc::clone(entry), plain, now, looked: since(began) };
             }
         }
-        let (key, unknown) = (Arc::new(sought.to_key()), object.is_none());
+        let (key, unknown) = (Arc::new(sought.to_key()), object.is_none().then_some(writes));
         let miss = Miss { key, asked, early, unknown, looked: since(began) };
         Found::Miss(Box::new(miss), Arc::clone(caching))
     }
@@ -155,7 +158,7 @@ impl Cache {
         match Sought::new(request.head.scheme(), request.head.authority(), &target, &mut buffer) {
             Some(sought) => {
                 let (key, asked) = (Arc::new(sought.to_key()), Asked::of(&request.head));
-                let miss = Miss { key, asked, early: true, unknown: false, looked: Duration::ZERO };
+                let miss = Miss { key, asked, early: true, unknown: None, looked: Duration::ZERO };
                 Found::Miss(Box::new(miss), Arc::clone(caching))
             }
             None => Found::Pass(Forward::Bypass),
@@ -170,6 +173,11 @@ impl Cache {
         let entry = object.find(head)?;
         let left = u64::try_from(entry.fresh_for(now())).unwrap_or(0);
         Some((Duration::from_millis(left), Duration::from_millis(entry.terms().lifetime)))
+    }
+
+    /// Whether nothing is known of the URL still, as when it was looked up.
+    pub(super) fn is_unknown(&self, miss: &Miss) -> bool {
+        miss.unknown.is_some_and(|writes| writes == self.store.writes(miss.key.hashed()))
     }
 
     /// What the store has for a request.

@@ -176,7 +176,7 @@ fn fields(head: &AnswerHead, headers: &mut HeaderMap) -> Option<u64> {
                     (header::CONTENT_RANGE, range)
                 }
                 Shape::Parts(kind) => {
-                    copied(head, headers, |name| !name.eq_ignore_ascii_case("content-type"));
+                    copied(head, headers, |name| !name.eq_ignore_ascii_case(b"content-type"));
                     (header::CONTENT_TYPE, kind)
                 }
             };
@@ -203,7 +203,7 @@ fn fields(head: &AnswerHead, headers: &mut HeaderMap) -> Option<u64> {
 }
 
 /// Copies a head's fields, those that `wanted` is true of; returns the length that it announces.
-fn copied(head: &ResponseHead, headers: &mut HeaderMap, wanted: impl Fn(&str) -> bool) -> Option<u64> {
+fn copied(head: &ResponseHead, headers: &mut HeaderMap, wanted: impl Fn(&[u8]) -> bool) -> Option<u64> {
     headers.reserve(head.len() + 3);
     let mut length = None;
     for (name, value) in head.shared_fields() {
@@ -213,7 +213,7 @@ fn copied(head: &ResponseHead, headers: &mut HeaderMap, wanted: impl Fn(&str) ->
             }
             continue;
         }
-        if !wanted(std::str::from_utf8(name).unwrap_or_default()) {
+        if !wanted(name) {
             continue;
         }
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value)) {

@@ -45,16 +45,26 @@ impl Waiting {
     }
 }
 
+/// For how long a lease is taken, in milliseconds.
+pub(super) fn time(shared: &Shared) -> u64 {
+    shared.config.lease.get().as_millis() as u64
+}
+
 /// Takes the lease, if nobody has it.
 pub(super) async fn take(redis: &Redis, shared: &Shared, name: LeaseName) -> Result<Leased, Error> {
-    let (key, time) = (shared.keys.lease(&name), shared.config.lease.get().as_millis() as u64);
+    let (key, time) = (shared.keys.lease(&name), time(shared));
     let answer: String =
         redis.query(async |to| TAKE.prepare_invoke().key(&key).arg(time).invoke_async(to).await).await?;
-    Ok(match (answer.as_str(), answer.parse()) {
+    Ok(read(name, &answer))
+}
+
+/// Reads what a script says of a lease that it was to take.
+pub(super) fn read(name: LeaseName, answer: &str) -> Leased {
+    match (answer, answer.parse()) {
         ("apart", _) => Leased::Apart,
         (_, Ok(token)) => Leased::Granted { name, token },
         _ => Leased::Held { name },
-    })
+    }
 }
 
 /// Ends a lease without an answer.
@@ -65,25 +75,13 @@ pub(super) async fn give(
     token: u64,
     apart: bool,
 ) -> Result<(), Error> {
-    end(redis, shared, name, token, apart).await.map(drop)
-}
-
-/// Ends a lease; whether a later holder has it.
-pub(super) async fn end(
-    redis: &Redis,
-    shared: &Shared,
-    name: LeaseName,
-    token: u64,
-    apart: bool,
-) -> Result<bool, Error> {
     let key = shared.keys.lease(&name);
     let apart = if apart { APART_FOR.as_millis() as u64 } else { 0 };
-    let later: u32 = redis
-        .query(async |to| -> RedisResult<u32> {
+    redis
+        .query(async |to| -> RedisResult<()> {
             GIVE.prepare_invoke().key(&key).arg(digits(token)).arg(apart).invoke_async(to).await
         })
-        .await?;
-    Ok(later == 1)
+        .await
 }
 
 /// Whether a later holder has the lease.

@@ -94,9 +94,12 @@ impl Epochs {
     }
 }
 
-/// Asks for the numbers that every look-up needs, and those of `names`.
+/// The numbers that every look-up needs.
+pub(super) const NUMBERS: [&str; 5] = ["gen", "seq", "floor", "soft", "px"];
+
+/// Asks for [`NUMBERS`], and those of `names`.
 pub(super) fn ask(pipe: &mut Pipeline, shared: &Shared, names: &[LeaseName]) {
-    let ask = pipe.cmd("HMGET").arg(&shared.keys.epochs).arg(&["gen", "seq", "floor", "soft", "px"]);
+    let ask = pipe.cmd("HMGET").arg(&shared.keys.epochs).arg(&NUMBERS);
     for name in names {
         ask.arg(&name[..]);
     }

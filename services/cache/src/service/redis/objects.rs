@@ -3,15 +3,15 @@
 use bytes::Bytes;
 use troupe_contracts::cache::lookup::Lookup;
 use troupe_contracts::cache::store::{About, Kept};
-use troupe_contracts::cache::{Born, LeaseName, Url};
+use troupe_contracts::cache::{Born, LeaseName, Leased, Url};
 use troupe_mesh::body::{self, Body};
 use troupe_redis::redis::{RedisResult, cmd, pipe};
 use troupe_redis::{Error, Redis};
 
 use super::epochs::{self, Epochs};
-use super::scripts::STORE;
+use super::scripts::{LOOK, STORE};
 use super::value::{self, CHUNK, Meta, Value};
-use super::{Shared, claims};
+use super::{Shared, claims, is_full};
 use crate::record;
 use crate::service::convert::{short_name, url_name};
 use crate::time::Moment;
@@ -29,6 +29,8 @@ pub(super) struct Found {
     pub(super) born: Born,
     /// What of the request the URL's variants are told apart by.
     pub(super) variant: Vec<u8>,
+    /// Who is to fetch it, where nothing was there and that was asked for.
+    pub(super) leased: Option<Leased>,
 }
 
 impl Found {
@@ -51,12 +53,28 @@ pub(super) struct Object {
 /// A value with its time to live in milliseconds.
 type Timed = (Option<Vec<u8>>, i64);
 
-/// Looks a request up.
-pub(super) async fn find(redis: &Redis, shared: &Shared, call: &Lookup) -> Result<Found, Error> {
+/// What [`LOOK`] gives back.
+type Claimed = (Vec<Option<String>>, Option<Vec<u8>>, i64, Option<String>);
+
+/// What is looked at first.
+struct First {
+    /// What stands under the URL's key.
+    timed: Timed,
+    epochs: Option<Epochs>,
+    leased: Option<Leased>,
+}
+
+/// Looks a request up. With `claim`, the lease is taken with the same round trip where nothing is there.
+pub(super) async fn find(redis: &Redis, shared: &Shared, call: &Lookup, claim: bool) -> Result<Found, Error> {
     let url = url_name(&call.url, b"");
     let base = shared.keys.object(&url);
-    let (first, epochs) = first_look(redis, shared, &call.url, &base).await?;
-    let nothing = |born, variant| Found { object: None, born, variant };
+    // All keys of a script are on one node.
+    let first = match claim && !redis.is_cluster() {
+        true => look_and_claim(redis, shared, &call.url, (&url, &base)).await?,
+        false => look(redis, shared, &call.url, &base).await?,
+    };
+    let First { timed: first, epochs, leased } = first;
+    let nothing = |born, variant| Found { object: None, born, variant, leased };
     // Without a history nothing that is stored can be believed.
     let Some(mut epochs) = epochs else { return Ok(nothing(Born::default(), Vec::new())) };
     let (born, mut variant, mut timed) = (epochs.born, Vec::new(), first);
@@ -89,11 +107,11 @@ pub(super) async fn find(redis: &Redis, shared: &Shared, call: &Lookup) -> Resul
         record,
         body,
     };
-    Ok(Found { object: Some(object), born, variant })
+    Ok(Found { object: Some(object), born, variant, leased })
 }
 
 /// The numbers of purges and what stands under the URL's key: the numbers first, so that what is found is not older.
-async fn first_look(redis: &Redis, shared: &Shared, url: &Url, base: &str) -> Result<(Timed, Option<Epochs>), Error> {
+async fn look(redis: &Redis, shared: &Shared, url: &Url, base: &str) -> Result<First, Error> {
     let names = epochs::names_of_url(url);
     if redis.is_cluster() {
         // On different nodes, more often than not.
@@ -105,7 +123,7 @@ async fn first_look(redis: &Redis, shared: &Shared, url: &Url, base: &str) -> Re
             })
             .await?;
         let timed = redis.query(async |to| pipe().get(base).pttl(base).query_async(to).await).await?;
-        return Ok((timed, epochs::read(&answer.0)));
+        return Ok(First { timed, epochs: epochs::read(&answer.0), leased: None });
     }
     let (answer, value, ttl): (Vec<Option<String>>, Option<Vec<u8>>, i64) = redis
         .query(async |to| {
@@ -115,7 +133,37 @@ async fn first_look(redis: &Redis, shared: &Shared, url: &Url, base: &str) -> Re
             pipe.query_async(to).await
         })
         .await?;
-    Ok(((value, ttl), epochs::read(&answer)))
+    Ok(First { timed: (value, ttl), epochs: epochs::read(&answer), leased: None })
+}
+
+/// The same, and the lease where nothing is there.
+async fn look_and_claim(
+    redis: &Redis,
+    shared: &Shared,
+    url: &Url,
+    (name, base): (&LeaseName, &str),
+) -> Result<First, Error> {
+    let names = epochs::names_of_url(url);
+    let looked: Result<Claimed, _> = redis
+        .query(async |to| {
+            let mut call = LOOK.prepare_invoke();
+            call.key(&shared.keys.epochs).key(base).key(shared.keys.lease(name)).arg(claims::time(shared));
+            call.arg(&epochs::NUMBERS);
+            for name in &names {
+                call.arg(&name[..]);
+            }
+            call.invoke_async(to).await
+        })
+        .await;
+    match looked {
+        Ok((answer, value, ttl, taken)) => {
+            let leased = taken.map(|taken| claims::read(*name, &taken));
+            Ok(First { timed: (value, ttl), epochs: epochs::read(&answer), leased })
+        }
+        // There is no room for a lease; looking takes none.
+        Err(error) if is_full(&error) => look(redis, shared, url, base).await,
+        Err(error) => Err(error),
+    }
 }
 
 /// How many parts of the body stand elsewhere.
@@ -169,9 +217,6 @@ pub(super) async fn keep(
     if keep_ms == 0 {
         return Ok(Kept::NoRoom);
     }
-    if claims::is_fenced(redis, shared, about.lease, about.token).await? {
-        return Ok(Kept::Fenced);
-    }
     let terms = entry.terms();
     let mut names = epochs::names_of_url(&about.url).to_vec();
     names.extend(terms.groups.iter().flat_map(|group| epochs::names_of_group(group, &about.url)));
@@ -184,17 +229,8 @@ pub(super) async fn keep(
             (shared.keys.variant(&url, &variant), value::varies(terms.selection.names()))
         }
     };
-    let mut born = about.born;
-    let before = known(redis, &target).await?;
-    if before.as_ref().is_some_and(|(meta, fresh)| *fresh && meta.digest != about.digest) {
-        // What gateways have of the version before is fresh to them, and not what the URL stands for any more.
-        match epochs::replace(redis, shared, (&about.url, about.source), born, &names).await? {
-            Some(appended) => born = Born { generation: appended.at.generation, seq: appended.at.seq },
-            None => return Ok(Kept::Raced),
-        }
-    }
-    let meta = Meta {
-        born,
+    let mut meta = Meta {
+        born: about.born,
         id: fastrand::u64(..),
         age_ms: about.age_ms,
         fresh_ms: about.fresh_ms,
@@ -218,39 +254,91 @@ pub(super) async fn keep(
             })
             .await?;
     }
-    let first = body.get(..body.len().min(CHUNK)).unwrap_or_default();
-    let whole = value::entry(&meta, about.token, record, first);
-    let stored: u32 = redis
-        .query(async |to| {
-            let mut call = STORE.prepare_invoke();
-            call.key(&target).key(&base).arg(value::digits(about.token)).arg(&whole[..]).arg(keep_ms).arg(&varies[..]);
-            call.invoke_async(to).await
-        })
-        .await?;
-    if stored == 0 {
+    // All keys of a script are on one node.
+    let lease = (!redis.is_cluster()).then(|| shared.keys.lease(&about.lease));
+    if lease.is_none() && claims::is_fenced(redis, shared, about.lease, about.token).await? {
         return Ok(Kept::Fenced);
     }
-    if let Some((before, _)) = before.filter(|(meta, _)| rest_of(meta) > 0) {
-        let gone = cmd("UNLINK").arg(part_keys(shared, &url, &before)).to_owned();
-        // Otherwise they end with their time to live.
-        let _ = redis.query(async |to| gone.query_async::<u64>(to).await).await;
+    let place = Place { target, base, varies, lease };
+    let first = body.get(..body.len().min(CHUNK)).unwrap_or_default();
+    let mut written = place.write(redis, about.token, (&meta, record, first), Over::Nothing).await?;
+    if let Written::Known(known, left) = written {
+        let before = value::meta(&known);
+        let resident = |before: &Meta| before.keep_ms.saturating_sub(u64::try_from(left).unwrap_or(0));
+        if before.as_ref().is_some_and(|before| before.digest != about.digest && before.fresh_ms > resident(before)) {
+            // What gateways have of the version before is fresh to them, and not what the URL stands for any more.
+            let replaced = epochs::replace(redis, shared, (&about.url, about.source), meta.born, &meta.names).await?;
+            let Some(appended) = replaced else { return Ok(Kept::Raced) };
+            meta.born = Born { generation: appended.at.generation, seq: appended.at.seq };
+        }
+        written = place.write(redis, about.token, (&meta, record, first), Over::Anything).await?;
+        if let (Written::Stored, Some(before)) = (&written, before.filter(|meta| rest_of(meta) > 0)) {
+            let gone = cmd("UNLINK").arg(part_keys(shared, &url, &before)).to_owned();
+            // Otherwise they end with their time to live.
+            let _ = redis.query(async |to| gone.query_async::<u64>(to).await).await;
+        }
     }
-    claims::give(redis, shared, about.lease, about.token, false).await?;
+    if !matches!(written, Written::Stored) {
+        return Ok(Kept::Fenced);
+    }
+    if place.lease.is_none() {
+        claims::give(redis, shared, about.lease, about.token, false).await?;
+    }
     Ok(Kept::Stored)
 }
 
-/// What is known of the answer that is there, and whether it is fresh.
-async fn known(redis: &Redis, key: &str) -> Result<Option<(Meta, bool)>, Error> {
-    let (value, ttl): (Vec<u8>, i64) = redis
-        .query(async |to| {
-            let mut pipe = pipe();
-            pipe.cmd("GETRANGE").arg(key).arg(0).arg(META).pttl(key);
-            pipe.query_async(to).await
+/// Where an answer is stored.
+struct Place {
+    target: String,
+    /// What stands under the URL's key, where its variants have keys of their own.
+    base: String,
+    /// What is said there.
+    varies: Vec<u8>,
+    /// The lease that ends with it, where it is on the same node.
+    lease: Option<String>,
+}
+
+/// What may be written over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Nothing,
+    Anything,
+}
+
+/// What became of a write.
+enum Written {
+    Stored,
+    /// A later holder of the lease has stored one.
+    Fenced,
+    /// There is one: its beginning, and its time to live in milliseconds.
+    Known(Vec<u8>, i64),
+}
+
+impl Place {
+    async fn write(
+        &self,
+        redis: &Redis,
+        token: u64,
+        (meta, record, body): (&Meta, &[u8], &[u8]),
+        over: Over,
+    ) -> Result<Written, Error> {
+        let value = value::entry(meta, token, record, body);
+        let wanted = if over == Over::Nothing { META } else { 0 };
+        let (code, known, left): (u32, Vec<u8>, i64) = redis
+            .query(async |to| {
+                let mut call = STORE.prepare_invoke();
+                call.key(&self.target).key(&self.base);
+                if let Some(lease) = &self.lease {
+                    call.key(lease);
+                }
+                call.arg(value::digits(token)).arg(&value[..]).arg(meta.keep_ms).arg(&self.varies[..]).arg(wanted);
+                call.invoke_async(to).await
+            })
+            .await?;
+        Ok(match code {
+            1 => Written::Stored,
+            2 => Written::Known(known, left),
+            _ => Written::Fenced,
         })
-        .await?;
-    Ok(value::meta(&value).map(|meta| {
-        let resident = meta.keep_ms.saturating_sub(u64::try_from(ttl).unwrap_or(0));
-        let fresh = meta.fresh_ms > resident;
-        (meta, fresh)
-    }))
+    }
 }

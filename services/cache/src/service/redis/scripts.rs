@@ -136,46 +136,61 @@ return answer
     )
 });
 
-/// Stores an answer, unless a later holder of the lease has. KEYS: where it is stored, and where it is said which fields variants
-/// differ by. ARGV: token in digits, the value, time to live in ms, what is said (or nothing).
+/// Stores an answer and ends the lease, unless a later holder has stored one. KEYS: where it is stored, where it is said which fields
+/// variants differ by, and the lease, where it is on the same node. ARGV: token in digits, the value, time to live in ms, what is said
+/// (or nothing), and how many bytes are wanted of a version that is there already (0: it is replaced). Gives back `0` (there is a later
+/// holder), `1` (stored) or `2`, and with that the bytes and the time to live of the version that is there.
 pub(super) static STORE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-local before = redis.call('GETRANGE', KEYS[1], 1, 16)
-if #before == 16 and before > ARGV[1] then return 0 end
+local held = KEYS[3] and redis.call('GET', KEYS[3])
+if held and held ~= 'apart' and held > ARGV[1] then return {0, '', 0} end
+local before = redis.call('GETRANGE', KEYS[1], 0, math.max(16, ARGV[5] - 1))
+if #before > 16 and string.sub(before, 2, 17) > ARGV[1] then return {0, '', 0} end
+if ARGV[5] ~= '0' and before ~= '' then return {2, before, redis.call('PTTL', KEYS[1])} end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 if ARGV[4] ~= '' then redis.call('SET', KEYS[2], ARGV[4], 'PX', math.max(ARGV[3], redis.call('PTTL', KEYS[2]))) end
-return 1
+if held == ARGV[1] then redis.call('DEL', KEYS[3]) end
+return {1, '', 0}
 ",
     )
 });
+
+/// How a lease is taken: a function of its key and its time in ms.
+const TAKING: &str = r"
+local function take(key, time)
+  local held = redis.call('GET', key)
+  if held == 'apart' then return held end
+  if held then return 'held' end
+  local now = redis.call('TIME')
+  local token = string.format('%016.0f', now[1] * 1000000 + now[2])
+  redis.call('SET', key, token, 'PX', time)
+  return token
+end
+";
 
 /// Takes a lease. KEYS: it. ARGV: its time in ms. Gives back a token, or `held` or `apart`.
-pub(super) static TAKE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"
-local held = redis.call('GET', KEYS[1])
-if held == 'apart' then return held end
-if held then return 'held' end
-local time = redis.call('TIME')
-local token = string.format('%016.0f', time[1] * 1000000 + time[2])
-redis.call('SET', KEYS[1], token, 'PX', ARGV[1])
-return token
-",
-    )
+pub(super) static TAKE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&[TAKING, "return take(KEYS[1], ARGV[1])"].concat()));
+
+/// Looks for an answer, and takes the lease where nothing is. KEYS: epochs, where it is stored, the lease. ARGV: the lease's time in
+/// ms, and the names whose numbers are wanted. Gives back the numbers, the value, its time to live in ms, and what [`TAKE`] gives.
+pub(super) static LOOK: LazyLock<Script> = LazyLock::new(|| {
+    let looking = r"
+local numbers = redis.call('HMGET', KEYS[1], unpack(ARGV, 2))
+local value = redis.call('GET', KEYS[2])
+if value then return {numbers, value, redis.call('PTTL', KEYS[2]), false} end
+return {numbers, false, 0, take(KEYS[3], ARGV[1])}
+";
+    Script::new(&[TAKING, looking].concat())
 });
 
-/// Ends a lease. KEYS: it. ARGV: its token in digits, and for how long nobody is to wait for another (0: not at all). Gives back
-/// whether a later holder has it.
+/// Ends a lease. KEYS: it. ARGV: its token in digits, and for how long nobody is to wait for another (0: not at all).
 pub(super) static GIVE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-local held = redis.call('GET', KEYS[1])
-if held == ARGV[1] then
-  if ARGV[2] ~= '0' then redis.call('SET', KEYS[1], 'apart', 'PX', ARGV[2]) else redis.call('DEL', KEYS[1]) end
-end
-if held and held ~= 'apart' and held > ARGV[1] then return 1 end
-return 0
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return end
+if ARGV[2] ~= '0' then redis.call('SET', KEYS[1], 'apart', 'PX', ARGV[2]) else redis.call('DEL', KEYS[1]) end
 ",
     )
 });

@@ -42,7 +42,7 @@ impl Parts {
         for _ in 0..ROUNDS {
             let began = self.cache.store.stamp();
             let untold = l2.tier.untold.now();
-            let asked = l2.look_up(&self.miss.key, &self.head, want);
+            let asked = l2.look_up(&self.miss.key, &self.call.head, want);
             let answered = match self.clock.count(|spent| &mut spent.l2, asked).await {
                 Ok(answered) => answered,
                 Err(why) => {
@@ -57,7 +57,7 @@ impl Parts {
             if let Some(entry) = answered.entry.filter(|entry| !is_untold(&untold, &self.miss.key, entry)) {
                 let reuse = decide(&self.miss.asked, &entry, now(), &self.caching.policy);
                 if want == Want::Answer && matches!(reuse, Reuse::Fresh | Reuse::Stale | Reuse::WhileRevalidating) {
-                    self.cache.put(&self.caching, &self.miss.key, &self.head, Arc::clone(&entry), began);
+                    self.cache.put(&self.caching, &self.miss.key, &self.call.head, Arc::clone(&entry), began);
                     return Second::Answer(entry, reuse);
                 }
                 lack.learn(entry, reuse);
@@ -81,7 +81,7 @@ impl Parts {
     pub(in crate::cache) async fn may_refresh(&self, entry: &Entry, lack: &mut Lack) -> bool {
         let Some(l2) = &self.l2 else { return true };
         let (began, untold) = (self.cache.store.stamp(), l2.tier.untold.now());
-        let Ok(answered) = l2.look_up(&self.miss.key, &self.head, Want::Refresh).await else { return true };
+        let Ok(answered) = l2.look_up(&self.miss.key, &self.call.head, Want::Refresh).await else { return true };
         let grant = match answered.leased {
             Leased::Granted { name, token } => Grant::new(l2.clone(), Right { name, token, born: answered.born }),
             // Another does, and what it brings is found there when this one is stale.
@@ -89,7 +89,7 @@ impl Parts {
         };
         let told = |theirs: &Arc<Entry>| !is_untold(&untold, &self.miss.key, theirs);
         if let Some(theirs) = answered.entry.filter(|theirs| told(theirs) && is_newer(theirs, entry)) {
-            self.cache.put(&self.caching, &self.miss.key, &self.head, theirs, began);
+            self.cache.put(&self.caching, &self.miss.key, &self.call.head, theirs, began);
             return false;
         }
         lack.grant.set(Some(grant));
