@@ -34,6 +34,40 @@ fn what_one_gateway_fetched_another_gives_and_a_restart_keeps() {
     assert_eq!(origin.asked("/a"), 1);
 }
 
+/// Once to look and to claim the fetch, once to store and to end the claim.
+#[test]
+fn a_miss_asks_redis_twice() {
+    const MISSES: u64 = 100;
+    /// What the service asks on its own meanwhile: where the history of purges is, a few times a second.
+    const OWN: u64 = 100;
+    let redis = Redis::start();
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let stack = in_redis(1, 1, &redis, &origin.config(""));
+    let stored = |count: u64| {
+        wait::until("all to be stored", BOUND, || {
+            let stored = metric(&stack, "cache", "troupe_cache_stores_total{result=\"stored\"}");
+            (stored >= count as f64).then_some(())
+        });
+    };
+    // Redis gets to know the scripts.
+    get(stack.addresses[0], "/first");
+    stored(1);
+    redis.command(&["CONFIG", "RESETSTAT"]);
+    for number in 0..MISSES {
+        get(stack.addresses[0], &format!("/{number}"));
+    }
+    stored(MISSES + 1);
+    let said = redis.command(&["INFO", "commandstats"]).text();
+    let calls = |command: &str| {
+        let counted = said.split(&format!("cmdstat_{command}:calls=")).nth(1);
+        counted.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
+    };
+    assert!((2 * MISSES..2 * MISSES + OWN).contains(&calls("evalsha")), "{said}");
+    // One in each script that looks, and none beside.
+    assert_eq!(calls("hmget"), MISSES, "{said}");
+    assert_eq!(calls("getrange"), MISSES, "{said}");
+}
+
 #[test]
 fn long_bodies_arrive_as_they_were() {
     let redis = Redis::start();
