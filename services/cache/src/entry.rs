@@ -41,7 +41,14 @@ impl Entry {
     /// Stores `head` and `body` on `terms`. The body is kept as it is: it should own its memory alone.
     pub fn new(terms: Terms, head: &ResponseHead, body: Bytes) -> Self {
         let own_control = joined(head, targeted::OWN);
-        let head = stored_head(head, &terms);
+        let head = stored(head, &terms, |builder| builder.finish(head.status()));
+        Self { head, body, terms, own_control, stale_since: AtomicU64::new(0), written: OnceLock::new() }
+    }
+
+    /// The same with a copy of `body`, in one piece of memory with the head.
+    pub fn copied(terms: Terms, head: &ResponseHead, body: &[u8]) -> Self {
+        let own_control = joined(head, targeted::OWN);
+        let (head, body) = stored(head, &terms, |builder| builder.finish_with(head.status(), body));
         Self { head, body, terms, own_control, stale_since: AtomicU64::new(0), written: OnceLock::new() }
     }
 
@@ -212,8 +219,8 @@ impl Entry {
     }
 }
 
-/// The fields that are stored (§3.1), with a `Date` where there is none (RFC 9110 §6.6.1).
-fn stored_head(head: &ResponseHead, terms: &Terms) -> ResponseHead {
+/// What `finish` makes of the fields that are stored (§3.1), with a `Date` where there is none (RFC 9110 §6.6.1).
+fn stored<T>(head: &ResponseHead, terms: &Terms, finish: impl FnOnce(&mut ResponseHeadBuilder) -> T) -> T {
     thread_local! {
         // It keeps its buffers.
         static BUILDER: RefCell<ResponseHeadBuilder> = RefCell::default();
@@ -234,7 +241,7 @@ fn stored_head(head: &ResponseHead, terms: &Terms) -> ResponseHead {
         if !dated {
             let _ = terms.times.received.with_http_date(|date| builder.field(b"date", date.as_bytes()));
         }
-        builder.finish(head.status())
+        finish(builder)
     })
 }
 

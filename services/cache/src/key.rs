@@ -21,10 +21,10 @@ pub struct Key {
     /// Of the rest: tables are asked about a key a dozen times before its response is stored.
     hash: u64,
     scheme: Scheme,
-    /// Host and port, in lower case, without the scheme's own port.
-    host: Box<str>,
-    /// Path and query.
-    target: Box<str>,
+    /// Bytes of the host.
+    host: usize,
+    /// Host and port, in lower case, without the scheme's own port; and path and query.
+    text: Box<str>,
 }
 
 /// A key that is looked for, made of parts of the request.
@@ -73,14 +73,18 @@ impl<'a> Sought<'a> {
 
     /// The key as the store keeps it.
     pub fn to_key(self) -> Key {
-        Key { hash: self.hash, scheme: self.scheme, host: self.host.into(), target: self.target.into() }
+        Key::new(self.hash, self.scheme, self.host, self.target)
     }
 }
 
 impl Key {
     /// A key of parts in the form that keys have.
     pub fn of_parts(scheme: Scheme, host: &str, target: &str) -> Self {
-        Self { hash: hash(scheme, host, target), scheme, host: host.into(), target: target.into() }
+        Self::new(hash(scheme, host, target), scheme, host, target)
+    }
+
+    fn new(hash: u64, scheme: Scheme, host: &str, target: &str) -> Self {
+        Self { hash, scheme, host: host.len(), text: [host, target].concat().into() }
     }
 
     /// Its hash, for what is divided by keys.
@@ -95,28 +99,28 @@ impl Key {
 
     /// Host and port.
     pub fn host(&self) -> &str {
-        &self.host
+        self.text.get(..self.host).unwrap_or_default()
     }
 
     /// Path and query.
     pub fn target(&self) -> &str {
-        &self.target
+        self.text.get(self.host..).unwrap_or_default()
     }
 
     /// Whether both are of one origin (RFC 6454): what may invalidate each other.
     pub fn same_origin(&self, other: &Self) -> bool {
-        self.scheme == other.scheme && self.host == other.host
+        self.scheme == other.scheme && self.host() == other.host()
     }
 
     /// Bytes that it takes in memory.
     pub fn weight(&self) -> usize {
-        size_of::<Self>() + self.host.len() + self.target.len()
+        size_of::<Self>() + self.text.len()
     }
 }
 
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}://{}{}", self.scheme.as_str(), self.host, self.target)
+        write!(f, "{}://{}{}", self.scheme.as_str(), self.host(), self.target())
     }
 }
 
@@ -139,7 +143,7 @@ fn hash(scheme: Scheme, host: &str, target: &str) -> u64 {
 
 impl Equivalent<Key> for Sought<'_> {
     fn equivalent(&self, key: &Key) -> bool {
-        self.hash == key.hash && self.scheme == key.scheme && *self.host == *key.host && *self.target == *key.target
+        self.hash == key.hash && self.scheme == key.scheme && self.host == key.host() && self.target == key.target()
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::Counter;
+use smallvec::SmallVec;
 use troupe_wire::head::RequestHead;
 
 use crate::entry::Entry;
@@ -18,12 +19,15 @@ const OVERHEAD: usize = 256;
 /// Numbers objects, so that one that replaces another is not taken for it.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
+/// Most objects have one: it needs no memory of its own.
+type Variants = SmallVec<[Arc<Entry>; 1]>;
+
 /// What is kept under one key. It is replaced whole, never changed.
 #[derive(Debug)]
 pub struct Object {
     id: u64,
     /// In the order in which they are preferred, see [`beside`].
-    variants: Vec<Arc<Entry>>,
+    variants: Variants,
     /// Until when requests for it do not wait for each other, because its responses are not stored.
     uncacheable_until: Moment,
     weight: usize,
@@ -57,8 +61,9 @@ impl Object {
     pub fn with_alike(entry: Arc<Entry>, before: Option<&Self>) -> Self {
         let others = before.into_iter().flat_map(|object| &object.variants);
         let variant = entry.terms().selection.variant();
-        let others: Vec<_> = others.filter(|other| other.terms().selection.variant() != variant).cloned().collect();
-        Self::of(beside(entry, others.into_iter()), Moment::default(), before)
+        let others = others.filter(|other| other.terms().selection.variant() != variant).cloned();
+        let variants = beside(Arc::clone(&entry), others);
+        Self::of(variants, Moment::default(), before)
     }
 
     /// The variant that was selected as `entry` was.
@@ -74,12 +79,12 @@ impl Object {
 
     /// The object without `entry`; `None` when nothing is left.
     pub fn without(&self, entry: &Arc<Entry>) -> Option<Self> {
-        let variants: Vec<_> = self.variants.iter().filter(|other| !Arc::ptr_eq(other, entry)).cloned().collect();
+        let variants: Variants = self.variants.iter().filter(|other| !Arc::ptr_eq(other, entry)).cloned().collect();
         let something = !variants.is_empty() || self.uncacheable_until > Moment::default();
         something.then(|| Self::of(variants, self.uncacheable_until, Some(self)))
     }
 
-    fn of(variants: Vec<Arc<Entry>>, uncacheable_until: Moment, before: Option<&Self>) -> Self {
+    fn of(variants: Variants, uncacheable_until: Moment, before: Option<&Self>) -> Self {
         let entries: usize = variants.iter().map(|entry| entry.weight() + size_of::<Arc<Entry>>()).sum();
         // An allocator rounds up by an eighth at most.
         let weight = OVERHEAD + entries + entries / 8;
@@ -125,10 +130,11 @@ impl Object {
 /// `entry` among `others`, in the order in which §4.1 prefers what fits: first what has a `Vary`, because an answer that lacks
 /// it among others that have it is more often a mistake than meant for everybody; of those the one with the latest `Date`.
 /// When there are too many, the last of the others goes.
-fn beside(entry: Arc<Entry>, others: impl Iterator<Item = Arc<Entry>>) -> Vec<Arc<Entry>> {
-    let mut variants: Vec<_> = others.take(MAX_VARIANTS - 1).collect();
+fn beside(entry: Arc<Entry>, others: impl Iterator<Item = Arc<Entry>>) -> Variants {
+    let mut variants: Variants = others.take(MAX_VARIANTS - 1).collect();
     if variants.is_empty() {
-        return vec![entry];
+        variants.push(entry);
+        return variants;
     }
     let own = preference(&entry);
     let place = variants.iter().position(|other| own >= preference(other)).unwrap_or(variants.len());

@@ -341,15 +341,15 @@ impl Fetch {
             Body::Stream(_) => self.fill(leader, lack, terms, reply, began, answered),
             whole => {
                 let bytes = match whole {
-                    // A copy: what came is a part of a larger buffer, which would be kept with it.
-                    Body::Full(bytes) => Bytes::copy_from_slice(bytes),
-                    _ => Bytes::new(),
+                    Body::Full(bytes) => &bytes[..],
+                    _ => &[],
                 };
                 if bytes.len() > cache.max_object() || announced.is_some_and(|len| len != bytes.len() as u64) {
                     self.keep_apart(leader, lack, Refusal::NoFreshness, times);
                     return answered(Response::Reply(reply)).because("size");
                 }
-                let entry = Arc::new(Entry::new(terms, &reply.head, bytes));
+                // A copy: what came is a part of a larger buffer, which would be kept with it.
+                let entry = Arc::new(Entry::copied(terms, &reply.head, bytes));
                 let stored = cache.put(caching, &miss.key, head, Arc::clone(&entry), began);
                 self.share(leader, lack, &entry);
                 answered(Response::Stored(entry, None)).stored(stored)

@@ -1,5 +1,7 @@
 //! Builders of heads. A builder keeps its buffers, so a thread that owns one builds each head with a single allocation.
 
+use bytes::Bytes;
+
 use super::request::{self, RequestHead, Scheme, Version};
 use super::response::{self, ResponseHead};
 use super::{MAX_FIELDS, MAX_RAW, are_tokens, are_values};
@@ -153,16 +155,30 @@ impl ResponseHeadBuilder {
 
     /// Ends the head. A `status` outside 100 to 999 becomes 500: PHP may ask for anything.
     pub fn finish(&mut self, status: u16) -> ResponseHead {
+        let (out, count) = self.written(status, 0);
+        ResponseHead::from_built(out.into(), count)
+    }
+
+    /// The same, and a copy of `body` in the same piece of memory: for what is kept, and let go, together.
+    pub fn finish_with(&mut self, status: u16, body: &[u8]) -> (ResponseHead, Bytes) {
+        let (mut out, count) = self.written(status, body.len());
+        let end = out.len();
+        out.extend_from_slice(body);
+        let whole = Bytes::from(out);
+        (ResponseHead::from_built(whole.slice(..end), count), whole.slice(end..))
+    }
+
+    fn written(&mut self, status: u16, more: usize) -> (Vec<u8>, u16) {
         let status = if (100..1000).contains(&status) { status } else { 500 };
         let count = (self.fields.ends.len() / 2) as u16;
-        let mut out = Vec::with_capacity(6 + self.fields.ends.len() * 2 + self.fields.raw.len());
+        let mut out = Vec::with_capacity(6 + self.fields.ends.len() * 2 + self.fields.raw.len() + more);
         out.extend_from_slice(&[response::TAG, 0]);
         out.extend_from_slice(&status.to_le_bytes());
         out.extend_from_slice(&count.to_le_bytes());
         self.fields.put(0, &mut out);
         out.extend_from_slice(&self.fields.raw);
         self.fields.clear();
-        ResponseHead::from_built(out.into(), count)
+        (out, count)
     }
 }
 
@@ -184,6 +200,17 @@ mod tests {
         local_addr: "127.0.0.1",
         local_port: "8080",
     };
+
+    #[test]
+    fn a_body_stands_behind_its_head() {
+        let mut builder = ResponseHeadBuilder::default();
+        builder.field(b"etag", b"\"1\"").unwrap();
+        let (head, body) = builder.finish_with(203, b"body");
+        assert_eq!((head.status(), head.field("etag"), &body[..]), (203, Some(&b"\"1\""[..]), &b"body"[..]));
+        builder.start();
+        builder.field(b"etag", b"\"1\"").unwrap();
+        assert_eq!(head.as_bytes(), builder.finish(203).as_bytes());
+    }
 
     #[test]
     fn a_request_head_reads_back_what_was_built() {

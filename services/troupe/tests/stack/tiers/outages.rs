@@ -5,10 +5,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use troupe_testkit::redis::Redis;
-use troupe_testkit::wait;
+use troupe_testkit::{stack, wait};
 
 use super::coherence::{Readers, admins, churn};
 use super::{BOUND, Origin, await_live, get, in_redis, in_redis_unlinked, metric, purge, purge_until_done, version};
+use crate::support::{binary, functions};
 
 #[test]
 fn without_redis_requests_are_answered_and_it_heals() {
@@ -58,6 +59,37 @@ fn a_redis_that_dies_freezes_and_forgets_loses_no_purge() {
     purges(10);
     readers.stop();
     await_live(&stack);
+}
+
+/// The replica is behind its master: what it does not know of purges it must not be believed about.
+#[test]
+fn a_fail_over_fails_no_request_and_loses_no_purge() {
+    let mut master = Redis::start();
+    let replica = master.replica();
+    let sentinel = master.sentinel(1);
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let by_sentinel = format!("redis.mode = \"sentinel\"\nredis.nodes = [\"{}\"]", sentinel.address());
+    let config = format!("cache.l2 = \"redis\"\n{by_sentinel}\nredis.timeout = \"500ms\"\n{}", origin.config(""));
+    let plan = stack::Plan::apart().several("gateway", 3).several("cache", 2);
+    let stack = plan.start(binary(), &functions(), &config);
+    await_live(&stack);
+    let readers = Readers::start(&stack.addresses, "/a");
+    let admins = admins(&stack);
+    let purges = |times| {
+        churn(&origin, &readers, times, |version| {
+            purge_until_done(admins[version as usize % admins.len()], "group=things");
+        });
+    };
+    purges(10);
+    master.kill();
+    purges(10);
+    assert!(replica.command(&["INFO", "replication"]).text().contains("role:master"), "purges went to somebody else");
+    assert!(readers.stop() > 0);
+    await_live(&stack);
+    wait::until("it to be shared", BOUND, || {
+        get(stack.addresses[0], "/b");
+        get(stack.addresses[1], "/b").header("cache-status").contains("troupe-l2; hit").then_some(())
+    });
 }
 
 #[test]
