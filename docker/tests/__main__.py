@@ -12,6 +12,7 @@ import time
 import faults
 import fronts
 import kills
+import overlays
 import scaling
 import sharing
 import starting
@@ -24,7 +25,7 @@ from traffic import Traffic
 # The start comes first, and carries the others. Kills and scaling count on one instance of each service, as do they leave it.
 ALL: list[Scenario] = [
     *starting.SCENARIOS, *kills.SCENARIOS, *scaling.SCENARIOS, *faults.SCENARIOS, *strangers.SCENARIOS, *fronts.SCENARIOS,
-    *watching.SCENARIOS, *sharing.SCENARIOS,
+    *watching.SCENARIOS, *sharing.SCENARIOS, *overlays.SCENARIOS,
 ]
 ESSENTIAL = starting.starts_from_nothing
 

@@ -9,10 +9,11 @@ from stack import check, wait
 # is busy with something else, a connection's end is told of late.
 IN_FLIGHT = 24
 PROGRAMS = {
-    "php-pool": "troupe", "balancer": "troupe", "gateway": "troupe", "metrics": "troupe", "redis": "redis-server", "edge": "haproxy",
+    "php-pool": "troupe", "balancer": "troupe", "gateway": "troupe", "cache": "troupe", "metrics": "troupe", "redis": "redis-server",
+    "edge": "haproxy",
 }
 # No request needs them.
-BESIDE_THE_PATH = ("metrics", "redis")
+BESIDE_THE_PATH = ("cache", "metrics", "redis")
 # The front and the only gateway take the port away until they are back.
 CARRIES_THE_PORT = ("gateway", "edge")
 

@@ -13,6 +13,8 @@ from traffic import Traffic, Window
 HEALTHY_SECONDS = 10.0
 # Without failures for this long, traffic counts as recovered.
 CALM_SECONDS = 1.5
+# The engine looks for health every three seconds, and then says so.
+LOOK_SECONDS = 4.0
 # Traffic after which a process that was just started has what it needs: its buffers, and PHP its code.
 WARM_SECONDS = 6.0
 
@@ -102,18 +104,18 @@ class Bench:
         check(not window.failures, f"{len(window.failures)} of {window.requests} requests failed: {window.describe()}")
 
     def recovers(self, window: Window, since: float, within: float = HEALTHY_SECONDS) -> float:
-        """Waits until requests have stopped failing and every container is healthy; says how long after `since`."""
+        """Waits until requests have stopped failing and every container is healthy, both soon after `since`; says how long after
+        it the last request failed."""
+
+        def left(more: float) -> float:
+            return max(0.0, since + within + more - time.monotonic())
 
         def calm() -> bool:
             last = max((failure.at for failure in window.failures), default=since)
             return time.monotonic() - max(last, since) >= CALM_SECONDS
 
-        wait(within + CALM_SECONDS, calm, lambda: f"{within} s later requests still fail: {window.describe()}")
-        wait(
-            within + CALM_SECONDS,
-            lambda: not self.stack.unhealthy(),
-            lambda: f"{within} s later not healthy: {self.stack.unhealthy()}",
-        )
+        wait(left(CALM_SECONDS), calm, lambda: f"{within} s later requests still fail: {window.describe()}")
+        wait(left(LOOK_SECONDS), lambda: not self.stack.unhealthy(), lambda: f"{within} s later not healthy: {self.stack.unhealthy()}")
         last = max((failure.at for failure in window.failures), default=since)
         return max(0.0, last - since)
 

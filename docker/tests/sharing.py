@@ -27,9 +27,9 @@ def asked(bench: Bench, gateway: str, target: str) -> tuple[str, str]:
 
 
 def gateways_share_what_they_fetch(bench: Bench) -> str:
-    """Two gateways: the second gives what the first has fetched, and a purge at one is done at both."""
+    """Two gateways and two cache services: the second gives what the first has fetched, and a purge at one is done at both."""
     with bench.lossless():
-        bench.stack.scale("gateway", 2)
+        bench.stack.up(gateway=2, cache=2)
         bench.stack.healthy(within=60)
         first, second = bench.stack.ids("gateway")
         for gateway in (first, second):
@@ -56,7 +56,8 @@ def gateways_share_what_they_fetch(bench: Bench) -> str:
         for gateway in (first, second):
             status, after = asked(bench, gateway, target)
             check(after != before, f"{gateway[:12]} gives what was purged: {status}")
-        bench.stack.scale("gateway", 1)
+        for service in ("gateway", "cache"):
+            bench.stack.scale(service, 1)
     bench.nothing_left()
     return shared
 

@@ -54,9 +54,9 @@ def wait(seconds: float, condition, otherwise) -> float:
 class Stack:
     """One project of compose with a name, a port, a network and secrets of its own."""
 
-    def __init__(self, compose: list[str], tag: str) -> None:
+    def __init__(self, compose: list[str], tag: str, suffix: str = "") -> None:
         self.compose_command = compose
-        self.project = f"troupetest{os.getpid()}"
+        self.project = f"troupetest{os.getpid()}{suffix}"
         self.port = free_port()
         self.env = {
             **os.environ,

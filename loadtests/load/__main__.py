@@ -44,7 +44,7 @@ def load(options: argparse.Namespace) -> Outcome:
         if options.locust_seconds:
             say(f"locust: {options.shape or f'{options.users} users for {options.locust_seconds} s'}")
             locust = generators.locust(options, Path(scratch))
-            files["locust.html"] = (Path(scratch) / "locust.html").read_text()
+            files = {file.name: file.read_text() for file in sorted(Path(scratch).glob("locust*")) if file.suffix in (".html", ".csv")}
             well(options.host, "Locust")
     results = {"wrk": runs, "locust": locust}
     data = {"summary": report.summary(results), **results}
