@@ -1,5 +1,6 @@
 """From nothing to a serving stack, and what its containers may do."""
 
+import socket
 import time
 
 from scenario import Bench
@@ -62,4 +63,18 @@ def images_are_small(bench: Bench) -> str:
     return f"{over:.1f} MB over its base"
 
 
-SCENARIOS = [starts_from_nothing, containers_are_confined, images_are_small]
+def who_leaves_is_not_waited_for(bench: Bench) -> str:
+    """A client that closes its connection at the edge: the gateway gives its call up, long before the function ends."""
+    gateway = bench.stack.one("gateway")
+
+    def in_flight() -> float:
+        return bench.stack.metrics(gateway).sum("troupe_gateway_requests_in_flight")
+
+    with socket.create_connection(("127.0.0.1", bench.stack.port), timeout=10) as client:
+        client.sendall(b"GET /api/slow?ms=10000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait(5, lambda: in_flight() == 1, "the request did not reach the gateway")
+    took = wait(4, lambda: in_flight() == 0, "the gateway still waits for what nobody waits for")
+    return f"given up {took:.1f} s after the client left"
+
+
+SCENARIOS = [starts_from_nothing, containers_are_confined, images_are_small, who_leaves_is_not_waited_for]
