@@ -40,6 +40,7 @@ use crate::config::Config;
 use crate::failure::{Code, CommandError};
 use crate::services::{Service, Services};
 use apart::Apart;
+pub(crate) use apart::{dialled, is_unlisted};
 use caching::Caching;
 use face::{Orders, Reconfigure};
 use reporting::Reporting;

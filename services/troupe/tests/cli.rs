@@ -147,6 +147,48 @@ fn check_tells_a_busy_port_from_a_missing_php() {
 }
 
 #[test]
+fn check_dials_the_peers_that_the_services_would_call() {
+    let directory = initialised();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let there = listener.local_addr().unwrap();
+    let closed = ports::free();
+    let admin = format!("admin.listen={}", ports::free());
+    let peers = format!("mesh.peers.php-pool=[\"{there}\", \"{closed}\", \"php-pool.invalid:7402\"]");
+    let metrics = format!("mesh.peers.metrics=[\"localhost:{}\"]", there.port());
+    let mesh = format!("mesh.listen={}", ports::free());
+    let set = ["--set", &admin, "--set", &peers, "--set", &metrics, "--set", &mesh, "--set", "mesh.discovery=dns"];
+    let args = [&["check", "--service", "balancer"][..], &set].concat();
+    let output = troupe(directory.path(), &[&args[..], &["--json"]].concat());
+    assert_eq!(code(&output), Some(0), "a peer that is away is no error: {}", stdout(&output));
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows: Vec<_> = answer["checks"].as_array().unwrap().iter().filter(|row| row["check"] == "peer").collect();
+    let expected = [
+        ("ok", format!("php-pool at {there} accepts connections"), ""),
+        (
+            "warn",
+            format!("php-pool at {closed} refuses connections"),
+            "is it running (`troupe run --service php-pool`)",
+        ),
+        ("warn", "php-pool at php-pool.invalid:7402: ".to_owned(), "`getent hosts php-pool.invalid`"),
+        // On some machines this name has another address as well.
+        ("ok", format!("metrics at localhost:{} (127.0.0.1:{0}) accepts connections", there.port()), ""),
+    ];
+    for (outcome, said, help) in &expected {
+        let row = rows.iter().find(|row| row["said"].as_str().unwrap().starts_with(said));
+        let row = row.unwrap_or_else(|| panic!("no row says {said}: {answer}"));
+        assert_eq!(row["outcome"], *outcome, "{row}");
+        assert!(row["help"].as_str().unwrap_or_default().contains(help), "{row}");
+        assert!(row["is"].is_string() && row["should_be"].is_string(), "{row}");
+    }
+    let shown = stdout(&troupe(directory.path(), &args));
+    assert!(shown.contains(&format!("warn  peer           {}", expected[1].1)), "{shown}");
+    drop(listener);
+
+    let alone = stdout(&troupe(directory.path(), &[&["check"][..], &set].concat()));
+    assert!(!alone.contains("  peer "), "one process with all services has none: {alone}");
+}
+
+#[test]
 fn show_prints_what_loads_as_the_same_and_hides_secrets() {
     let directory = initialised();
     let set =

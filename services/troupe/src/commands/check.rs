@@ -1,6 +1,7 @@
-//! `troupe check`: would `troupe run` serve, and well? The configuration, then the ports, PHP, Redis, and the machine.
+//! `troupe check`: would `troupe run` serve, and well? The configuration, then the ports, PHP, Redis, peers, and the machine.
 
 mod machine;
+mod peers;
 mod php;
 mod ports;
 mod redis;
@@ -31,10 +32,10 @@ struct Finding {
     said: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     help: Option<String>,
-    /// What the machine has.
+    /// What is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     is: Option<String>,
-    /// What it should have.
+    /// What should be.
     #[serde(skip_serializing_if = "Option::is_none")]
     should_be: Option<String>,
     /// What sets it.
@@ -63,6 +64,7 @@ pub(super) fn run(args: CheckArgs) -> Result<(), CommandError> {
         findings.extend(php::check(&loaded.config)?);
     }
     findings.extend(redis::check(&loaded.config, services)?);
+    findings.extend(peers::check(&loaded.config, services)?);
     findings.extend(machine::check(&loaded.config, services));
     let code = findings.iter().filter_map(|finding| finding.code).max_by_key(|code| rank(*code));
     if args.json {

@@ -12,6 +12,7 @@ use troupe_balancer::Balancer;
 use troupe_balancer::instances::{Instance, InstanceId};
 use troupe_balancer::upstream::Upstreams;
 use troupe_cache::service::Faces;
+use troupe_cache::service::config::SecondTier;
 use troupe_contracts::cache::{lease::Lease, lookup::Lookup, purge::Purge, store::Store, watch::Watch};
 use troupe_contracts::invoke::Invoke;
 use troupe_contracts::operate::Operate;
@@ -284,9 +285,7 @@ impl Apart {
         };
         let source = match &self.membership {
             Some(membership) => {
-                // The default says nothing of where anybody is.
-                let unset = peers == listed_at(&Peers::default(), service);
-                let meanwhile = if unset { None } else { Some(listed()?) };
+                let meanwhile = if is_unlisted(peers, service) { None } else { Some(listed()?) };
                 Box::new(membership.watch(service.name(), meanwhile)) as Box<dyn Discovery>
             }
             None => listed()?,
@@ -295,6 +294,28 @@ impl Apart {
         self.sources.push(source);
         Ok(endpoints)
     }
+}
+
+/// The services elsewhere that a process of `services` dials, and where the configuration lists them.
+pub(crate) fn dialled(config: &Config, services: Services) -> Vec<(Service, &[String])> {
+    let peers = &config.mesh.peers;
+    let is = |service: &Service| match service {
+        Service::Gateway => false,
+        Service::Balancer => services.contains(Service::Gateway),
+        // Without PHP, nobody is there to be linked to.
+        Service::PhpPool => services.contains(Service::Balancer) && !config.php.is_empty(),
+        Service::Cache => {
+            services.contains(Service::Gateway) && config.cache.l2 != SecondTier::Off && !peers.cache.is_empty()
+        }
+        Service::Metrics => !peers.metrics.is_empty(),
+    };
+    let elsewhere = Service::ALL.into_iter().filter(|service| !services.contains(*service));
+    elsewhere.filter(is).map(|service| (service, listed_at(peers, service))).collect()
+}
+
+/// Whether the configuration says nothing of where `service` is. Under discovery by Redis its default is not dialled.
+pub(crate) fn is_unlisted(peers: &[String], service: Service) -> bool {
+    peers == listed_at(&Peers::default(), service)
 }
 
 /// Where `service` is, as the configuration lists it. The gateway is called by nobody.
