@@ -72,7 +72,7 @@ impl Hold {
         let pool = &self.local.pool;
         let worker = self.worker();
         pool.learn_reply(worker, reply.head.status(), &reply.load, rtt, now_us, self.local.turn());
-        pool.meters.ok();
+        pool.meters.answered(age_us);
         if let Body::Stream(reader) = &mut reply.body {
             worker.slot.first_byte();
             let permit = Permit::streaming(Arc::clone(pool), Arc::clone(worker), self.local.shard);

@@ -16,6 +16,12 @@ pub fn describe() {
         "troupe_balancer_calls_total",
         "Calls that came to an end, by `pool` and `outcome`: `ok`, or how they failed."
     );
+    describe_histogram!(
+        "troupe_balancer_call_seconds",
+        Unit::Seconds,
+        "From the pick of a worker to the head of its reply, by `pool`: a worker's time and the way there and back. Of a call \
+         that was tried again, the try that was answered; calls that failed are not in it."
+    );
     describe_gauge!("troupe_balancer_queue_depth", "Calls that wait for a worker, by `pool`.");
     describe_histogram!(
         "troupe_balancer_queue_wait_seconds",
@@ -52,6 +58,7 @@ pub fn describe() {
 /// The metrics of one pool.
 pub(crate) struct PoolMeters {
     calls: [Counter; OUTCOMES.len()],
+    call: Histogram,
     pub(crate) queue_depth: Gauge,
     pub(crate) queue_wait: Histogram,
     pub(crate) queue_timeouts: Counter,
@@ -72,6 +79,7 @@ impl PoolMeters {
         Self {
             calls: OUTCOMES
                 .map(|outcome| counter!("troupe_balancer_calls_total", "pool" => pool(), "outcome" => outcome)),
+            call: histogram!("troupe_balancer_call_seconds", "pool" => pool()),
             queue_depth: gauge!("troupe_balancer_queue_depth", "pool" => pool()),
             queue_wait: histogram!("troupe_balancer_queue_wait_seconds", "pool" => pool()),
             queue_timeouts: counter!("troupe_balancer_queue_timeouts_total", "pool" => pool()),
@@ -85,8 +93,10 @@ impl PoolMeters {
         }
     }
 
-    pub(crate) fn ok(&self) {
+    /// A call was answered; the head of the reply came `took_us` after the pick.
+    pub(crate) fn answered(&self, took_us: u64) {
         self.calls[0].increment(1);
+        self.call.record(took_us as f64 / 1_000_000.0);
     }
 
     pub(crate) fn failed(&self, outcome: Outcome) {

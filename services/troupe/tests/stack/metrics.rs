@@ -1,5 +1,6 @@
 //! What is counted, where it comes together, and that nobody waits for it.
 
+mod calls;
 mod functions;
 
 use std::collections::BTreeSet;
