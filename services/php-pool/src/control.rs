@@ -11,6 +11,7 @@ mod launch;
 mod memory;
 mod renewal;
 mod start;
+mod usage;
 mod zygote;
 
 use std::os::fd::OwnedFd;
@@ -24,6 +25,7 @@ pub(crate) use launch::{Launch, upload_limits};
 pub(crate) use renewal::Done;
 pub use renewal::{RenewError, Renewal, Renewed};
 pub(crate) use start::{Plan, start};
+pub(crate) use usage::Usage;
 
 use crate::process::Fate;
 use zygote::{Event, Loaded};

@@ -32,6 +32,16 @@ pub fn describe() {
         "How long calls waited for a PHP process, by `pool`; those that found one at once are not in it."
     );
     describe_gauge!("troupe_php_processes", "PHP processes, by `pool` and `state`: `idle`, `busy` or `starting`.");
+    describe_counter!(
+        "troupe_php_cpu_seconds_total",
+        Unit::Seconds,
+        "Processor time that the PHP processes of a `pool` have used, by those that have ended and by the zygote too; programs that a function started count once it has waited for them."
+    );
+    describe_gauge!(
+        "troupe_php_resident_bytes",
+        Unit::Bytes,
+        "Memory of the PHP processes of a `pool` and of their zygote that is in RAM. Pages that several share (the code that was loaded, opcache, libraries) count once, in parts (Pss); where the kernel does not tell that of another user's processes, only pages that are of no file, those shared with the zygote in each."
+    );
     describe_gauge!("troupe_php_streams", "PHP processes that streams hold, by `pool`.");
     describe_gauge!("troupe_php_spooled_bytes", Unit::Bytes, "Bytes of uploads that are on disk, by `pool`.");
     describe_counter!("troupe_php_zygote_restarts_total", "Times that the code was booted again, by `pool`.");
@@ -58,6 +68,9 @@ pub(crate) struct PoolMetrics {
     pub(crate) busy: Gauge,
     pub(crate) starting: Gauge,
     pub(crate) streams: Gauge,
+    /// Microseconds of processor time.
+    pub(crate) cpu: Counter,
+    pub(crate) resident: Gauge,
     pub(crate) zygote_restarts: Counter,
     restarts: [Counter; Fate::ALL.len()],
 }
@@ -81,6 +94,8 @@ impl PoolMetrics {
             busy: processes("busy"),
             starting: processes("starting"),
             streams: gauge!("troupe_php_streams", "pool" => pool.to_owned()),
+            cpu: counter!("troupe_php_cpu_seconds_total", "pool" => pool.to_owned()),
+            resident: gauge!("troupe_php_resident_bytes", "pool" => pool.to_owned()),
             zygote_restarts: counter!("troupe_php_zygote_restarts_total", "pool" => pool.to_owned()),
             restarts: Fate::ALL.map(
                 |fate| counter!("troupe_php_restarts_total", "pool" => pool.to_owned(), "reason" => fate.as_str()),

@@ -11,7 +11,7 @@ use troupe_contracts::report::Load;
 use troupe_mesh::supervise::{Handle, SendError};
 
 use crate::config::Isolation;
-use crate::control::{Note, PoolActor};
+use crate::control::{Note, PoolActor, Usage};
 use crate::functions::{Functions, Pace};
 use crate::lanes::Lanes;
 use crate::metrics::{FunctionSeries, PoolMetrics};
@@ -48,6 +48,7 @@ pub(crate) struct Pool {
     /// Another pool of this name serves, and tells the figures of which there can be one.
     silent: AtomicBool,
     pub(crate) metrics: PoolMetrics,
+    pub(crate) usage: Usage,
     /// Where its functions are counted.
     pub(crate) series: Arc<FunctionSeries>,
     pub(crate) spool: Spool,
@@ -91,6 +92,7 @@ impl Pool {
     pub(crate) fn new(name: String, limits: Limits, threads: usize, spool: Spool, series: Arc<FunctionSeries>) -> Self {
         Self {
             metrics: PoolMetrics::new(&name),
+            usage: Usage::default(),
             series,
             name,
             limits,
@@ -116,6 +118,7 @@ impl Pool {
     /// Takes the place of `old`: what people and balancers know of the pool goes on.
     pub(crate) fn succeed(&self, old: &Self) {
         self.restarts.fetch_add(old.restarts.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.usage.succeed(&old.usage);
         self.draining.store(old.draining.load(Ordering::Relaxed), Ordering::Relaxed);
         old.be_silent(true);
         self.be_silent(false);

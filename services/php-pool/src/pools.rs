@@ -59,6 +59,10 @@ pub struct PoolStatus {
     pub functions: Vec<String>,
     /// How loaded it is.
     pub load: Load,
+    /// Processor time that its PHP processes have used, in seconds.
+    pub cpu_seconds: f64,
+    /// Memory that they take, in bytes.
+    pub resident_bytes: u64,
 }
 
 /// Every PHP pool of this process.
@@ -148,6 +152,8 @@ impl PhpPools {
                 max: pool.limits.max,
                 functions: pool.functions.load().names(),
                 load: pool.load(),
+                cpu_seconds: pool.usage.cpu_seconds(),
+                resident_bytes: pool.usage.resident(),
             }
         };
         self.published.list().iter().map(status).collect()

@@ -19,7 +19,7 @@ use metrics::SetRecorderError;
 pub use buckets::{Buckets, SECONDS, SIZES};
 pub use describe::{Description, Kind, describe, described};
 pub use process::{PROCESS_FAMILIES, ProcessFigures};
-pub use registry::{MAX_SERIES, Reading, Registry, Series};
+pub use registry::{MAX_SERIES, Reading, Registry, Series, counted};
 pub use text::Text;
 
 /// Which build this is, for `troupe_build_info`.

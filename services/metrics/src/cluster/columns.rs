@@ -33,9 +33,9 @@ enum Rule {
 /// A figure of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Figure {
-    /// Cores in use.
+    /// Cores in use, by PHP too.
     Cpu,
-    /// Resident bytes.
+    /// Resident bytes, PHP's too.
     Resident,
     /// Open descriptors.
     Descriptors,
@@ -70,7 +70,7 @@ const CACHE: &str = "troupe_gateway_cache_requests_total";
 const LOOKUPS: &str = "troupe_gateway_cache_l2_lookups_total";
 
 /// The row. Rates are per second, sizes in bytes, times in seconds.
-pub(crate) const COLUMNS: [Column; 53] = [
+pub(crate) const COLUMNS: [Column; 55] = [
     rate("requests", REQUESTS, &[]),
     rate("requests.2xx", REQUESTS, &[("status", "2xx")]),
     rate("requests.3xx", REQUESTS, &[("status", "3xx")]),
@@ -99,6 +99,8 @@ pub(crate) const COLUMNS: [Column; 53] = [
     sum("php.busy", PROCESSES, &[("state", "busy")]),
     sum("php.starting", PROCESSES, &[("state", "starting")]),
     sum("php.streams", "troupe_php_streams", &[]),
+    rate("php.cpu", "troupe_php_cpu_seconds_total", &[]),
+    sum("php.resident", "troupe_php_resident_bytes", &[]),
     rate("php.restarts", RESTARTS, &[]),
     rate("php.crashes", RESTARTS, &[("reason", "died")]),
     rate("php.timeouts", RESTARTS, &[("reason", "timeout")]),

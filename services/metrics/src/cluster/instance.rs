@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use troupe_contracts::snapshot::{Complaint, HistogramValue, Order, Pool, Process, Slow, Snapshot, Source, Worker};
+use troupe_node::metrics::counted;
 
-use super::columns::{COLUMNS, DURATIONS, Feed, Figure};
+use super::columns::{self, COLUMNS, DURATIONS, Feed, Figure};
 use super::distribution::Distribution;
 use super::merged::{Merged, Total};
 use super::{LOST_AFTER, SILENT_AFTER};
@@ -50,6 +51,15 @@ pub(super) struct Instance {
     pub(super) slow: Vec<(Slow, Instant)>,
     /// Orders that wait for its next snapshot.
     pub(super) orders: Vec<Order>,
+}
+
+/// What the PHP processes of an instance use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Php {
+    /// Cores.
+    pub(super) cpu: f32,
+    /// Bytes.
+    pub(super) resident: f32,
 }
 
 /// A reading whose last part has not come yet.
@@ -168,7 +178,7 @@ impl Instance {
         }
         if recent {
             for feed in &series.feeds {
-                if let (Feed::Rate(column), more) = (feed, more as f32)
+                if let (Feed::Rate(column), more) = (feed, counted(series.key().name(), more) as f32)
                     && let Some(increment) = self.reading.increments.get_mut(*column)
                 {
                     *increment += more;
@@ -240,10 +250,11 @@ impl Instance {
                 }
             }
         }
+        let php = self.php(merged);
         for (value, column) in values.iter_mut().zip(&COLUMNS) {
             *value += match column.figure() {
-                Some(Figure::Cpu) => self.cpu,
-                Some(Figure::Resident) => self.process.resident_bytes as f32,
+                Some(Figure::Cpu) => self.cpu + php.cpu,
+                Some(Figure::Resident) => self.process.resident_bytes as f32 + php.resident,
                 Some(Figure::Descriptors) => self.process.descriptors as f32,
                 Some(Figure::Instances) => 1.0,
                 None => 0.0,
@@ -276,7 +287,17 @@ impl Instance {
         &self.process
     }
 
-    /// Cores in use.
+    /// What its PHP processes use.
+    pub(super) fn php(&self, merged: &Merged) -> Php {
+        let cpu = columns::place("php.cpu").and_then(|place| self.rates.get(place)).copied().unwrap_or(0.0);
+        let resident = columns::place("php.resident").map(Feed::Sum);
+        let feeds = |number| merged.get(number).map(|series| series.feeds.as_slice()).unwrap_or_default();
+        let gauges =
+            self.gauges.iter().filter(|(number, _)| feeds(**number).iter().any(|feed| Some(*feed) == resident));
+        Php { cpu, resident: gauges.map(|(_, bytes)| *bytes as f32).sum() }
+    }
+
+    /// Cores in use, PHP's not counted.
     pub(super) fn cpu(&self, now: Instant) -> f32 {
         if self.silence(now) < SILENT_AFTER { self.cpu } else { 0.0 }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 use proptest::prelude::*;
-use troupe_contracts::snapshot::{Slow, Source, Worker};
+use troupe_contracts::snapshot::{Process, Slow, Source, Worker};
 use troupe_node::metrics::Metrics;
 
 use super::problems::Level;
@@ -95,6 +95,33 @@ fn counters_of_all_instances_are_summed_and_survive_their_restarts() {
     assert_eq!(value(&rendered(&cluster, now), TOTAL), Some(162.0));
     cluster.tick(now, 2_000);
     assert_eq!(newest(&cluster, "requests"), 55.0, "a young instance has just counted all it tells");
+}
+
+#[test]
+fn what_php_uses_is_told_with_its_instance_and_by_itself() {
+    let (mut cluster, now) = (Cluster::new(), Instant::now());
+    let mut pools = Told::new(1, "php-pool", 60_000);
+    let use_more = |pools: &Told, pool: &'static str, micros, bytes| {
+        metrics::with_local_recorder(pools.metrics.registry(), || {
+            counter!("troupe_php_cpu_seconds_total", "pool" => pool).increment(micros);
+            gauge!("troupe_php_resident_bytes", "pool" => pool).set(bytes);
+        });
+    };
+    use_more(&pools, "a", 9_000_000, 1_000.0);
+    pools.about.process = Process { cpu_seconds: 5.0, resident_bytes: 500, ..Process::default() };
+    pools.tell(&mut cluster, now);
+    use_more(&pools, "a", 750_000, 2_000.0);
+    use_more(&pools, "b", 500_000, 4_000.0);
+    pools.about.process.cpu_seconds += 0.25;
+    pools.tell(&mut cluster, now);
+    cluster.tick(now, 0);
+    assert_eq!((newest(&cluster, "cpu"), newest(&cluster, "php.cpu")), (1.5, 1.25));
+    assert_eq!((newest(&cluster, "resident"), newest(&cluster, "php.resident")), (6_500.0, 6_000.0));
+    let row = &cluster.view(now).instances[0];
+    assert_eq!((row.cpu, row.php_cpu, row.resident, row.php_resident), (1.5, 1.25, 6_500, 6_000));
+    let page = rendered(&cluster, now);
+    assert_eq!(value(&page, "troupe_php_cpu_seconds_total{pool=\"a\"}"), Some(9.75));
+    assert_eq!(value(&page, "troupe_php_resident_bytes{pool=\"b\"}"), Some(4_000.0));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use troupe_contracts::snapshot::{Slow, Worker};
 
+use super::SILENT_AFTER;
 use super::history::History;
 use super::instance::Instance;
 use super::merged::Merged;
@@ -56,9 +57,14 @@ pub(crate) struct InstanceRow {
     pub(crate) silent: u64,
     /// Seconds since its start.
     pub(crate) uptime: u64,
-    /// Cores in use.
+    /// Cores in use, by its PHP processes too.
     pub(crate) cpu: f32,
+    /// Of these, by PHP.
+    pub(crate) php_cpu: f32,
+    /// Bytes of memory, those of its PHP processes too.
     pub(crate) resident: u64,
+    /// Of these, PHP's; 0 where there is none.
+    pub(crate) php_resident: u64,
     pub(crate) descriptors: u64,
     pub(crate) max_descriptors: u64,
     pub(crate) threads: u64,
@@ -140,7 +146,7 @@ pub(super) fn of<'a>(
     });
     view.links.truncate(MAX_LINKS);
     view.slow = slow(instances.clone(), now);
-    view.instances = instances.clone().map(|instance| instance_row(instance, now)).collect();
+    view.instances = instances.clone().map(|instance| instance_row(instance, merged, now)).collect();
     view.instances.sort_by(|one, other| (&one.services, &one.instance).cmp(&(&other.services, &other.instance)));
     view.problems = problems::find(instances, &view, history, now);
     view.workers.truncate(MAX_WORKERS);
@@ -165,8 +171,9 @@ fn slow<'a>(instances: impl Iterator<Item = &'a Instance>, now: Instant) -> Vec<
     all.into_iter().map(row).collect()
 }
 
-fn instance_row(instance: &Instance, now: Instant) -> InstanceRow {
-    let (source, process) = (instance.source(), instance.process());
+fn instance_row(instance: &Instance, merged: &Merged, now: Instant) -> InstanceRow {
+    let (source, process, php) = (instance.source(), instance.process(), instance.php(merged));
+    let php_cpu = if instance.silence(now) < SILENT_AFTER { php.cpu } else { 0.0 };
     InstanceRow {
         instance: source.instance.clone(),
         services: source.services.clone(),
@@ -174,8 +181,10 @@ fn instance_row(instance: &Instance, now: Instant) -> InstanceRow {
         state: if instance.lost(now) { "lost" } else { "up" },
         silent: instance.silence(now).as_secs(),
         uptime: source.uptime_ms / 1_000,
-        cpu: instance.cpu(now),
-        resident: process.resident_bytes,
+        cpu: instance.cpu(now) + php_cpu,
+        php_cpu,
+        resident: process.resident_bytes.saturating_add(php.resident as u64),
+        php_resident: php.resident as u64,
         descriptors: process.descriptors,
         max_descriptors: process.max_descriptors,
         threads: process.threads,

@@ -179,7 +179,12 @@ fn tiles(view: &View, lately: &Lately<'_>) -> String {
     tile(
         "Processor",
         format!("{} cores", Unit::Cores.format(lately("cpu"))),
-        format!("{} resident", Unit::Bytes.format(lately("resident"))),
+        format!("PHP {}", Unit::Cores.format(lately("php.cpu"))),
+    );
+    tile(
+        "Memory",
+        Unit::Bytes.format(lately("resident")),
+        format!("PHP {}", Unit::Bytes.format(lately("php.resident"))),
     );
     tile(
         "Instances",

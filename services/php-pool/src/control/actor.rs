@@ -370,6 +370,7 @@ impl PoolActor {
         self.end_idle(now);
         if self.ticks.is_multiple_of(MEMORY_TICKS) {
             self.watch_memory();
+            self.watch_usage();
         }
         self.balance();
         if self.pool.lanes.waiting() > 0 {

@@ -14,6 +14,17 @@ pub(crate) fn of(pid: i32, limit: u64) -> Option<u64> {
     kibibytes(&rollup, "Pss:")
 }
 
+/// The share of memory that the process `pid` takes, in bytes: a page that several have counts in parts, and once in all. Where the
+/// kernel does not tell that of another user's process (it takes CAP_SYS_PTRACE), the pages that are of no file; those it shares
+/// with its zygote then count in each.
+pub(crate) fn share(pid: i32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
+    if let Some(share) = rollup.ok().and_then(|rollup| kibibytes(&rollup, "Pss:")) {
+        return Some(share);
+    }
+    kibibytes(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "RssAnon:")
+}
+
 fn kibibytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
@@ -37,5 +48,7 @@ mod tests {
         let pid = std::process::id() as i32;
         assert!(of(pid, u64::MAX).is_some_and(|bytes| bytes > 0));
         assert!(of(pid, 0).is_some_and(|bytes| bytes > 0));
+        assert!(share(pid).is_some_and(|bytes| bytes > 0));
+        assert_eq!(share(-1), None);
     }
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::net::unix::pipe;
 
 use super::launch::Launch;
-use super::{Note, capture};
+use super::{Note, capture, usage};
 use crate::pool::Pool;
 use crate::rundir::{Fifo, RunDir};
 
@@ -107,7 +107,7 @@ impl Zygote {
         });
         let pool = Arc::clone(pool);
         actix_rt::spawn(async move {
-            let status = child.wait().await;
+            let status = usage::wait(&pool, child).await;
             // A process that it forked may hold the pipe open a moment longer.
             let _ = tokio::time::timeout(super::OUTPUT_GRACE, errors).await;
             let tail = tail.lock().join("\n");

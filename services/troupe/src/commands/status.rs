@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::client::Admin;
-use super::table::{bytes, list, micros, number, text, uptime};
+use super::table::{bytes, list, micros, number, php, text, uptime};
 use crate::cli::AskArgs;
 use crate::failure::CommandError;
 use crate::output;
@@ -46,12 +46,16 @@ fn shown(status: &Value) -> String {
         line("link", format!("to {service} {instance} at {address}, from {} threads", number(link, "threads")));
     }
     if let Some(process) = status.get("process") {
+        let (php_resident, php_cpu) = (php(status, "resident_bytes"), php(status, "cpu_seconds"));
+        let of_php = |part: String| if php_resident > 0.0 { format!(" (PHP {part})") } else { String::new() };
         line(
             "process",
             format!(
-                "{} resident, {:.1} s of cpu, {} threads, {} descriptors of {}",
-                bytes(number(process, "resident_bytes")),
-                number(process, "cpu_seconds"),
+                "{} resident{}, {:.1} s of cpu{}, {} threads, {} descriptors of {}",
+                bytes(number(process, "resident_bytes") + php_resident),
+                of_php(bytes(php_resident)),
+                number(process, "cpu_seconds") + php_cpu,
+                of_php(format!("{php_cpu:.1} s")),
                 number(process, "threads"),
                 number(process, "descriptors"),
                 number(process, "max_descriptors"),

@@ -46,6 +46,11 @@ pub(super) fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
+/// What the PHP pools of a status have at `key`, in sum; 0 where there is none.
+pub(super) fn php(status: &Value, key: &str) -> f64 {
+    list(status, "php").iter().map(|pool| number(pool, key)).sum()
+}
+
 /// A time of so many microseconds.
 pub(super) fn micros(us: f64) -> String {
     match us {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client::Admin;
-use super::table::number;
+use super::table::{number, php};
 use crate::cli::TopArgs;
 use crate::failure::{Code, CommandError};
 use crate::output;
@@ -41,8 +41,10 @@ struct Rates {
     client_error: f64,
     server_error: f64,
     aborted: f64,
-    /// Processor time, as a share of one core.
+    /// Processor time, PHP's included, as a share of one core.
     cpu: f64,
+    /// PHP's part of it.
+    php_cpu: f64,
 }
 
 pub(super) fn run(args: TopArgs) -> Result<(), CommandError> {
@@ -112,16 +114,19 @@ impl Rates {
 
     fn over(before: &Value, after: &Value, seconds: f64) -> Self {
         let nothing = Value::Null;
+        // A process that has started again counts from nothing.
+        let per_second = |before: f64, after: f64| {
+            let change = if after >= before { after - before } else { after };
+            if seconds > 0.0 { change / seconds } else { 0.0 }
+        };
         let rate = |section: &str, part: Option<&str>, key: &str| {
             let of = |status: &Value| {
                 let section = status.get(section).unwrap_or(&nothing);
                 number(part.map_or(section, |part| section.get(part).unwrap_or(&nothing)), key)
             };
-            // A process that has started again counts from nothing.
-            let (before, after) = (of(before), of(after));
-            let change = if after >= before { after - before } else { after };
-            if seconds > 0.0 { change / seconds } else { 0.0 }
+            per_second(of(before), of(after))
         };
+        let php_cpu = per_second(php(before, "cpu_seconds"), php(after, "cpu_seconds"));
         let class = |key: &str| rate("gateway", Some("by_class"), key);
         Self {
             requests: rate("gateway", None, "requests"),
@@ -130,7 +135,8 @@ impl Rates {
             client_error: class("client_error"),
             server_error: class("server_error"),
             aborted: class("aborted"),
-            cpu: rate("process", None, "cpu_seconds"),
+            cpu: rate("process", None, "cpu_seconds") + php_cpu,
+            php_cpu,
         }
     }
 }
@@ -143,10 +149,10 @@ mod tests {
     fn rates_survive_a_restart_of_what_is_looked_at() {
         let status = |requests: u64, errors: u64, cpu: f64| {
             json!({ "gateway": { "requests": requests, "by_class": { "server_error": errors } },
-                "process": { "cpu_seconds": cpu } })
+                "process": { "cpu_seconds": cpu }, "php": [{ "cpu_seconds": cpu }, { "cpu_seconds": 2.0 * cpu }] })
         };
         let rates = Rates::over(&status(100, 4, 1.0), &status(300, 8, 2.0), 2.0);
-        assert_eq!((rates.requests, rates.server_error, rates.cpu), (100.0, 2.0, 0.5));
+        assert_eq!((rates.requests, rates.server_error, rates.cpu, rates.php_cpu), (100.0, 2.0, 2.0, 1.5));
         let anew = Rates::over(&status(300, 8, 2.0), &status(20, 0, 0.2), 2.0);
         assert_eq!((anew.requests, anew.server_error), (10.0, 0.0));
         assert_eq!(Rates::over(&json!({}), &json!({}), 0.0), Rates::default());

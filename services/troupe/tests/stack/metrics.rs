@@ -2,6 +2,7 @@
 
 mod calls;
 mod functions;
+mod usage;
 
 use std::collections::BTreeSet;
 use std::ops::Range;

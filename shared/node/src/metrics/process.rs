@@ -49,7 +49,7 @@ pub const PROCESS_FAMILIES: [ProcessFamily; 9] = [
     ProcessFamily {
         name: "troupe_node_cpu_seconds_total",
         kind: Kind::Counter,
-        meaning: "Processor time that the process has used, by all its threads; PHP processes have their own.",
+        meaning: "Processor time that the process has used, by all its threads; that of PHP is in `troupe_php_cpu_seconds_total`.",
     },
     ProcessFamily {
         name: "troupe_node_disk_read_bytes_total",
@@ -84,7 +84,7 @@ pub const PROCESS_FAMILIES: [ProcessFamily; 9] = [
     ProcessFamily {
         name: "troupe_node_resident_bytes",
         kind: Kind::Gauge,
-        meaning: "Memory of the process that is in RAM, what it shares with others included.",
+        meaning: "Memory of the process that is in RAM, what it shares with others included; that of PHP is in `troupe_php_resident_bytes`.",
     },
     ProcessFamily { name: "troupe_node_threads", kind: Kind::Gauge, meaning: "Threads of the process." },
 ];

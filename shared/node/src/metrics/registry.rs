@@ -51,7 +51,7 @@ enum Cell {
 /// What a series says at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reading {
-    /// What was counted since the start.
+    /// What was counted since the start; [`counted`] tells what it means.
     Counter(u64),
     /// What is.
     Gauge(f64),
@@ -64,6 +64,12 @@ pub enum Reading {
         /// The sum of all values.
         sum: f64,
     },
+}
+
+/// What a counter of this name says. Counters are whole numbers; those of time (`*_seconds_total`) count microseconds, so that
+/// parts of a second are told.
+pub fn counted(name: &str, count: u64) -> f64 {
+    if name.ends_with("_seconds_total") { count as f64 / 1e6 } else { count as f64 }
 }
 
 impl Series {

@@ -8,7 +8,7 @@ use metrics_exporter_prometheus::LabelSet;
 use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
 
 use super::describe::{Description, Kind};
-use super::registry::Reading;
+use super::registry::{Reading, counted};
 
 /// A page of Prometheus text (version 0.0.4) under way. Series of one name must follow each other.
 #[derive(Debug)]
@@ -31,7 +31,14 @@ impl Text {
             Reading::Counter(count) => {
                 self.begin(key.name(), Kind::Counter);
                 let labels = self.labels(key);
-                line(&mut self.text, key.name(), None, &labels, None::<(&'static str, f64)>, *count);
+                line(
+                    &mut self.text,
+                    key.name(),
+                    None,
+                    &labels,
+                    None::<(&'static str, f64)>,
+                    counted(key.name(), *count),
+                );
             }
             Reading::Gauge(value) => {
                 self.begin(key.name(), Kind::Gauge);
@@ -117,10 +124,12 @@ mod tests {
         let key = |pool: &'static str| Key::from_parts("troupe_a_total", vec![Label::new("pool", pool)]);
         text.series(&key("x"), &Reading::Counter(3));
         text.series(&key("say \"y\"\n"), &Reading::Counter(4));
+        text.series(&Key::from_name("troupe_a_seconds_total"), &Reading::Counter(1_250_000));
         let histogram = Reading::Histogram { bounds: vec![0.1, 1.0], counts: vec![1, 0, 2], sum: 9.5 };
         text.series(&Key::from_name("troupe_b_seconds"), &histogram);
         let expected = "# HELP troupe_a_total Things, by pool.\n# TYPE troupe_a_total counter\n\
                         troupe_a_total{pool=\"x\"} 3\ntroupe_a_total{pool=\"say \\\"y\\\"\\n\"} 4\n\n\
+                        # TYPE troupe_a_seconds_total counter\ntroupe_a_seconds_total 1.25\n\n\
                         # TYPE troupe_b_seconds histogram\ntroupe_b_seconds_bucket{le=\"0.1\"} 1\n\
                         troupe_b_seconds_bucket{le=\"1\"} 1\ntroupe_b_seconds_bucket{le=\"+Inf\"} 3\n\
                         troupe_b_seconds_sum 9.5\ntroupe_b_seconds_count 3\n";

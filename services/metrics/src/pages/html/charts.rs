@@ -98,8 +98,8 @@ pub(super) const CHARTS: [Chart; 10] = [
         ],
         optional: true,
     },
-    chart("cpu", "Processor, in cores (PHP not included)", Unit::Cores, &[("cpu", "all instances")]),
-    chart("memory", "Resident memory (PHP not included)", Unit::Bytes, &[("resident", "all instances")]),
+    chart("cpu", "Processor, in cores", Unit::Cores, &[("cpu", "all, PHP too"), ("php.cpu", "PHP")]),
+    chart("memory", "Resident memory", Unit::Bytes, &[("resident", "all, PHP's too"), ("php.resident", "PHP's")]),
     chart(
         "network",
         "Bodies, bytes per second",

@@ -106,8 +106,8 @@ pub(super) fn services(view: &View) -> String {
     let mut html = String::from(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"services-title\"><table><thead><tr>\
          <th scope=\"col\">Instance</th><th scope=\"col\">Services</th><th scope=\"col\">State</th>\
-         <th scope=\"col\" class=\"n\">Up for</th><th scope=\"col\" class=\"n\">Cores</th>\
-         <th scope=\"col\" class=\"n\">Memory</th><th scope=\"col\" class=\"n\">Descriptors</th>\
+         <th scope=\"col\" class=\"n\">Up for</th><th scope=\"col\" class=\"n\"><abbr title=\"in use, by PHP too\">Cores</abbr></th>\
+         <th scope=\"col\" class=\"n\"><abbr title=\"resident, PHP's too\">Memory</abbr></th><th scope=\"col\" class=\"n\">Descriptors</th>\
          <th scope=\"col\" class=\"n\">Threads</th><th scope=\"col\">Links</th><th scope=\"col\">Version</th></tr></thead><tbody>",
     );
     for instance in &view.instances {
@@ -131,11 +131,18 @@ fn instance_row(html: &mut String, instance: &InstanceRow, view: &View) {
         .filter(|link| link.instance == instance.instance && link.links > 0.0)
         .map(|link| format!("{} × {} <small>{} calls</small>", link.links, escape(&link.peer), link.in_flight.max(0.0)))
         .collect();
+    let (php_cpu, php_memory) = match instance.php_resident {
+        0 => (String::new(), String::new()),
+        taken => (
+            format!(" <small>PHP {:.2}</small>", instance.php_cpu),
+            format!(" <small>PHP {}</small>", bytes(taken as f32)),
+        ),
+    };
     let links = if links.is_empty() { "–".to_owned() } else { links.join("<br>") };
     let _ = write!(
         html,
-        "<tr><th scope=\"row\">{}</th><td>{}</td><td>{state}</td><td class=\"n\">{}</td><td class=\"n\">{:.2}</td>\
-         <td class=\"n\">{}</td><td class=\"n\">{} / {}</td><td class=\"n\">{}</td><td>{links}</td><td>{}</td></tr>",
+        "<tr><th scope=\"row\">{}</th><td>{}</td><td>{state}</td><td class=\"n\">{}</td><td class=\"n\">{:.2}{php_cpu}</td>\
+         <td class=\"n\">{}{php_memory}</td><td class=\"n\">{} / {}</td><td class=\"n\">{}</td><td>{links}</td><td>{}</td></tr>",
         escape(&instance.instance),
         escape(&instance.services.join(", ")),
         span(instance.uptime),

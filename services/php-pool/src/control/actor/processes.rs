@@ -12,7 +12,7 @@ use crate::config::Isolation;
 use crate::control::capture;
 use crate::control::hatch::Nest;
 use crate::control::zygote::{describe, exit_status};
-use crate::control::{Note, OUTPUT_GRACE, RenewError, memory};
+use crate::control::{Note, OUTPUT_GRACE, RenewError, memory, usage};
 use crate::pool::Condition;
 use crate::process::{Fate, Process, ProcessInfo};
 
@@ -125,11 +125,11 @@ impl PoolActor {
                 return Ok(false);
             }
         } else {
-            let mut child = nest.exec(&self.launch, run, id)?;
+            let child = nest.exec(&self.launch, run, id)?;
             info.set_pid(child.id().map_or(0, |pid| pid as i32));
             let (pool, group) = (Arc::clone(&self.pool), info.pid());
             actix_rt::spawn(async move {
-                let status = describe(child.wait().await);
+                let status = describe(usage::wait(&pool, child).await);
                 // What it has started and left behind goes with it, as a zygote sees to it for its own.
                 if let Some(group) = Pid::from_raw(group) {
                     let _ = rustix::process::kill_process_group(group, Signal::KILL);
@@ -307,6 +307,13 @@ impl PoolActor {
         }
         let permille = u128::from(fullest) * 1_000 / u128::from(self.memory_hard.max(1));
         self.pool.memory_permille.store(u32::try_from(permille).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Has what the processes use looked at, beside this thread: of hundreds it takes a while.
+    pub(super) fn watch_usage(&self) {
+        let pids = self.processes.values().map(|record| record.info.pid()).filter(|pid| *pid > 0).collect();
+        let pool = Arc::clone(&self.pool);
+        tokio::task::spawn_blocking(move || usage::look(&pool, pids));
     }
 
     /// Publishes how many processes there are.

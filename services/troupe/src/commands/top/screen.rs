@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::table::{bytes, list, micros, number, text, uptime};
+use super::super::table::{bytes, list, micros, number, php, text, uptime};
 use super::super::workers;
 use super::Rates;
 
@@ -68,16 +68,26 @@ pub(super) fn draw(
             ),
         );
     }
+    let php_resident = php(status, "resident_bytes");
+    let of_php = |part: String| if php_resident > 0.0 { format!(" (PHP {part})") } else { String::new() };
     let load: Vec<String> = list(status, "load_average").iter().map(ToString::to_string).collect();
     line(
         "resources",
         format!(
-            "cpu {:.0}% of a core, memory {}, {} of {} descriptors, load {}",
+            "cpu {:.0}% of a core{}, memory {}{}",
             rates.cpu * 100.0,
-            bytes(number(process, "resident_bytes")),
+            of_php(format!("{:.0}%", rates.php_cpu * 100.0)),
+            bytes(number(process, "resident_bytes") + php_resident),
+            of_php(bytes(php_resident)),
+        ),
+    );
+    line(
+        "",
+        format!(
+            "load {}, {} of {} descriptors",
+            load.join(" "),
             number(process, "descriptors"),
             number(process, "max_descriptors"),
-            load.join(" "),
         ),
     );
     let problems: Vec<&str> = list(status, "problems").iter().filter_map(Value::as_str).collect();
@@ -138,6 +148,13 @@ mod tests {
             let lines = draw(&status, Some(&workers), &Rates::default(), &past, size);
             assert!(lines.len() < size.1 && lines.iter().all(|line| line.chars().count() <= size.0), "{lines:#?}");
         }
+        assert!(!draw(&status, None, &Rates::default(), &[], (80, 24)).concat().contains("(PHP"));
+        let (mut with_php, rates) = (status.clone(), Rates { cpu: 1.5, php_cpu: 1.25, ..Rates::default() });
+        with_php["php"] = json!([{ "resident_bytes": 1 << 20 }, { "resident_bytes": 2 << 20 }]);
+        with_php["process"] = json!({ "resident_bytes": 1 << 20 });
+        let lines = draw(&with_php, None, &rates, &[], (80, 24));
+        let said = "cpu 150% of a core (PHP 125%), memory 4.0MiB (PHP 3.0MiB)";
+        assert!(lines.iter().any(|line| line.ends_with(said)), "{lines:#?}");
         let lines = draw(&status, None, &Rates::default(), &[], (80, 24));
         assert!(lines.iter().any(|line| line.contains("and 1 more")), "{lines:#?}");
         assert!(lines.iter().any(|line| line.contains("--service balancer")), "{lines:#?}");
