@@ -68,8 +68,12 @@ fn status_and_workers_show_what_runs_in_one_process() {
     assert_eq!((&status["pools"][0]["pool"], &status["pools"][0]["ready"]), (&"default".into(), &1.into()));
     let found = status["php"][0]["functions"].as_array().unwrap();
     assert!(found.contains(&"hello".into()), "{status}");
-    let text = done(admin, &["status"]);
-    for part in [", ready\n", "requests/s", "default: 1 of 1 workers ready", "functions", "problems  none"] {
+    let text = wait::until("what PHP takes to be looked at", SOON, || {
+        Some(done(admin, &["status"])).filter(|text| text.contains(" resident (PHP "))
+    });
+    for part in
+        [", ready\n", " s of cpu (PHP ", "requests/s", "default: 1 of 1 workers ready", "functions", "problems  none"]
+    {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
     let worker = &workers(admin)[0];
@@ -92,11 +96,17 @@ fn top_draws_what_fits_the_terminal_and_writes_lines_for_spreadsheets() {
         target: "/api/hello",
         pause: Duration::from_millis(5),
     });
+    wait::until("what PHP takes to be looked at", SOON, || {
+        json(admin, &["status"])["php"][0]["resident_bytes"].as_u64().filter(|bytes| *bytes > 0)
+    });
     let csv = done(admin, &["top", "--csv", "--interval", "400ms", "--count", "4"]);
     let lines: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
     assert_eq!((lines.len(), &lines[0][..2]), (5, &["time", "requests_per_second"][..]), "{csv}");
     assert!(lines.iter().skip(1).any(|line| line[1].parse::<f64>().unwrap() > 0.0), "{csv}");
     assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{csv}");
+    assert_eq!(lines[0][12..], ["php_cpu_percent", "php_resident_bytes"], "{csv}");
+    let known: Vec<f64> = lines[4].iter().map(|field| field.parse().unwrap()).collect();
+    assert!(known[9] >= known[12] && known[10] > known[13] && known[13] > 0.0, "PHP's are parts: {csv}");
     // One picture where nobody watches.
     let once = done(admin, &["top", "--interval", "300ms"]);
     assert!(once.contains("latency") && once.contains("default/local") && !once.contains('\x1b'), "{once}");
