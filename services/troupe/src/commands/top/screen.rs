@@ -153,7 +153,7 @@ mod tests {
         with_php["php"] = json!([{ "resident_bytes": 1 << 20 }, { "resident_bytes": 2 << 20 }]);
         with_php["process"] = json!({ "resident_bytes": 1 << 20 });
         let lines = draw(&with_php, None, &rates, &[], (80, 24));
-        let said = "cpu 150% of a core (PHP 125%), memory 4.0MiB (PHP 3.0MiB)";
+        let said = "cpu 150% of a core (PHP 125%), memory 4 MiB (PHP 3 MiB)";
         assert!(lines.iter().any(|line| line.ends_with(said)), "{lines:#?}");
         let lines = draw(&status, None, &Rates::default(), &[], (80, 24));
         assert!(lines.iter().any(|line| line.contains("and 1 more")), "{lines:#?}");
