@@ -12,6 +12,7 @@ pub mod pools;
 
 pub use control::{RenewError, Renewal, Renewed};
 pub use metrics::describe;
+pub use pool::CrashLoop;
 pub use pools::{Options, PhpPool, PhpPools, PoolStatus};
 
 mod acquire;

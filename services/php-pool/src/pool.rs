@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
 use tokio::sync::watch;
 use troupe_contracts::report::Load;
 use troupe_mesh::supervise::{Handle, SendError};
@@ -37,6 +39,8 @@ pub(crate) struct Pool {
     /// How fast the pool's calls are, whatever the function: what [`Load::prefetch`] tells.
     pub(crate) pace: Pace,
     pub(crate) condition: watch::Sender<Condition>,
+    /// Told to people alone; no call looks at it.
+    pub(crate) crash_loop: Mutex<Option<CrashLoop>>,
     pub(crate) processes: AtomicU32,
     /// Cores that the processes share.
     cores: usize,
@@ -88,6 +92,15 @@ pub(crate) enum Condition {
     Down(Box<str>),
 }
 
+/// Processes that crash one after another, before they are of any use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CrashLoop {
+    /// How many in a row ended before their first call.
+    pub processes: u32,
+    /// How the last of them ended, with the end of what it wrote to its standard error.
+    pub last: String,
+}
+
 impl Pool {
     pub(crate) fn new(name: String, limits: Limits, threads: usize, spool: Spool, series: Arc<FunctionSeries>) -> Self {
         Self {
@@ -100,6 +113,7 @@ impl Pool {
             functions: ArcSwap::default(),
             pace: Pace::default(),
             condition: watch::Sender::new(Condition::Booting),
+            crash_loop: Mutex::new(None),
             processes: AtomicU32::new(0),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             restarts: AtomicU32::new(0),

@@ -20,7 +20,7 @@ use crate::config::PhpPoolConfig;
 use crate::control::{Launch, Note, Plan, RenewError, Renewal, Renewed, upload_limits};
 use crate::error::StartError;
 use crate::metrics::FunctionSeries;
-use crate::pool::{Condition, Limits, Pool};
+use crate::pool::{Condition, CrashLoop, Limits, Pool};
 use crate::rundir;
 use crate::spool::Spool;
 use published::Published;
@@ -51,6 +51,9 @@ pub struct PoolStatus {
     /// Why it is down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Set while its processes end before their first call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crash_loop: Option<CrashLoop>,
     /// Processes that are always there.
     pub min: usize,
     /// Processes that may be there.
@@ -148,6 +151,7 @@ impl PhpPools {
                     Condition::Down(reason) => Some(reason.into()),
                     Condition::Booting | Condition::Up => None,
                 },
+                crash_loop: pool.crash_loop.lock().clone(),
                 min: pool.limits.min,
                 max: pool.limits.max,
                 functions: pool.functions.load().names(),

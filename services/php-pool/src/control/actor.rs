@@ -2,6 +2,7 @@
 
 mod processes;
 mod renew;
+mod stillborn;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -25,6 +26,7 @@ use crate::pool::{Condition, Pool};
 use crate::process::{Fate, ProcessInfo};
 use crate::rundir::RunDir;
 use renew::{Next, Retired, Roll};
+use stillborn::Stillborn;
 
 /// How often the actor looks at memory, idle processes and processes that should be gone.
 const TICK: Duration = Duration::from_millis(250);
@@ -62,7 +64,7 @@ pub(crate) struct PoolActor {
     roll: Option<Roll>,
     processes: HashMap<u32, Record>,
     cores: Cores,
-    stillborn: u32,
+    stillborn: Stillborn,
     not_before: Option<Instant>,
     ticks: u32,
     /// No call is expected any more.
@@ -77,6 +79,8 @@ struct Record {
     up: bool,
     /// It will soon have taken all its calls, and does not count as one that is there.
     retiring: bool,
+    /// When it was started.
+    since: Instant,
     /// Since when it is to be gone.
     ending: Option<Instant>,
     watch: Watch,
@@ -121,7 +125,7 @@ impl PoolActor {
             roll: None,
             processes: HashMap::new(),
             cores: Cores::default(),
-            stillborn: 0,
+            stillborn: Stillborn::default(),
             not_before: None,
             ticks: 0,
             given_up: false,
@@ -367,6 +371,7 @@ impl PoolActor {
                 record.info.kill(Fate::Died);
             }
         }
+        self.end_crash_loop(now);
         self.end_idle(now);
         if self.ticks.is_multiple_of(MEMORY_TICKS) {
             self.watch_memory();

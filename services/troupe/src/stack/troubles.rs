@@ -3,7 +3,7 @@
 
 use troupe_node::metrics::{Metrics, Reading};
 use troupe_node::notices::{Notice, Notices};
-use troupe_php_pool::PoolStatus;
+use troupe_php_pool::{CrashLoop, PoolStatus};
 
 /// What says whether membership reaches Redis.
 const REDIS_UP: &str = "troupe_discovery_redis_up";
@@ -29,6 +29,13 @@ fn redis(metrics: &Metrics) -> Option<Notice> {
 
 fn of_php(pool: &PoolStatus) -> Option<Notice> {
     let (name, urgent) = (&pool.pool, true);
+    if let Some(CrashLoop { processes, last }) = &pool.crash_loop {
+        let text = format!(
+            "the pool {name} is in a crash loop: {processes} PHP processes in a row died before their first call, the last with \
+             {last}; see what runs at their start (vendor/autoload.php), and the log of php-pool"
+        );
+        return Some(Notice { urgent, text });
+    }
     match (pool.condition, &pool.reason) {
         ("down", Some(reason)) => {
             Some(Notice { urgent, text: format!("the code of pool {name} cannot be loaded: {reason}") })

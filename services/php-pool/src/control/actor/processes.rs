@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use actix::Context;
 use rustix::process::{Pid, Signal};
 
-use super::{FIRST_PAUSE, LONGEST_PAUSE, PoolActor, Record, jittered};
+use super::{PoolActor, Record, jittered};
 use crate::config::Isolation;
 use crate::control::capture;
 use crate::control::hatch::Nest;
@@ -15,9 +15,6 @@ use crate::control::zygote::{describe, exit_status};
 use crate::control::{Note, OUTPUT_GRACE, RenewError, memory, usage};
 use crate::pool::Condition;
 use crate::process::{Fate, Process, ProcessInfo};
-
-/// Processes in a row that ended before their first call, after which new ones are started after a pause only.
-const STILLBORN: u32 = 3;
 
 impl PoolActor {
     /// Starts processes until there are as many as there must be.
@@ -138,8 +135,9 @@ impl PoolActor {
             });
         }
         let watch = nest.watch(&self.pool, &info, self.boot_timeout)?;
-        self.processes
-            .insert(id, Record { info, generation: self.generation, up: false, retiring: false, ending: None, watch });
+        let (generation, since) = (self.generation, Instant::now());
+        let record = Record { info, generation, up: false, retiring: false, since, ending: None, watch };
+        self.processes.insert(id, record);
         self.count();
         Ok(true)
     }
@@ -214,25 +212,23 @@ impl PoolActor {
         let Some(record) = self.processes.get_mut(&id) else { return };
         record.ending.get_or_insert_with(Instant::now);
         record.watch.ready.abort();
+        let errors = record.watch.errors.take();
         drop(self.pool.lanes.remove(id));
         // Whether it had said so before it went may still be on its way from the data path: `buried` decides.
         let unproven = record.info.epoch == self.epoch && self.roll.as_ref().is_some_and(|roll| roll.unproven);
         if unproven {
             record.info.doom(Fate::Replaced);
-        } else if record.info.request().is_none() && record.info.fate() == Fate::Serving {
-            self.stillborn += 1;
-            if self.stillborn >= STILLBORN {
-                let pause = (FIRST_PAUSE * 2_u32.saturating_pow(self.stillborn - STILLBORN)).min(LONGEST_PAUSE);
+        } else if record.info.request().is_none() && record.info.fate().is_failure() {
+            if let Some(pause) = self.stillborn.another(Instant::now()) {
                 self.not_before = Some(Instant::now() + jittered(pause));
                 if !self.launch.forks {
                     // There each process loads the code by itself, and it has come to be broken.
                     self.pool.condition.send_replace(Condition::Down("the processes end before they are ready".into()));
                 }
             }
-        } else {
-            self.stillborn = 0;
+        } else if self.stillborn.ended_by(record.since) {
+            self.no_crash_loop();
         }
-        let errors = record.watch.errors.take();
         let pool = Arc::clone(&self.pool);
         actix_rt::spawn(async move {
             if let Some(errors) = errors {
@@ -254,9 +250,13 @@ impl PoolActor {
 
     pub(super) fn buried(&mut self, context: &mut Context<Self>, id: u32, status: &str) {
         let Some(record) = self.processes.remove(&id) else { return };
+        let stillborn = record.info.request().is_none() && record.info.fate().is_failure();
         let fate = record.info.doom(if status == exit_status(0) { Fate::Recycled } else { Fate::Died });
         self.pool.metrics.ended(fate);
         let (pool, pid, tail) = (&self.pool.name, record.info.pid(), record.info.tail());
+        if stillborn {
+            self.tell_of_crash_loop(status, &tail);
+        }
         if !fate.is_failure() {
             tracing::debug!(pool, process = id, pid, status, reason = fate.as_str(), "a process ended");
         } else {

@@ -1,6 +1,8 @@
 //! What is wrong, in words: on the dashboard and by `troupe status`.
 
+use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use troupe_testkit::redis::Redis;
 use troupe_testkit::stack::{Plan, Stack};
@@ -61,4 +63,53 @@ fn limits_of_the_kernel_that_are_too_low_are_told_with_what_to_raise() {
         (told.contains(TOLD) && told.contains("ulimit -Hn")).then_some(())
     });
     assert!(status_says(&mut stack, "gateway", TOLD));
+}
+
+#[test]
+fn processes_that_die_as_they_are_forked_are_a_crash_loop_whatever_the_rate() {
+    // The runtime calls this by its short name, in each fork, before it is ready.
+    crash_loop(
+        "shared",
+        "<?php\nnamespace Troupe\\Runtime;\nfunction mt_srand(): void { posix_kill(getmypid(), 9); }\n",
+    );
+}
+
+#[test]
+fn processes_that_die_as_they_load_the_code_are_a_crash_loop_whatever_the_rate() {
+    crash_loop("fresh", "<?php\nposix_kill(getmypid(), 9);\n");
+}
+
+/// Runs a pool whose autoloader has every process die at its start, and then mends it.
+fn crash_loop(isolation: &str, autoloader: &str) {
+    const TOLD: &str = "the pool default is in a crash loop: ";
+    const HOW: &str = "died before their first call, the last with signal 9";
+    /// Longer than the window over which crashes a second are judged.
+    const STAYS: Duration = Duration::from_secs(12);
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("vendor")).unwrap();
+    fs::write(root.path().join("hello.php"), "<?php return fn() => ['message' => 'hello'];").unwrap();
+    fs::write(root.path().join("vendor/autoload.php"), autoloader).unwrap();
+    let config = format!("[php.default]\nisolation = \"{isolation}\"\n");
+    let mut stack = Plan::apart().with_metrics().without_answer().start(binary(), root.path(), &config);
+    wait::until("the dashboard to tell", SOON, || {
+        let told = problems(&mut stack);
+        (told.contains("php-pool@") && told.contains(TOLD) && told.contains(HOW)).then_some(())
+    });
+    // By then a process is started every few seconds only.
+    let since = Instant::now();
+    while since.elapsed() < STAYS {
+        assert!(status_says(&mut stack, "php-pool", TOLD) && status_says(&mut stack, "php-pool", HOW));
+        assert!(problems(&mut stack).contains(TOLD), "{}", stack.logs());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    fs::write(root.path().join("vendor/autoload.php"), "<?php\n").unwrap();
+    let admin = format!("http://{}", stack.instance("php-pool").admin);
+    wait::until("the code to be loaded anew", SOON, || {
+        let output = Command::new(binary()).args(["reload", "--admin", &admin]).output().unwrap();
+        output.status.success().then_some(())
+    });
+    wait::until("calls to be answered", SOON, || (stack.get("/api/hello").status == 200).then_some(()));
+    wait::until("it to be settled", SOON, || {
+        (!status_says(&mut stack, "php-pool", TOLD) && !problems(&mut stack).contains(TOLD)).then_some(())
+    });
 }
