@@ -28,7 +28,7 @@ pub(crate) fn idle(local: &Local, request: &Request) -> Option<Box<Process>> {
 
 /// Asks for a spare when the last idle process was taken by a call that may take long.
 pub(crate) fn keep_spare(local: &Local, request: &Request) {
-    if !request.fast && local.pool.lanes.idle() == 0 {
+    if !request.fast && local.pool.lanes.idle() == 0 && local.pool.limits.starts_ahead() {
         local.pool.ask_for_more(request.known.pace.may_be_fast());
     }
 }

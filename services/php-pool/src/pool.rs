@@ -75,6 +75,12 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// Whether processes are started before there is a call for them. Where each call reads the code anew and none has to be
+    /// there, they are not: one that has read the code already would run what it was.
+    pub(crate) fn starts_ahead(&self) -> bool {
+        self.min > 0 || self.isolation != Isolation::Fresh
+    }
+
     /// How many calls a process has left when its successor is started.
     pub(crate) fn retires_at(&self) -> u32 {
         (self.max_requests / 16).min(RETIRES_AT)

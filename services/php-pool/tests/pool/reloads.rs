@@ -189,3 +189,26 @@ fn a_pool_without_forks_is_configured_anew_as_well() {
         assert!(get_text(&pool, "told").await.contains(" 14 new 1"));
     });
 }
+
+/// What is edited is what the next call runs: no process has read the code before it.
+#[test]
+fn with_a_fresh_php_and_none_kept_each_call_runs_the_code_of_now() {
+    on_runtime(async {
+        let stage = Stage::start(&[("version", "function () { return '0'; }")], |config| {
+            config.isolation = Isolation::Fresh;
+            config.processes = processes(0, 4);
+        })
+        .await;
+        let pool = stage.handle();
+        // The one that showed that the code can be loaded has read it.
+        until("no process to be there", || stage.pools.status()[0].load.processes == 0).await;
+        for version in 1..=5 {
+            assert_eq!(get_text(&pool, "version").await, (version - 1).to_string());
+            // A spare would have read the code by then.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let body = format!("function () {{ return '{version}'; }}");
+            write(stage.root.path(), &[("version", &body)]);
+            assert_eq!(get_text(&pool, "version").await, version.to_string());
+        }
+    });
+}

@@ -27,9 +27,10 @@ impl PoolActor {
         if self.given_up { 0 } else { self.pool.limits.min }
     }
 
-    /// Ends a process that has been idle for long enough, if there are more than there must be; all, when no call is expected.
+    /// Ends a process that has been idle for long enough, if there are more than there must be; all, when no call is expected, or
+    /// none is to be there before its call, as the one that showed that the code can be loaded.
     pub(super) fn end_idle(&self, now: Instant) {
-        if self.given_up {
+        if self.given_up || !self.pool.limits.starts_ahead() {
             while let Some(process) = self.pool.lanes.remove_any() {
                 self.pool.discard(process, Fate::Idle);
             }
@@ -46,7 +47,8 @@ impl PoolActor {
         self.pool.grow_seen();
         let most = self.most();
         let starting = self.processes.values().filter(|record| !record.up && record.ending.is_none()).count();
-        let spare = usize::from(!self.given_up && self.pool.lanes.idle() == 0);
+        let ahead = !self.given_up && self.pool.limits.starts_ahead();
+        let spare = usize::from(ahead && self.pool.lanes.idle() == 0);
         let wanted = self.pool.lanes.waiting().max(spare);
         for _ in starting..wanted {
             if !self.start_process_below(most) {
