@@ -1,12 +1,15 @@
 """`crowd`: ten thousand connections at once, with small, middling and large answers."""
 
 import argparse
+import time
 
 import generators
 import steps
 from suite import LoadFailed, Outcome, failed, fetch, many_descriptors, table, well
 
 CONNECTIONS = 10_000
+# As long as Troupe lets a request take: with so many before it, each waits for seconds.
+ANSWER_SECONDS = 30
 # Beside its connections, a generator needs some descriptors of its own.
 SPARE = 100
 # By what the body is near to: items of the page that the cache keeps, and of the list that PHP makes for each request.
@@ -32,12 +35,14 @@ def crowd(options: argparse.Namespace) -> Outcome:
     for size, (cached_items, items) in SIZES.items():
         for kind, path in (("cache", f"/api/page?items={cached_items}"), ("PHP", f"/api/data?items={items}")):
             name, length = f"{kind}, {size}", len(fetch(options.host + path))
-            run = steps.step(options, path, CONNECTIONS, options.seconds)
+            run = steps.step(options, path, CONNECTIONS, options.seconds, ANSWER_SECONDS)
+            time.sleep(steps.COOL_DOWN_SECONDS)
             well(options.host, name)
             runs[name] = run | {"body": length}
             body.append([f"{name} ({length:,} B)", *steps.row("", CONNECTIONS, run)[1:]])
             if failed(run):
                 errors.append(f"{name}: {failed(run)}")
-    lines = [f"{options.seconds} s each; /health answered 200 after each.", "", *table(steps.HEAD, body)]
+    rest = f"{options.seconds} s each, then {steps.COOL_DOWN_SECONDS} s of rest; /health answered 200 after each."
+    lines = [f"{rest} An answer that takes longer than {ANSWER_SECONDS} s is an error.", "", *table(steps.HEAD, body)]
     lines += table(["beside it", "", "req/s", "p99 ms"], [list(guide) for guide in GUIDES]) + [DIFFERS, ""]
     return Outcome("The crowd", lines, {"runs": runs}, errors)

@@ -54,9 +54,11 @@ def stress(options: argparse.Namespace) -> Outcome:
     return Outcome("Stress", [*lines, *table(HEAD, body)], {"runs": runs, "broke": broke}, [], missed)
 
 
-def step(options: argparse.Namespace, path: str, connections: int, seconds: int) -> dict:
+def step(
+    options: argparse.Namespace, path: str, connections: int, seconds: int, answer_seconds: int = generators.ANSWER_SECONDS
+) -> dict:
     chosen = argparse.Namespace(**vars(options) | {"connections": connections, "seconds": seconds})
-    return generators.wrk(options.host, path, "report.lua", chosen)
+    return generators.wrk(options.host, path, "report.lua", chosen, answer_seconds)
 
 
 def row(name: str, connections: int, run: dict) -> list[str]:
