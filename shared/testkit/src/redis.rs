@@ -54,11 +54,14 @@ impl Redis {
     /// # Panics
     /// When they do not become one.
     pub fn cluster() -> Vec<Self> {
-        let nodes: Vec<Self> = (0..3).map(|_| Self::start_with(&["--cluster-enabled", "yes"])).collect();
+        // Else the port of the servers among themselves is 10,000 above the other: an outgoing connection may have that.
+        let buses: Vec<String> = (0..3).map(|_| ports::free().port().to_string()).collect();
+        let start = |bus: &String| Self::start_with(&["--cluster-enabled", "yes", "--cluster-port", bus]);
+        let nodes: Vec<Self> = buses.iter().map(start).collect();
         for (index, node) in nodes.iter().enumerate() {
             let (from, to) = (index * SLOTS / nodes.len(), (index + 1) * SLOTS / nodes.len() - 1);
             node.command(&["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()]);
-            node.command(&["CLUSTER", "MEET", "127.0.0.1", &nodes[0].address.port().to_string()]);
+            node.command(&["CLUSTER", "MEET", "127.0.0.1", &nodes[0].address.port().to_string(), &buses[0]]);
         }
         wait::until("the servers to be a cluster", START, || {
             let whole = |node: &Self| {
