@@ -42,14 +42,14 @@ impl Entry {
     pub fn new(terms: Terms, head: &ResponseHead, body: Bytes) -> Self {
         let own_control = joined(head, targeted::OWN);
         let head = stored(head, &terms, |builder| builder.finish(head.status()));
-        Self { head, body, terms, own_control, stale_since: AtomicU64::new(0), written: OnceLock::new() }
+        Self::restored(terms, head, own_control, body)
     }
 
     /// The same with a copy of `body`, in one piece of memory with the head.
     pub fn copied(terms: Terms, head: &ResponseHead, body: &[u8]) -> Self {
         let own_control = joined(head, targeted::OWN);
         let (head, body) = stored(head, &terms, |builder| builder.finish_with(head.status(), body));
-        Self { head, body, terms, own_control, stale_since: AtomicU64::new(0), written: OnceLock::new() }
+        Self::restored(terms, head, own_control, body)
     }
 
     /// Puts together what was stored elsewhere: a head that was stored already, and the rest of [`Entry::new`].

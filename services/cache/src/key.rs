@@ -22,7 +22,7 @@ pub struct Key {
     hash: u64,
     scheme: Scheme,
     /// Bytes of the host.
-    host: usize,
+    host_len: usize,
     /// Host and port, in lower case, without the scheme's own port; and path and query.
     text: Box<str>,
 }
@@ -84,7 +84,7 @@ impl Key {
     }
 
     fn new(hash: u64, scheme: Scheme, host: &str, target: &str) -> Self {
-        Self { hash, scheme, host: host.len(), text: [host, target].concat().into() }
+        Self { hash, scheme, host_len: host.len(), text: [host, target].concat().into() }
     }
 
     /// Its hash, for what is divided by keys.
@@ -99,12 +99,12 @@ impl Key {
 
     /// Host and port.
     pub fn host(&self) -> &str {
-        self.text.get(..self.host).unwrap_or_default()
+        self.text.get(..self.host_len).unwrap_or_default()
     }
 
     /// Path and query.
     pub fn target(&self) -> &str {
-        self.text.get(self.host..).unwrap_or_default()
+        self.text.get(self.host_len..).unwrap_or_default()
     }
 
     /// Whether both are of one origin (RFC 6454): what may invalidate each other.

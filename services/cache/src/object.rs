@@ -62,8 +62,7 @@ impl Object {
         let others = before.into_iter().flat_map(|object| &object.variants);
         let variant = entry.terms().selection.variant();
         let others = others.filter(|other| other.terms().selection.variant() != variant).cloned();
-        let variants = beside(Arc::clone(&entry), others);
-        Self::of(variants, Moment::default(), before)
+        Self::of(beside(entry, others), Moment::default(), before)
     }
 
     /// The variant that was selected as `entry` was.

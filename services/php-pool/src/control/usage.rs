@@ -25,7 +25,7 @@ use crate::pool::Pool;
 /// What the kernel counts in `/proc/PID/stat`: `USER_HZ` is 100 on every machine that Rust and PHP run on.
 const TICKS_PER_SECOND: u64 = 100;
 /// After a look at memory, this many times as long without one, so that it takes 2 % of a core at most: the kernel counts a share page
-/// by page, 0.3 to 0.8 ms for a process of 30 MB, where what it knows of processor time costs 20 µs.
+/// by page, 0.4 to 0.8 ms for a process of 30 MB, where what it knows of processor time costs 20 µs.
 const REST: u32 = 50;
 
 /// What the processes of one pool use.

@@ -1,5 +1,6 @@
 //! Redis away, frozen, flushed, full, started anew: requests go on, what was purged stays purged, and it heals by itself.
 
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,6 +11,13 @@ use troupe_testkit::{stack, wait};
 use super::coherence::{Readers, admins, churn};
 use super::{BOUND, Origin, await_live, get, in_redis, in_redis_unlinked, metric, purge, purge_until_done, version};
 use crate::support::{binary, functions};
+
+/// Makes a new version and purges the one before, so often, each time by another gateway.
+fn replace_and_purge(origin: &Origin, readers: &Readers, admins: &[SocketAddr], times: u64) {
+    churn(origin, readers, times, |version| {
+        purge_until_done(admins[version as usize % admins.len()], "group=things");
+    });
+}
 
 #[test]
 fn without_redis_requests_are_answered_and_it_heals() {
@@ -38,11 +46,7 @@ fn a_redis_that_dies_freezes_and_forgets_loses_no_purge() {
     let stack = in_redis(3, 2, &redis, &origin.config(""));
     let readers = Readers::start(&stack.addresses, "/a");
     let admins = admins(&stack);
-    let purges = |times| {
-        churn(&origin, &readers, times, |version| {
-            purge_until_done(admins[version as usize % admins.len()], "group=things");
-        });
-    };
+    let purges = |times| replace_and_purge(&origin, &readers, &admins, times);
     purges(10);
     redis.kill();
     thread::sleep(Duration::from_millis(300));
@@ -75,11 +79,7 @@ fn a_fail_over_fails_no_request_and_loses_no_purge() {
     await_live(&stack);
     let readers = Readers::start(&stack.addresses, "/a");
     let admins = admins(&stack);
-    let purges = |times| {
-        churn(&origin, &readers, times, |version| {
-            purge_until_done(admins[version as usize % admins.len()], "group=things");
-        });
-    };
+    let purges = |times| replace_and_purge(&origin, &readers, &admins, times);
     purges(10);
     master.kill();
     purges(10);
