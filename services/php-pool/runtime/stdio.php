@@ -24,13 +24,22 @@ final class Stdio
         self::$error = fopen('php://stderr', 'w');
     }
 
+    /** @return resource */
+    private static function open(string $fifo)
+    {
+        // Without "n", an open would wait forever for a php-pool that died in the meantime.
+        $stream = @fopen($fifo, 'wn') ?: exit(1);
+        stream_set_blocking($stream, true);
+        return $stream;
+    }
+
     /** Puts two FIFOs in the place of descriptors 1 and 2. They are not close-on-exec: programs that functions start inherit them. */
     public static function reopen(string $output, string $error): void
     {
         fclose(self::$output);
-        self::$output = fopen($output, 'w');
+        self::$output = self::open($output);
         fclose(self::$error);
-        self::$error = fopen($error, 'w');
+        self::$error = self::open($error);
         // With the stream, C's stderr was closed, which PHP logs to by default: from now on it finds the descriptor by name
         // (and begins each entry with the time).
         if ((string) ini_get('error_log') === '') {
