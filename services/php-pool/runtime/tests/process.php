@@ -17,6 +17,9 @@ final class Process
     /** @var resource */
     private $stdout;
 
+    /** @var array<string, list<resource>> of processes that are not there yet */
+    private static array $held = [];
+
     /** @var resource */
     private $stderr;
 
@@ -24,7 +27,8 @@ final class Process
     public function __construct(string $path, private readonly array $index, bool $stdio = true)
     {
         // Both ways and first: a process that is quicker than this one would find nobody at the other end, and leave.
-        $held = [fopen("$path.in", 'r+e'), fopen("$path.out", 'r+e')];
+        $held = self::$held[$path] ?? [fopen("$path.in", 'r+e'), fopen("$path.out", 'r+e')];
+        unset(self::$held[$path]);
         if ($stdio) {
             $this->stdout = fopen("$path.stdout", 're');
             $this->stderr = fopen("$path.stderr", 're');
@@ -46,6 +50,8 @@ final class Process
     {
         foreach (['in', 'out', 'stdout', 'stderr'] as $fifo) {
             posix_mkfifo("$path.$fifo", 0600);
+            // Both ends, as php-pool holds them: the process finds a reader whenever it looks.
+            self::$held[$path][] = fopen("$path.$fifo", 'r+e');
         }
     }
 
