@@ -1,5 +1,6 @@
 """More and fewer instances, and every container replaced, under load and without one failed request."""
 
+import re
 import time
 
 from scenario import Bench
@@ -13,6 +14,7 @@ COUNTED_SECONDS = 8
 # Fewer calls per instance say nothing about shares: a busy machine is given longer.
 LEAST_CALLS = 50
 COUNTED_AT_MOST = 6
+SILENT_GATEWAYS = 4
 
 
 def php_pools_come_and_go(bench: Bench) -> str:
@@ -41,6 +43,25 @@ def gateways_come_and_go(bench: Bench) -> str:
         bench.stack.scale("gateway", 1)
     bench.nothing_left()
     return f"{window.requests} requests, shares {three}"
+
+
+def gateways_that_do_not_listen_yet(bench: Bench) -> str:
+    """Containers called gateway where nothing listens, as each is at first: the edge finds out without losing a request."""
+    network, image = f"{bench.stack.project}_front", f"troupe-edge:{bench.stack.env['TROUPE_TAG']}"
+    edge, began, silent = bench.stack.one("edge"), f"{time.time():.3f}", []
+
+    def down() -> set[str]:
+        return set(re.findall(r"Server gateways/(\w+) is DOWN", run("docker", "logs", "--since", began, edge)))
+
+    with bench.lossless() as window:
+        try:
+            for _ in range(SILENT_GATEWAYS):
+                alias = ("--network", network, "--network-alias", "gateway")
+                silent.append(run("docker", "run", "-d", "--rm", *alias, "--entrypoint", "sleep", image, "60").strip())
+            wait(30, lambda: len(down()) == SILENT_GATEWAYS, lambda: f"of {SILENT_GATEWAYS} silent gateways the edge found {down()}")
+        finally:
+            run("docker", "rm", "-f", *silent, tolerate=True)
+    return f"{window.requests} requests"
 
 
 def balancers_come_and_go(bench: Bench) -> str:
@@ -109,6 +130,7 @@ def the_edge_is_replaced(bench: Bench) -> str:
 SCENARIOS = [
     php_pools_come_and_go,
     gateways_come_and_go,
+    gateways_that_do_not_listen_yet,
     balancers_come_and_go,
     every_container_is_replaced,
     the_edge_is_replaced,
