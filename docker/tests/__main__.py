@@ -12,6 +12,7 @@ import time
 import faults
 import fronts
 import kills
+import loads
 import overlays
 import scaling
 import sharing
@@ -25,7 +26,7 @@ from traffic import Traffic
 # The start comes first, and carries the others. Kills and scaling count on one instance of each service, as do they leave it.
 ALL: list[Scenario] = [
     *starting.SCENARIOS, *kills.SCENARIOS, *scaling.SCENARIOS, *faults.SCENARIOS, *strangers.SCENARIOS, *fronts.SCENARIOS,
-    *watching.SCENARIOS, *sharing.SCENARIOS, *overlays.SCENARIOS,
+    *watching.SCENARIOS, *sharing.SCENARIOS, *overlays.SCENARIOS, *loads.SCENARIOS,
 ]
 ESSENTIAL = starting.starts_from_nothing
 
