@@ -1,9 +1,9 @@
-"""What the stack holds at rest: descriptors, links, processes and memory, before a fault and after it."""
+"""What the stack holds at rest: descriptors, links, processes and memory, PHP's too, before a fault and after it."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from stack import SERVICES, TROUPE, Stack, run
+from stack import SERVICES, TROUPE, Failed, Stack, run
 
 # Memory may have grown by this much.
 GROWTH = 0.10
@@ -25,6 +25,8 @@ class Held:
     links: int
     processes: int
     memory: int
+    # Of a process of PHP, on average; their number goes with the load.
+    php_memory: int
 
 
 def take(stack: Stack) -> dict[str, Held]:
@@ -35,36 +37,39 @@ def take(stack: Stack) -> dict[str, Held]:
 
 def held(stack: Stack, service: str, container: str) -> Held:
     state = stack.inspect(container)["State"]
-    pids = family(container, state["Pid"])
+    pids, php = family(container, state["Pid"])
     open_now = sum(map(descriptors, pids))
     links = 0
     if service in TROUPE:
         told = stack.metrics(container)
         links = int(told.sum("troupe_mesh_links"))
         open_now -= DESCRIPTORS_PER_PHP * int(told.sum("troupe_php_processes"))
-    return Held(state["StartedAt"], open_now, links, len(pids), sum(map(resident, pids)))
+    return Held(state["StartedAt"], open_now, links, len(pids), sum(map(resident, pids)), sum(map(resident, php)) // max(1, len(php)))
 
 
-def family(container: str, root: int) -> list[int]:
-    """The container's first process and its descendants, but for PHP's processes, which come and go with the load and are
-    counted by scenario.processes_fit(). Health checks come from outside, and are not among them."""
+def family(container: str, root: int) -> tuple[list[int], list[int]]:
+    """The container's first process and its descendants; and PHP's processes, which come and go with the load and are counted by
+    scenario.processes_fit(). Health checks come from outside, and are not among them."""
     rows = [line.split(None, 2) for line in run("docker", "top", container, "-o", "pid,ppid,comm").splitlines()[1:]]
     children: dict[int, list[int]] = {}
-    for pid, parent, program in rows:
-        if not program.startswith("php"):
+    php = [int(pid) for pid, _, program in rows if program.startswith("php")]
+    for pid, parent, _ in rows:
+        if int(pid) not in php:
             children.setdefault(int(parent), []).append(int(pid))
     found, queue = [root], [root]
     while queue:
         younger = children.get(queue.pop(), [])
         found += younger
         queue += younger
-    return found
+    return found, php
 
 
 def descriptors(pid: int) -> int:
-    """0 where this machine does not let us look: only root may."""
+    """0 of a process that has just ended."""
     try:
         return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    except PermissionError as error:
+        raise Failed("the descriptors of containers are root's to count: run this as root") from error
     except OSError:
         return 0
 
@@ -96,8 +101,17 @@ def leaked(before: dict[str, Held], after: dict[str, Held]) -> list[str]:
 
 def grown(before: dict[str, Held], after: dict[str, Held]) -> list[str]:
     """Who holds more memory than before, beyond what is allowed."""
+    sizes = [
+        (name, was, now)
+        for service in after
+        if service in before
+        for name, was, now in (
+            (service, before[service].memory, after[service].memory),
+            (f"PHP in {service}", before[service].php_memory, after[service].php_memory),
+        )
+    ]
     return [
-        f"{service}: {now.memory / 1e6:.1f} MB, {before[service].memory / 1e6:.1f} MB before"
-        for service, now in after.items()
-        if service in before and now.memory > before[service].memory * (1 + GROWTH) + MEMORY_NOISE
+        f"{name}: {now / 1e6:.1f} MB, {was / 1e6:.1f} MB before"
+        for name, was, now in sizes
+        if was and now > was * (1 + GROWTH) + MEMORY_NOISE
     ]

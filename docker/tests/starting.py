@@ -4,10 +4,13 @@ import socket
 import time
 
 from scenario import Bench
-from stack import SERVICES, check, run, wait
+from stack import SERVICES, TROUPE, check, run, wait
 
 # A start waits for Redis, php-pool, balancer, gateway and edge, one after the other, each asked every three seconds.
 START_SECONDS = 120
+# node.drain_delay and node.drain_timeout.
+DRAIN_SECONDS = 33
+LABELS = ("title", "description", "licenses", "version", "revision")
 
 
 def starts_from_nothing(bench: Bench) -> str:
@@ -32,7 +35,8 @@ def answers(bench: Bench) -> bool:
 
 
 def containers_are_confined(bench: Bench) -> str:
-    """No root, nothing to write to, no capability, one published port, secrets for Troupe's group alone."""
+    """No root, nothing to write to, no capability, one published port, secrets for Troupe's group alone; labelled, asked for their
+    health, and given the time to drain."""
     published = []
     for service in SERVICES:
         container = bench.stack.one(service)
@@ -43,6 +47,14 @@ def containers_are_confined(bench: Bench) -> str:
         check(host["CapDrop"] == ["ALL"] and not host["CapAdd"], f"{service} has capabilities: {host['CapDrop']}")
         check(host["Init"], f"{service} has no init")
         check("no-new-privileges" in " ".join(host["SecurityOpt"]), f"{service} may gain privileges")
+        if service != "redis":
+            labels = seen["Config"]["Labels"]
+            unset = [name for name in LABELS if labels.get(f"org.opencontainers.image.{name}", "unknown") == "unknown"]
+            check(service == "edge" or not unset, f"{service}: labels without a value: {unset}")
+            check(labels.get("org.opencontainers.image.title", "").startswith("troupe"), f"{service}: labels {labels}")
+            check(seen["Config"]["StopTimeout"] >= DRAIN_SECONDS, f"{service} is killed after {seen['Config']['StopTimeout']} s")
+        health = seen["Config"].get("Healthcheck", {}).get("Test", [])
+        check(health and (service not in TROUPE or health == ["CMD", "troupe", "health"]), f"{service} is asked for its health by {health}")
         published += [f"{service} {port}" for port, to in seen["NetworkSettings"]["Ports"].items() if to]
     check(published == ["edge 8080/tcp"], f"published: {published}")
     listed = bench.stack.execute(bench.stack.one("gateway"), "stat -c '%a %u %n' /run/troupe/*").split("\n")
