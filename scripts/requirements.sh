@@ -112,5 +112,32 @@ need_fpm() {
 # A Redis server, for the tests of membership: they start servers of their own, on free ports.
 need_redis() { need_packages redis-server redis-server; }
 
+# wanted NAME: whether the tests that need this tool are to run: all but those that TESTS_WITHOUT names, apart by commas.
+wanted() {
+    case ",${TESTS_WITHOUT:-}," in
+        *",$1,"*)
+            say "== tests that need $1 are left out: TESTS_WITHOUT names it"
+            return 1
+            ;;
+    esac
+}
+
+# need_tool NAME COMMAND PACKAGE...: what some of the tests need, which fail where it is missing.
+need_tool() {
+    local name=$1 command=$2
+    shift
+    if ! wanted "$name" || command -v "$command" >/dev/null; then return 0; fi
+    say "$name is missing; TESTS_WITHOUT=$name leaves out the tests that need it"
+    install_packages "$@"
+}
+
+# A browser under remote control, and what gets the checker that runs in it; a terminal; a counter of instructions.
+need_browser() {
+    need_tool chromium chromedriver chromium chromium-driver
+    need_tool axe npm npm
+}
+need_tmux() { need_tool tmux tmux tmux; }
+need_valgrind() { need_tool valgrind valgrind valgrind; }
+
 # Prometheus's tool that checks rules and scrapes. The server that comes with it is not started.
 need_promtool() { need_packages promtool prometheus; }

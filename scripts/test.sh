@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Every test. Arguments go to the Rust test runner (`scripts/test.sh -p troupe-wire`); its summary is the last line.
+# TESTS_WITHOUT=chromium,tmux (and axe, promtool, valgrind) leaves out the tests that need these tools.
 # Exit codes: 0 all passed, 69 something is missing and cannot be installed here, else the failing runner's.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -10,7 +11,10 @@ need_cargo
 need_php
 need_fpm
 need_redis
-need_promtool
+if wanted promtool; then need_promtool; fi
+need_browser
+need_tmux
+need_valgrind
 
 readonly PHP_SUITE=services/php-pool/runtime/tests/run.php
 if [ -f "$PHP_SUITE" ]; then
@@ -21,7 +25,7 @@ else
 fi
 
 say "== rules and dashboards"
-scripts/rules.sh >&2
+if wanted promtool; then scripts/rules.sh >&2; fi
 scripts/axe.sh
 
 if cargo nextest --version >/dev/null 2>&1; then

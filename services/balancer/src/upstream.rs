@@ -20,6 +20,7 @@ pub mod encode;
 pub mod head;
 pub mod lie;
 
+mod cause;
 mod connection;
 mod exchange;
 mod fault;

@@ -1,6 +1,7 @@
 //! What is counted. A thread counts for itself, without atomics, and adds its counts to the process's metrics a few
 //! times a second; so a request costs a handful of plain additions.
 
+mod faults;
 mod route;
 mod slow;
 mod totals;
@@ -23,6 +24,7 @@ use crate::access_log::{AccessLog, Entry, Spool};
 use crate::cache::{Cache, CacheResult};
 use crate::request::{Incoming, Method};
 use crate::server::Reject;
+use faults::Faults;
 use route::RouteCounts;
 use totals::Totals;
 use tunnels::Tunnels;
@@ -35,6 +37,7 @@ pub use totals::{ByClass, GatewayFigures};
 pub(crate) use slow::Stages;
 use slow::{Seen, Slowest};
 
+pub(crate) use faults::Fault;
 pub(crate) use tunnels::Passage;
 pub(crate) use volume::Cause;
 
@@ -67,6 +70,7 @@ pub(crate) struct ThreadMetrics {
     slow: RefCell<slow::Spool>,
     volume: RefCell<Volume>,
     tunnels: Tunnels,
+    faults: Faults,
     log: Option<RefCell<Spool>>,
     handles: Handles,
 }
@@ -136,6 +140,7 @@ impl Metrics {
             slow: RefCell::default(),
             volume: RefCell::new(Volume::new()),
             tunnels: Tunnels::new(),
+            faults: Faults::new(),
             log: self.log.as_ref().map(|log| RefCell::new(log.spool())),
             handles: Handles {
                 connections: gauge!("troupe_gateway_connections"),
@@ -177,6 +182,7 @@ impl Metrics {
 
 /// Describes what a gateway counts.
 pub fn describe() {
+    faults::describe();
     tunnels::describe();
     crate::cache::l2::describe();
     describe_counter!(
@@ -244,7 +250,14 @@ impl ThreadMetrics {
         self.closed.set(self.closed.get() + 1);
     }
 
+    /// A client's connection failed.
+    pub(crate) fn connection_failed(&self, fault: Fault) {
+        self.faults.add(fault);
+    }
+
+    /// A client's connection failed for what it sent, or did not send.
     pub(crate) fn rejected(&self, reject: Reject) {
+        self.faults.add(if reject == Reject::HeadTimeout { Fault::HeadTimeout } else { Fault::Protocol });
         let place = Reject::ALL.iter().position(|one| *one == reject);
         let mut counts = self.rejected.borrow_mut();
         if let Some(count) = place.and_then(|place| counts.get_mut(place)) {
@@ -300,8 +313,9 @@ impl ThreadMetrics {
             slot.flush(&self.metrics.totals);
         }
         self.metrics.slowest.take(&mut self.slow.borrow_mut(), Instant::now());
-        self.volume.borrow_mut().flush();
+        self.volume.borrow_mut().flush(&self.metrics.totals);
         self.tunnels.flush();
+        self.faults.flush(&self.metrics.totals);
         if let Some(handles) = &self.handles.cache {
             let (bytes, objects) = handles.cache.figures();
             handles.bytes.set(bytes as f64);

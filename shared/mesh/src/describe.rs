@@ -15,6 +15,10 @@ fn discovery() {
         Unit::Seconds,
         "For how long the names of a `service`'s peers could not be looked up; what was found last is used on."
     );
+    describe_counter!(
+        "troupe_discovery_failed_lookups_total",
+        "Look-ups of the names of a `service`'s peers, or of an upstream's servers, that failed, by `cause`: `dns` (the resolver says no), `empty` (the name has no address) or `timeout`."
+    );
     describe_gauge!("troupe_discovery_instances", "Instances of a `service` that Redis names, by `state`.");
     describe_gauge!(
         "troupe_discovery_redis_up",
@@ -47,7 +51,10 @@ fn links() {
         "Calls on links whose caller left, by the `peer`'s service."
     );
     describe_counter!("troupe_mesh_links_ended_total", "Links that ended, by the `peer`'s service and `reason`.");
-    describe_counter!("troupe_mesh_failed_dials_total", "Attempts at a link that failed, by the `peer`'s service.");
+    describe_counter!(
+        "troupe_mesh_failed_dials_total",
+        "Attempts at a link that failed, by the `peer`'s service and `cause`: `refused` (nobody listens), `timeout`, `unreachable`, `reset`, `key` (the keys differ), `protocol`, `busy` (it has links enough, or drains), `service` (another service is there) or `other`."
+    );
     describe_counter!("troupe_mesh_refused_links_total", "Links refused because there are too many.");
     describe_counter!("troupe_mesh_handler_panics_total", "Calls off links whose answering panicked, by `contract`.");
 }

@@ -6,6 +6,7 @@
 //! crosses none of them.
 
 pub mod body;
+pub mod cause;
 pub mod config;
 pub mod contract;
 pub mod deadline;

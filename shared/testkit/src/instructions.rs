@@ -3,26 +3,26 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::tools::{self, VALGRIND};
+
 /// An example that was built beside the running test, which callgrind can run.
 #[derive(Debug)]
 pub struct Example(PathBuf);
 
 impl Example {
-    /// The example of this name. `None`, having said why, where valgrind is not installed or the example was not built: both
-    /// are there when a package's tests are built as a whole and `make test` runs them.
-    #[expect(clippy::print_stdout, reason = "a test that does nothing says why")]
+    /// The example of this name. `None` where valgrind is missing, and that is allowed (see [`tools`](crate::tools)).
+    ///
+    /// # Panics
+    ///
+    /// When it was not built: examples are built with all of a package's tests, but not with one alone.
     pub fn find(name: &str) -> Option<Self> {
-        if Command::new("valgrind").arg("--version").output().is_err() {
-            println!("skipped: valgrind is not installed");
+        if !tools::there(&VALGRIND) {
             return None;
         }
         let test = std::env::current_exe().expect("a test has a path");
         let profile = test.parent().and_then(Path::parent).expect("target/PROFILE/deps");
         let example = profile.join("examples").join(name);
-        if !example.exists() {
-            println!("skipped: {} was not built", example.display());
-            return None;
-        }
+        assert!(example.exists(), "{} is not there: cargo build --example {name}", example.display());
         Some(Self(example))
     }
 

@@ -4,7 +4,7 @@
 //! of its own, and takes everything down again when it is dropped. [`http`] is a small blocking client that shows a
 //! response as it came over the wire, [`upstream`] is a server that does as the test says, [`websocket`] speaks WebSocket
 //! from both ends, [`load`] keeps many clients busy while something is done to the stack, [`redis`] starts real servers,
-//! clusters and Sentinels, and [`instructions`] counts what an example takes.
+//! clusters and Sentinels, [`instructions`] counts what an example takes, and [`tools`] says what is missing on this machine.
 
 #![allow(clippy::disallowed_methods, reason = "tests wait for other processes on threads of their own")]
 
@@ -15,6 +15,7 @@ pub mod ports;
 pub mod processes;
 pub mod redis;
 pub mod stack;
+pub mod tools;
 pub mod upstream;
 pub mod wait;
 pub mod websocket;

@@ -16,6 +16,7 @@ use troupe_mesh::port::{CallFuture, Service};
 use troupe_wire::head::{RequestHead, ResponseHeadBuilder};
 
 use super::body::{BodyDecoder, Step};
+use super::cause::Cause;
 use super::connection::{self, Connection, Reading};
 use super::encode::{self, Sending};
 use super::fault::Fault;
@@ -95,7 +96,10 @@ async fn call(
                 server.meters.stale.increment(1);
                 fresh = true;
             }
-            Err(Fault::ReplyTimeout) if deadline.expired() => return Err(Failure::deadline(Stage::Upstream)),
+            Err(Fault::ReplyTimeout) if deadline.expired() => {
+                server.meters.failed(Cause::ReplyTimeout);
+                return Err(Failure::deadline(Stage::Upstream));
+            }
             Err(fault) => return Err(fault.into_failure(&server)),
         }
     }

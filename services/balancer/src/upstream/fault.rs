@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use troupe_mesh::failure::{Failure, Outcome, Stage};
 
+use super::cause::Cause;
 use super::lie::Lie;
 use super::server::Server;
 
@@ -46,10 +47,26 @@ impl Fault {
         }
     }
 
+    /// What it is counted as here; that of a lie is counted with the lie.
+    fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Connect(error) => Some(Cause::of_connect(error)),
+            Self::Full => Some(Cause::Full),
+            Self::Unsent(error) | Self::Closed(Some(error)) => Some(Cause::of_broken(error)),
+            Self::Closed(None) => Some(Cause::Closed),
+            Self::Lie(_) => None,
+            Self::WriteTimeout => Some(Cause::WriteTimeout),
+            Self::ReplyTimeout => Some(Cause::ReplyTimeout),
+        }
+    }
+
     /// The failure as callers know it; counted here, once.
     pub(super) fn into_failure(self, server: &Server) -> Failure {
         let name = &server.name;
         let of = |outcome, reason| Failure::new(outcome, Stage::Upstream, reason);
+        if let Some(cause) = self.cause() {
+            server.meters.failed(cause);
+        }
         match self {
             Self::Connect(error) => of(Outcome::Unreachable, "the upstream server cannot be reached")
                 .not_started()
@@ -70,13 +87,9 @@ impl Fault {
                     .answered()
                     .with_detail(format!("{name}: {}", lie.as_str()))
             }
-            Self::WriteTimeout => {
-                server.meters.timeouts.increment(1);
-                of(Outcome::Deadline, "the upstream server did not take the request in time")
-                    .with_detail(name.to_string())
-            }
+            Self::WriteTimeout => of(Outcome::Deadline, "the upstream server did not take the request in time")
+                .with_detail(name.to_string()),
             Self::ReplyTimeout => {
-                server.meters.timeouts.increment(1);
                 of(Outcome::Deadline, "the upstream server did not answer in time").with_detail(name.to_string())
             }
         }

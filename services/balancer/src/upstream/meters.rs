@@ -2,6 +2,7 @@
 
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
+use super::cause::Cause;
 use super::lie::Lie;
 use super::tunnel::End;
 
@@ -25,8 +26,8 @@ pub(crate) fn describe() {
     );
     describe_counter!("troupe_balancer_upstream_interim_total", "Interim replies, which are dropped, by `pool`.");
     describe_counter!(
-        "troupe_balancer_upstream_timeouts_total",
-        "Requests that a server did not answer in time, by `pool`."
+        "troupe_balancer_upstream_errors_total",
+        "Connections and calls that failed at a server, by `pool` and `cause`: `refused` (nobody listens), `unreachable`, `connect_timeout`, `write_timeout` (the server took nothing of the request), `reply_timeout` (no head of a reply), `body_timeout` (the reply paused), `reset`, `closed` (ended without an answer), `protocol` (what came is no answer), `full` (all connections were in use) or `other`. Calls that were tried again are counted each time; what an old kept connection ended for is not."
     );
     describe_counter!(
         "troupe_balancer_upstream_cut_total",
@@ -54,13 +55,13 @@ pub(super) struct Meters {
     pub(super) stale: Counter,
     /// Interim replies, which are dropped.
     pub(super) interim: Counter,
-    pub(super) timeouts: Counter,
     /// Replies that broke off, or were cut off, behind their head.
     pub(super) cut: Counter,
     /// Tunnels that are open.
     pub(super) tunnels: Gauge,
     ended: [Counter; End::ALL.len()],
     lies: [Counter; Lie::ALL.len()],
+    errors: [Counter; Cause::ALL.len()],
 }
 
 impl Meters {
@@ -74,7 +75,6 @@ impl Meters {
             failed_connects: connects("failed"),
             stale: counter!("troupe_balancer_upstream_stale_total", "pool" => pool()),
             interim: counter!("troupe_balancer_upstream_interim_total", "pool" => pool()),
-            timeouts: counter!("troupe_balancer_upstream_timeouts_total", "pool" => pool()),
             cut: counter!("troupe_balancer_upstream_cut_total", "pool" => pool()),
             tunnels: gauge!("troupe_balancer_upstream_tunnels", "pool" => pool()),
             ended: End::ALL.map(
@@ -82,6 +82,9 @@ impl Meters {
             ),
             lies: Lie::ALL.map(
                 |lie| counter!("troupe_balancer_upstream_malformed_total", "pool" => pool(), "reason" => lie.as_str()),
+            ),
+            errors: Cause::ALL.map(
+                |cause| counter!("troupe_balancer_upstream_errors_total", "pool" => pool(), "cause" => cause.as_str()),
             ),
         }
     }
@@ -92,7 +95,16 @@ impl Meters {
         }
     }
 
+    /// A connection or a call failed at a server.
+    pub(super) fn failed(&self, cause: Cause) {
+        if let Some(counter) = self.errors.get(cause as usize) {
+            counter.increment(1);
+        }
+    }
+
+    /// A server's answer is none.
     pub(super) fn lied(&self, lie: Lie) {
+        self.failed(Cause::Protocol);
         if let Some(counter) = Lie::ALL.iter().position(|known| *known == lie).and_then(|index| self.lies.get(index)) {
             counter.increment(1);
         }

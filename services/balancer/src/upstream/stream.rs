@@ -18,6 +18,7 @@ use troupe_mesh::failure::{Failure, Outcome, Stage};
 use troupe_wire::head::ResponseHeadBuilder;
 
 use super::body::{BodyDecoder, Step};
+use super::cause::Cause;
 use super::connection::{self, Connection, Reading, WriteFault};
 use super::encode::{self, Sending};
 use super::exchange::await_head;
@@ -68,10 +69,13 @@ impl Cut {
                 tracing::warn!(pool = %server.pool, %worker, reason = lie.as_str(), "a reply was cut off");
             }
             Self::Idle => {
-                server.meters.timeouts.increment(1);
+                server.meters.failed(Cause::BodyTimeout);
                 tracing::warn!(pool = %server.pool, %worker, reason = "idle for too long", "a reply was cut off");
             }
-            Self::Reset(error) => tracing::warn!(pool = %server.pool, %worker, %error, "a reply broke off"),
+            Self::Reset(error) => {
+                server.meters.failed(Cause::of_broken(error));
+                tracing::warn!(pool = %server.pool, %worker, %error, "a reply broke off");
+            }
         }
         server.meters.cut.increment(1);
     }

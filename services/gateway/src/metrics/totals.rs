@@ -1,13 +1,15 @@
 //! What a gateway has answered since its start, and lately: for people who ask it. Threads add to it when they flush.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::faults::Fault;
 use super::route::{CLASSES, STEPS, middle};
+use super::volume::CAUSES;
 
 /// Figures about the time that has just been are about at most this long.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -19,6 +21,8 @@ const APART: Duration = Duration::from_millis(900);
 pub(crate) struct Totals {
     classes: [AtomicU64; CLASSES.len()],
     steps: [AtomicU64; STEPS],
+    causes: [AtomicU64; CAUSES.len()],
+    faults: [AtomicU64; Fault::ALL.len()],
     in_flight: AtomicI64,
     history: Mutex<VecDeque<Reading>>,
 }
@@ -43,6 +47,10 @@ pub struct GatewayFigures {
     pub requests: u64,
     /// Of these, by class of status.
     pub by_class: ByClass,
+    /// Requests that failed with a 5xx or a 429, by cause; what there was none of is left out.
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Client connections that failed, likewise.
+    pub connection_errors: BTreeMap<&'static str, u64>,
     /// What follows is about the last so many seconds.
     pub window_seconds: f64,
     /// Requests answered per second.
@@ -77,6 +85,8 @@ impl Default for Totals {
         Self {
             classes: [const { AtomicU64::new(0) }; CLASSES.len()],
             steps: [const { AtomicU64::new(0) }; STEPS],
+            causes: [const { AtomicU64::new(0) }; CAUSES.len()],
+            faults: [const { AtomicU64::new(0) }; Fault::ALL.len()],
             in_flight: AtomicI64::new(0),
             history: Mutex::default(),
         }
@@ -93,6 +103,20 @@ impl Totals {
     pub(super) fn took(&self, step: usize, count: u32) {
         if let Some(total) = self.steps.get(step) {
             total.fetch_add(u64::from(count), Ordering::Relaxed);
+        }
+    }
+
+    /// Requests that failed for one of [`CAUSES`], by its place.
+    pub(super) fn failed(&self, cause: usize, count: u64) {
+        if let Some(total) = self.causes.get(cause) {
+            total.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Connections that failed for one of [`Fault::ALL`], by its place.
+    pub(super) fn broke(&self, fault: usize, count: u64) {
+        if let Some(total) = self.faults.get(fault) {
+            total.fetch_add(count, Ordering::Relaxed);
         }
     }
 
@@ -136,6 +160,8 @@ impl Totals {
             in_flight: u64::try_from(self.in_flight.load(Ordering::Relaxed)).unwrap_or(0),
             requests: answered(&last),
             by_class: ByClass { success: success + informational, redirect, client_error, server_error, aborted },
+            errors: named(&CAUSES, &self.causes),
+            connection_errors: named(&Fault::ALL.map(Fault::as_str), &self.faults),
             window_seconds: window,
             per_second: rate(answered(&last).saturating_sub(answered(&first))),
             errors_per_second: rate(last.classes[5].saturating_sub(first.classes[5])),
@@ -144,6 +170,12 @@ impl Totals {
             p99_ms: percentile(&lately, 0.99),
         }
     }
+}
+
+/// Counts by their names, without those that are 0.
+fn named(names: &[&'static str], counts: &[AtomicU64]) -> BTreeMap<&'static str, u64> {
+    let counts = counts.iter().map(|count| count.load(Ordering::Relaxed));
+    names.iter().copied().zip(counts).filter(|(_, count)| *count > 0).collect()
 }
 
 /// In milliseconds; 0 where nothing was counted.
@@ -176,11 +208,16 @@ mod tests {
         totals.took(20, 98);
         totals.took(60, 2);
         totals.under_way(7, 4);
+        totals.failed(3, 8);
+        totals.failed(0, 2);
+        totals.broke(Fault::WriteTimeout as usize, 1);
         totals.note(start + Duration::from_millis(10));
         let figures = totals.figures((3, 0), start + Duration::from_secs(2));
         assert_eq!((figures.connections, figures.in_flight, figures.requests), (3, 3, 200));
         assert_eq!((figures.per_second, figures.errors_per_second), (50.0, 5.0));
         assert_eq!(figures.by_class, ByClass { success: 190, server_error: 10, ..ByClass::default() });
+        assert_eq!(figures.errors, BTreeMap::from([("application", 2), ("deadline", 8)]));
+        assert_eq!(figures.connection_errors, BTreeMap::from([("write_timeout", 1)]));
         let ms = |step| middle(step).as_secs_f64() * 1_000.0;
         assert_eq!((figures.p50_ms, figures.p95_ms, figures.p99_ms), (ms(20), ms(20), ms(60)));
         totals.note(start + Duration::from_secs(15));

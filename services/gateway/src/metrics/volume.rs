@@ -3,8 +3,10 @@
 use metrics::{Counter, Histogram, counter, histogram};
 use troupe_mesh::failure::Outcome;
 
+use super::totals::Totals;
+
 /// Every cause that a failed request can have; the first is the application's own 5xx.
-const CAUSES: [&str; 8] =
+pub(super) const CAUSES: [&str; 8] =
     ["application", "unreachable", "overloaded", "deadline", "incompatible", "refused", "broken", "internal"];
 /// Steps of size: one for each power of four, from 256 bytes to 1 GiB, and what exceeds it: the buckets of the histograms.
 const STEPS: usize = 13;
@@ -62,14 +64,17 @@ impl Volume {
         }
     }
 
-    pub(super) fn flush(&mut self) {
+    pub(super) fn flush(&mut self, totals: &Totals) {
         if !std::mem::take(&mut self.changed) {
             return;
         }
         self.received.flush();
         self.sent.flush();
-        for (count, counter) in self.causes.iter_mut().zip(&self.errors).filter(|(count, _)| **count > 0) {
-            counter.increment(u64::from(std::mem::take(count)));
+        let causes = self.causes.iter_mut().zip(&self.errors).enumerate();
+        for (place, (count, counter)) in causes.filter(|(_, (count, _))| **count > 0) {
+            let count = u64::from(std::mem::take(count));
+            counter.increment(count);
+            totals.failed(place, count);
         }
     }
 }

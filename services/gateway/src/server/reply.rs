@@ -14,11 +14,11 @@ use troupe_mesh::body::Body;
 use troupe_wire::head::ResponseHead;
 
 use super::conn::Conn;
-use super::intake::Pump;
+use super::intake::{BodyFault, Pump};
 use super::thread::Thread;
 use crate::answer::{Answer, AnswerHead, Payload};
 use crate::cache::{Sent, Shape};
-use crate::metrics::Ticket;
+use crate::metrics::{Fault, Ticket};
 use crate::request::REQUEST_ID;
 use troupe_cache::targeted::OWN as OWN_CONTROL;
 
@@ -282,7 +282,9 @@ impl Streaming {
             match pump.poll(context) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => self.pump = None,
-                Poll::Ready(Err(_)) => return self.break_off(ending),
+                Poll::Ready(Err(BodyFault::Stalled)) => return self.break_off(ending, Some(Fault::BodyTimeout)),
+                // Counted where it was found.
+                Poll::Ready(Err(_)) => return self.break_off(ending, None),
             }
         }
         match self.body.poll_next(context) {
@@ -291,7 +293,7 @@ impl Streaming {
                 ending.conn.wait_until(Instant::now() + self.thread.timeouts().stream_idle);
                 Poll::Ready(Some(Ok(piece)))
             }
-            Poll::Ready(Some(Err(_))) => self.break_off(ending),
+            Poll::Ready(Some(Err(_))) => self.break_off(ending, Some(Fault::ReplyBroken)),
             Poll::Ready(None) => {
                 ending.complete = true;
                 if self.thread.front.is_draining() {
@@ -300,12 +302,15 @@ impl Streaming {
                 }
                 Poll::Ready(None)
             }
-            Poll::Pending if ending.conn.take_overdue() => self.break_off(ending),
+            Poll::Pending if ending.conn.take_overdue() => self.break_off(ending, Some(Fault::ReplyTimeout)),
             Poll::Pending => Poll::Pending,
         }
     }
 
-    fn break_off(&self, ending: &Ending) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+    fn break_off(&self, ending: &Ending, fault: Option<Fault>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        if let Some(fault) = fault {
+            self.thread.metrics.connection_failed(fault);
+        }
         if self.unframed {
             ending.conn.set_reset();
         }

@@ -27,7 +27,7 @@ use super::thread::{Thread, Timeouts as Timing};
 use crate::answer::Answer;
 use crate::cache::{CacheResult, Fetching, Timeouts};
 use crate::front::{Part, Plan, Planned};
-use crate::metrics::{Stages, Ticket};
+use crate::metrics::{Fault, Stages, Ticket};
 use crate::request::{BodyFrame, Incoming, Method, Request};
 
 /// The time a call may take whose body is still on its way: transfers have no total limit, only an idle one. When the
@@ -396,6 +396,7 @@ fn body_fault(thread: &Thread, request: &Request, fault: BodyFault) -> Answer {
     match fault {
         BodyFault::TooLarge => too_large(thread, request),
         BodyFault::Stalled => {
+            thread.metrics.connection_failed(Fault::BodyTimeout);
             thread.front.problem(request, 408, "the request body did not go on in time").closing(true)
         }
         BodyFault::Malformed(reject) => {

@@ -6,6 +6,7 @@
 //! All waits of a connection share one timer, which fires at least every [`Timeouts::tick`] and then sees what is due;
 //! that way a request costs no timer operation at all.
 
+mod faults;
 mod quick;
 mod tunnel;
 
@@ -25,6 +26,7 @@ use super::conn::{Conn, Handshake};
 use super::guard::{Facts, HeadGuard, Reject, Scan, Skeleton, absolute, refusal};
 use super::thread::Thread;
 use crate::front::Plan;
+use crate::metrics::Fault;
 use crate::request::{BodyFrame, Incoming, RawHead};
 use quick::Unsent;
 use tunnel::Tunnel;
@@ -59,6 +61,8 @@ pub(super) struct GuardedStream {
     write_due: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     lingering: bool,
+    /// It has failed, which is counted once.
+    failed: bool,
     registered: Option<usize>,
 }
 
@@ -82,6 +86,7 @@ impl GuardedStream {
             write_due: None,
             timer: None,
             lingering: false,
+            failed: false,
             registered: None,
         }
     }
@@ -322,6 +327,7 @@ impl GuardedStream {
         let due = *self.write_due.get_or_insert(now + self.thread.timeouts().stream_idle);
         if due <= now {
             self.conn.set_reset();
+            self.fail(Fault::WriteTimeout);
             return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client takes no more bytes"));
         }
         let _ = self.poll_clock(context);
@@ -374,7 +380,8 @@ impl AsyncRead for GuardedStream {
             }
             if this.held.is_empty() {
                 let before = buf.filled().len();
-                if Pin::new(&mut this.inner).poll_read(context, buf)?.is_pending() {
+                let read = Pin::new(&mut this.inner).poll_read(context, buf);
+                if read.map_err(|error| this.broke(error))?.is_pending() {
                     if this.thread.front.is_stopping() && this.conn.is_idle() {
                         return Poll::Ready(Ok(()));
                     }
@@ -399,7 +406,8 @@ impl AsyncRead for GuardedStream {
             } else {
                 let mut scratch = [0; HELD_READ];
                 let mut part = ReadBuf::new(&mut scratch);
-                if Pin::new(&mut this.inner).poll_read(context, &mut part)?.is_pending() {
+                let read = Pin::new(&mut this.inner).poll_read(context, &mut part);
+                if read.map_err(|error| this.broke(error))?.is_pending() {
                     let _ = this.poll_clock(context);
                     if this.ready.is_empty() {
                         return Poll::Pending;
@@ -426,6 +434,9 @@ impl AsyncWrite for GuardedStream {
         match Pin::new(&mut this.inner).poll_write(context, bytes) {
             Poll::Ready(outcome) => {
                 this.write_due = None;
+                if outcome.is_err() {
+                    this.fail(Fault::Reset);
+                }
                 Poll::Ready(outcome)
             }
             Poll::Pending => this.poll_write_clock(context).map(Err),

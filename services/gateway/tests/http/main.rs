@@ -5,6 +5,7 @@ mod bodies;
 mod cached;
 mod cached_fire;
 mod cdn;
+mod faults;
 mod lifecycle;
 mod observed;
 mod strict;

@@ -15,7 +15,7 @@ pub(crate) struct Column {
     rule: Rule,
 }
 
-/// Labels that a series must have.
+/// Labels that a series must have; `a|b` is either.
 type Labels = &'static [(&'static str, &'static str)];
 
 #[derive(Debug, Clone, Copy)]
@@ -64,13 +64,15 @@ const fn figure(id: &'static str, figure: Figure) -> Column {
 
 const REQUESTS: &str = "troupe_gateway_requests_total";
 const ERRORS: &str = "troupe_gateway_errors_total";
+const CLIENTS: &str = "troupe_gateway_connection_errors_total";
+const SERVERS: &str = "troupe_balancer_upstream_errors_total";
 const PROCESSES: &str = "troupe_php_processes";
 const RESTARTS: &str = "troupe_php_restarts_total";
 const CACHE: &str = "troupe_gateway_cache_requests_total";
 const LOOKUPS: &str = "troupe_gateway_cache_l2_lookups_total";
 
 /// The row. Rates are per second, sizes in bytes, times in seconds.
-pub(crate) const COLUMNS: [Column; 55] = [
+pub(crate) const COLUMNS: [Column; 60] = [
     rate("requests", REQUESTS, &[]),
     rate("requests.2xx", REQUESTS, &[("status", "2xx")]),
     rate("requests.3xx", REQUESTS, &[("status", "3xx")]),
@@ -85,10 +87,15 @@ pub(crate) const COLUMNS: [Column; 55] = [
     rate("errors.overloaded", ERRORS, &[("cause", "overloaded")]),
     rate("errors.deadline", ERRORS, &[("cause", "deadline")]),
     rate("errors.broken", ERRORS, &[("cause", "broken")]),
-    rate("errors.refused", ERRORS, &[("cause", "refused")]),
-    rate("errors.internal", ERRORS, &[("cause", "internal")]),
-    rate("errors.incompatible", ERRORS, &[("cause", "incompatible")]),
-    rate("heads.rejected", "troupe_gateway_heads_rejected_total", &[]),
+    rate("errors.other", ERRORS, &[("cause", "internal|refused|incompatible")]),
+    rate("clients.timeout", CLIENTS, &[("cause", "head_timeout|body_timeout|write_timeout")]),
+    rate("clients.reset", CLIENTS, &[("cause", "reset")]),
+    rate("clients.protocol", CLIENTS, &[("cause", "protocol")]),
+    rate("clients.cut", CLIENTS, &[("cause", "reply_timeout|reply_broken")]),
+    rate("servers.away", SERVERS, &[("cause", "refused|unreachable")]),
+    rate("servers.timeout", SERVERS, &[("cause", "connect_timeout|write_timeout|reply_timeout|body_timeout")]),
+    rate("servers.broken", SERVERS, &[("cause", "reset|closed|protocol")]),
+    rate("servers.other", SERVERS, &[("cause", "full|other")]),
     sum("connections", "troupe_gateway_connections", &[]),
     rate("connections.opened", "troupe_gateway_connections_opened_total", &[]),
     sum("in_flight", "troupe_gateway_requests_in_flight", &[]),
@@ -145,7 +152,9 @@ pub(super) fn place(id: &str) -> Option<usize> {
 /// The columns that a series feeds.
 pub(super) fn feeds_of(key: &Key) -> Vec<Feed> {
     let has = |labels: Labels| {
-        labels.iter().all(|(name, value)| key.labels().any(|label| label.key() == *name && label.value() == *value))
+        labels.iter().all(|(name, value)| {
+            key.labels().any(|label| label.key() == *name && value.split('|').any(|value| label.value() == value))
+        })
     };
     let feed = |(place, column): (usize, &Column)| match column.rule {
         Rule::Rate(name, labels) if name == key.name() && has(labels) => Some(Feed::Rate(place)),

@@ -109,7 +109,14 @@ fn of_rates(history: &History, say: &mut impl FnMut(Level, String)) {
     let (requests, failed) = (mean("requests"), mean("requests.5xx"));
     if requests >= ENOUGH && failed >= requests * FAILING {
         let share = 100.0 * failed / requests;
-        say(Level::Error, format!("{share:.0} % of requests fail with a 5xx: see errors by cause, and the logs"));
+        let causes = ["application", "deadline", "overloaded", "broken", "unreachable", "other"];
+        let rate = |cause: &&str| history.mean(&format!("errors.{cause}"), OVER);
+        let most = causes.iter().max_by(|one, other| rate(one).total_cmp(&rate(other)));
+        let most = most.map_or("other", |cause| *cause);
+        let text = format!(
+            "{share:.0} % of requests fail with a 5xx, most by cause {most}: see errors by cause, and the logs"
+        );
+        say(Level::Error, text);
     }
     let vain = mean("cache.l2.away") + mean("cache.l2.unasked");
     if vain > 0.0 {

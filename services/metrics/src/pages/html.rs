@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::cluster::{Frame, Level, Problem, View};
-use charts::CHARTS;
+use charts::{CHARTS, ERRORS};
 use format::{Unit, escape, percent};
 pub(crate) use lately::LATELY;
 use lately::Lately;
@@ -164,12 +164,15 @@ fn tiles(view: &View, lately: &Lately<'_>) -> String {
             Unit::Seconds.format(lately("latency.p99"))
         ),
     );
-    tile("Failed, 5xx", share, format!("{} per second", Unit::Rate.format(failed)));
+    let causes = ERRORS.iter().map(|(id, cause)| (lately(id), *cause)).filter(|(rate, _)| *rate > 0.0);
+    let most = causes.max_by(|one, other| one.0.total_cmp(&other.0));
+    let most = most.map_or(String::new(), |(rate, cause)| format!(", most: {cause} ({})", Unit::Rate.format(rate)));
+    tile("Failed, 5xx", share, format!("{} per second{most}", Unit::Rate.format(failed)));
     cache_tile(&lately, &mut tile);
     tile(
         "Connections",
         Unit::Count.format(lately("connections")),
-        format!("{} opened per second", Unit::Rate.format(lately("connections.opened"))),
+        format!("{} opened per second{}", Unit::Rate.format(lately("connections.opened")), broken(&lately)),
     );
     tile(
         "PHP processes busy",
@@ -195,6 +198,13 @@ fn tiles(view: &View, lately: &Lately<'_>) -> String {
         },
     );
     html
+}
+
+/// Clients' connections that failed, once there are any.
+fn broken(lately: &impl Fn(&str) -> f32) -> String {
+    let failed = ["clients.timeout", "clients.reset", "clients.protocol", "clients.cut"].map(lately);
+    let failed = failed.into_iter().filter(|rate| *rate > 0.0).sum::<f32>();
+    if failed > 0.0 { format!(", {} failed", Unit::Rate.format(failed)) } else { String::new() }
 }
 
 /// What each tier of the cache answers, once there is something to answer.

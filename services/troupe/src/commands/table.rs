@@ -4,6 +4,11 @@ use serde_json::Value;
 
 /// Rows as columns: as wide as their widest cell, numbers to the right.
 pub(super) fn columns(rows: &[Vec<String>]) -> String {
+    columns_apart(rows, "  ")
+}
+
+/// The same, with so much between two columns.
+pub(super) fn columns_apart(rows: &[Vec<String>], between: &str) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or(0)).collect();
@@ -19,7 +24,7 @@ pub(super) fn columns(rows: &[Vec<String>]) -> String {
         for (column, cell) in row.iter().enumerate() {
             let width = widths.get(column).copied().unwrap_or(0);
             let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
-            let gap = if column == 0 { "" } else { "  " };
+            let gap = if column == 0 { "" } else { between };
             match numbers.get(column) {
                 Some(true) => line.push_str(&format!("{gap}{padding}{cell}")),
                 _ => line.push_str(&format!("{gap}{cell}{padding}")),
@@ -29,6 +34,18 @@ pub(super) fn columns(rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// A name in so many characters: pools differ at its beginning, instances at its end.
+pub(super) fn shortened(name: &str, room: usize) -> String {
+    let chars: Vec<char> = name.chars().collect();
+    let gone = (chars.len() + 1).saturating_sub(room.max(1));
+    if chars.len() <= room {
+        return name.to_owned();
+    }
+    let from = (chars.len() - gone) / 2;
+    let (head, tail) = (chars.iter().take(from), chars.iter().skip(from + gone));
+    head.chain(&['…']).chain(tail).collect()
 }
 
 /// The text at `key`; empty where there is none.
@@ -92,6 +109,13 @@ mod tests {
         let table =
             columns(&[row(["WORKER", "STATE", "SCORE"]), row(["a", "ready", "7.5"]), row(["bb", "out", "12.5"])]);
         assert_eq!(table, "WORKER  STATE  SCORE\na       ready    7.5\nbb      out     12.5\n");
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_loses_its_middle() {
+        let shown: Vec<String> = [99, 18, 17, 11, 2, 0].map(|room| shortened("a-pool/php-pool@12", room)).to_vec();
+        assert_eq!(shown, ["a-pool/php-pool@12", "a-pool/php-pool@12", "a-pool/p…-pool@12", "a-poo…ol@12", "…2", "…"]);
+        assert_eq!((shortened("", 5), shortened("", 0)), (String::new(), String::new()));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 mod csv;
 mod screen;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::IsTerminal;
 use std::time::Instant;
 
@@ -33,7 +33,7 @@ struct Look {
 }
 
 /// Rates between two looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 struct Rates {
     requests: f64,
     success: f64,
@@ -45,6 +45,35 @@ struct Rates {
     cpu: f64,
     /// PHP's part of it.
     php_cpu: f64,
+    /// Requests that failed, by cause; like the next ones, without what there was none of.
+    errors: ByCause,
+    /// Client connections that failed.
+    connection_errors: ByCause,
+    /// What failed at upstream servers.
+    upstream_errors: ByCause,
+    /// Attempts at a link to another service that failed.
+    link_errors: ByCause,
+    cache: CacheRates,
+}
+
+/// Per second, by cause.
+type ByCause = BTreeMap<String, f64>;
+
+/// What the cache is asked, per second, and what of it is found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+struct CacheRates {
+    /// Requests that the gateway's memory may answer.
+    requests: f64,
+    /// Of these, answered by what it had, or by what another request brought.
+    found: f64,
+    /// Questions to the second tier.
+    l2_requests: f64,
+    /// Of these, answered.
+    l2_found: f64,
+    /// Of these, in vain: late, away, or not asked for that.
+    l2_failed: f64,
+    /// URLs that had to make room.
+    evicted: f64,
 }
 
 pub(super) fn run(args: TopArgs) -> Result<(), CommandError> {
@@ -127,6 +156,29 @@ impl Rates {
             per_second(of(before), of(after))
         };
         let php_cpu = per_second(php(before, "cpu_seconds"), php(after, "cpu_seconds"));
+        let by_cause = |path: &[&str]| {
+            let of =
+                |status| path.iter().try_fold(status, |value: &Value, key| value.get(*key)).and_then(Value::as_object);
+            let before = of(before);
+            let counted = |cause: &str| before.and_then(|before| before.get(cause)?.as_f64()).unwrap_or(0.0);
+            let rates = of(after).into_iter().flatten();
+            let rates =
+                rates.map(|(cause, count)| (cause.clone(), per_second(counted(cause), count.as_f64().unwrap_or(0.0))));
+            rates.filter(|(_, rate)| *rate > 0.0).collect::<ByCause>()
+        };
+        let sum = |rates: &ByCause, names: &[&str]| names.iter().filter_map(|name| rates.get(*name)).sum::<f64>();
+        let (own, shared) = (by_cause(&["cache", "l1"]), by_cause(&["cache", "l2"]));
+        let lookups = by_cause(&["cache", "l2_lookups"]);
+        let found = sum(&own, &["hit", "stale", "revalidated", "collapsed"]);
+        let (l2_found, l2_failed) = (sum(&lookups, &["hit", "stale"]), sum(&lookups, &["late", "away", "unasked"]));
+        let cache = CacheRates {
+            requests: found + sum(&own, &["miss"]) + sum(&shared, &["hit"]),
+            found,
+            l2_requests: l2_found + l2_failed + sum(&lookups, &["miss"]),
+            l2_found,
+            l2_failed,
+            evicted: rate("cache", None, "evicted"),
+        };
         let class = |key: &str| rate("gateway", Some("by_class"), key);
         Self {
             requests: rate("gateway", None, "requests"),
@@ -137,6 +189,11 @@ impl Rates {
             aborted: class("aborted"),
             cpu: rate("process", None, "cpu_seconds") + php_cpu,
             php_cpu,
+            errors: by_cause(&["gateway", "errors"]),
+            connection_errors: by_cause(&["gateway", "connection_errors"]),
+            upstream_errors: by_cause(&["failures", "upstreams"]),
+            link_errors: by_cause(&["failures", "links"]),
+            cache,
         }
     }
 }
@@ -155,6 +212,21 @@ mod tests {
         assert_eq!((rates.requests, rates.server_error, rates.cpu, rates.php_cpu), (100.0, 2.0, 2.0, 1.5));
         let anew = Rates::over(&status(300, 8, 2.0), &status(20, 0, 0.2), 2.0);
         assert_eq!((anew.requests, anew.server_error), (10.0, 0.0));
+        let counted = |deadline: u64, hits: u64| {
+            json!({ "gateway": { "errors": { "deadline": deadline, "broken": 1 }, "connection_errors": { "reset": deadline } },
+                "cache": { "l1": { "hit": hits, "miss": 10 }, "l2_lookups": { "hit": hits, "late": 3 }, "evicted": 4 },
+                "failures": { "upstreams": { "refused": hits } } })
+        };
+        let rates = Rates::over(&counted(2, 10), &counted(8, 30), 2.0);
+        assert_eq!(rates.errors, BTreeMap::from([("deadline".to_owned(), 3.0)]));
+        assert_eq!(rates.connection_errors, BTreeMap::from([("reset".to_owned(), 3.0)]));
+        assert_eq!(rates.upstream_errors, BTreeMap::from([("refused".to_owned(), 10.0)]));
+        let cache =
+            CacheRates { requests: 10.0, found: 10.0, l2_requests: 10.0, l2_found: 10.0, ..CacheRates::default() };
+        assert_eq!(rates.cache, cache);
+        // Of a process that has just begun to count, all is new.
+        let first = Rates::over(&json!({}), &counted(8, 30), 2.0);
+        assert_eq!((first.errors["broken"], first.cache.requests, first.cache.l2_failed), (0.5, 20.0, 1.5));
         assert_eq!(Rates::over(&json!({}), &json!({}), 0.0), Rates::default());
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Everything here is held weakly: who asks keeps no service alive.
 
+mod counts;
 mod explain;
 mod linked;
 mod orders;

@@ -21,6 +21,9 @@ fn a_wrong_key_makes_no_link_and_is_named() {
     wait::until("the gateway to say what is wrong", Duration::from_secs(10), || {
         gateway.log().contains("no link:").then_some(())
     });
+    let failed = "troupe_mesh_failed_dials_total{peer=\"balancer\",cause=\"key\"} ";
+    let metrics = gateway.admin("/metrics").unwrap().text();
+    assert!(metrics.contains(failed) && metrics.matches("troupe_mesh_failed_dials_total{").count() == 1, "{metrics}");
     let ready = gateway.admin("/readyz").unwrap();
     assert_eq!(ready.status, 503);
     assert!(ready.text().contains("balancer"), "{}", ready.text());

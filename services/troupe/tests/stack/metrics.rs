@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use troupe_testkit::http::Connection;
 use troupe_testkit::load::{self, Load};
 use troupe_testkit::stack::{Instance, Plan, Stack};
+use troupe_testkit::tools::{self, PROMTOOL};
 use troupe_testkit::{ports, wait};
 
 use crate::support::{binary, functions};
@@ -258,13 +259,16 @@ fn the_page_about_metrics_names_what_is_scraped() {
     promtool(&cluster(stack.instance("metrics")));
 }
 
-/// `promtool check metrics`, on machines that have it.
+/// `promtool check metrics`.
 fn promtool(text: &str) {
     use std::io::Write;
     use std::process::{Command, Stdio};
+    if !tools::there(&PROMTOOL) {
+        return;
+    }
     let mut check = Command::new("promtool");
     check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let Ok(mut child) = check.spawn() else { return };
+    let mut child = check.spawn().expect("promtool starts");
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);

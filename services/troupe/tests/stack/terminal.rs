@@ -1,11 +1,12 @@
-//! `troupe top` in a real terminal, where there is one to be had (tmux).
+//! `troupe top` in a real terminal (tmux).
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use troupe_testkit::load::{Load, Plan};
 use troupe_testkit::stack::Stack;
-use troupe_testkit::wait;
+use troupe_testkit::tools::{self, TMUX};
+use troupe_testkit::{ports, wait};
 
 use crate::support::{binary, functions};
 
@@ -15,21 +16,21 @@ const SOON: Duration = Duration::from_secs(20);
 struct Terminal(String);
 
 impl Terminal {
-    /// `None` on a machine without tmux.
-    fn start(program: &str) -> Option<Self> {
+    fn start(program: &str) -> Self {
         let terminal = Self(format!("troupe-test-{}", std::process::id()));
-        let (started, _) = terminal.ask(&["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", program])?;
+        let (started, _) = terminal.ask(&["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", program]);
         assert!(started, "tmux is there and does not start");
-        Some(terminal)
+        terminal
     }
 
-    fn ask(&self, args: &[&str]) -> Option<(bool, String)> {
-        let output = Command::new("tmux").args(["-L", &self.0]).args(args).stdin(Stdio::null()).output().ok()?;
-        Some((output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
+    fn ask(&self, args: &[&str]) -> (bool, String) {
+        let mut tmux = Command::new("tmux");
+        let output = tmux.args(["-L", &self.0]).args(args).stdin(Stdio::null()).output().expect("tmux runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     fn shown(&self) -> String {
-        self.ask(&["capture-pane", "-p"]).map_or_else(String::new, |(_, text)| text)
+        self.ask(&["capture-pane", "-p"]).1
     }
 }
 
@@ -40,23 +41,26 @@ impl Drop for Terminal {
     }
 }
 
+/// Whether the picture fits 80 columns and 24 rows.
+fn fits(picture: &str) -> bool {
+    picture.lines().count() <= 24 && picture.lines().all(|line| line.chars().count() <= 80)
+}
+
 #[test]
 fn top_lives_in_a_terminal_of_eighty_by_twenty_four_and_ends_by_a_key() {
+    if !tools::there(&TMUX) {
+        return;
+    }
     let mut stack = Stack::one_process(binary(), &functions(), "");
     let admin = stack.instance("all").admin;
-    let top = format!("{} top --interval 300ms --admin http://{admin}", binary().display());
-    let Some(terminal) = Terminal::start(&top) else {
-        eprintln!("tmux is not installed: top was not looked at");
-        return;
-    };
+    let terminal = Terminal::start(&format!("{} top --interval 300ms --admin http://{admin}", binary().display()));
     let parts = ["requests", "errors", "latency", "connections", "resources", "WORKER", "default/local"];
     let quiet = wait::until("the whole picture", SOON, || {
         let shown = terminal.shown();
         parts.iter().all(|part| shown.contains(part)).then_some(shown)
     });
     for picture in [&quiet, &terminal.shown()] {
-        assert!(picture.lines().count() <= 24, "{picture}");
-        assert!(picture.lines().all(|line| line.chars().count() <= 80), "{picture}");
+        assert!(fits(picture), "{picture}");
     }
     // It lives: what happens is seen without a key.
     let load = Load::start(&Plan {
@@ -75,5 +79,61 @@ fn top_lives_in_a_terminal_of_eighty_by_twenty_four_and_ends_by_a_key() {
     stack.restart("all");
     wait::until("it to be seen again", SOON, || terminal.shown().contains("default/local").then_some(()));
     terminal.ask(&["send-keys", "C-c"]);
-    wait::until("it to end", SOON, || (!terminal.ask(&["has-session"])?.0).then_some(()));
+    wait::until("it to end", SOON, || (!terminal.ask(&["has-session"]).0).then_some(()));
+}
+
+/// The five panels, with names that have no room and with something that fails.
+#[test]
+fn top_tells_causes_and_caches_and_marks_what_it_leaves_out() {
+    if !tools::there(&TMUX) {
+        return;
+    }
+    let long = "reports-of-the-whole-year";
+    let config = format!(
+        "gateway.request_timeout = \"500ms\"\n[[route]]\npath = \"/api/{{function*}}\"\nfunctions = \"{long}\"\ncache = {{ ttl = \"1s\" }}\n\
+         [[route]]\npath = \"/slow\"\nfunctions = \"{long}\"\nfunction = \"sleep\"\n\
+         [[route]]\npath = \"/away/{{rest*}}\"\nupstream = \"app\"\n[upstream.app]\nservers = [\"{}\"]\n\
+         [php.{long}]\nroot = {:?}\n",
+        ports::free(),
+        functions(),
+    );
+    let mut stack = Stack::one_process(binary(), &functions(), &config);
+    let admin = stack.instance("all").admin;
+    let terminal = Terminal::start(&format!("{} top --interval 500ms --admin http://{admin}", binary().display()));
+    let address = stack.addresses.clone();
+    let load = |target: &'static str| {
+        Load::start(&Plan {
+            addresses: address.clone(),
+            clients: 1,
+            method: "GET",
+            target,
+            pause: Duration::from_millis(20),
+        })
+    };
+    let loads = [load("/api/hello"), load("/slow?ms=5000"), load("/away/x")];
+    let line = |shown: &str, name: &str| {
+        shown.lines().find(|line| line.starts_with(name)).map(str::to_owned).unwrap_or_default()
+    };
+    let shown = wait::until("all panels to be filled", SOON, || {
+        let shown = terminal.shown();
+        let (causes, cache) = (line(&shown, "causes"), line(&shown, "cache"));
+        let full =
+            causes.contains("deadline") && causes.contains("unreachable") && causes.contains("upstreams: refused");
+        (full && cache.contains("% hits of ") && !cache.contains(" 0.0% hits")).then_some(shown)
+    });
+    assert!(fits(&shown), "{shown}");
+    for panel in ["requests", "errors", "latency", "connections", "cache", "resources"] {
+        assert!(!line(&shown, panel).is_empty(), "{panel} is missing in\n{shown}");
+    }
+    // Both workers are told apart by what is left of their names, and their figures are all there.
+    let table: Vec<&str> = shown.lines().skip_while(|line| !line.starts_with("WORKER")).collect();
+    assert!(table[0].ends_with("RESTARTS"), "{shown}");
+    assert!(
+        table.iter().any(|row| row.starts_with("reports") && row.contains("…") && row.contains("/local")),
+        "{shown}"
+    );
+    assert!(table.iter().any(|row| row.starts_with("upstream") && row.contains('…')), "{shown}");
+    for load in loads {
+        load.stop();
+    }
 }

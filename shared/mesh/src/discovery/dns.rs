@@ -164,10 +164,10 @@ impl Lookups {
     async fn look_up(&mut self) {
         for name in &mut self.names {
             let answer = tokio::time::timeout(RESOLVE_TIMEOUT, self.resolver.resolve(&name.host, name.port)).await;
-            let failure = match answer {
+            let (cause, failure) = match answer {
                 // No addresses is what a scaled-to-zero or restarting service answers, and also what a resolver in
                 // trouble answers: the links tell the two apart.
-                Ok(Ok(addresses)) if addresses.is_empty() => "the name has no address".to_owned(),
+                Ok(Ok(addresses)) if addresses.is_empty() => ("empty", "the name has no address".to_owned()),
                 Ok(Ok(mut addresses)) => {
                     if self.take == Take::One {
                         let kept = addresses.iter().find(|address| name.addresses.contains(address));
@@ -181,9 +181,11 @@ impl Lookups {
                     name.failing = false;
                     continue;
                 }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no answer within {RESOLVE_TIMEOUT:?}"),
+                Ok(Err(error)) => ("dns", error.to_string()),
+                Err(_) => ("timeout", format!("no answer within {RESOLVE_TIMEOUT:?}")),
             };
+            metrics::counter!("troupe_discovery_failed_lookups_total", "service" => self.service.clone(), "cause" => cause)
+                .increment(1);
             // Once per outage; the gauge tells the rest.
             if !name.failing {
                 tracing::warn!(

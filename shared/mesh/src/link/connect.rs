@@ -13,6 +13,7 @@ use troupe_wire::handshake::{
 };
 
 use super::{Link, MAX_IN_FLIGHT, Services};
+use crate::cause::IoCause;
 use crate::discovery::Address;
 
 /// Longest time from the connection to the end of the handshake.
@@ -106,6 +107,20 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// The name of what went wrong in metrics: of a closed set.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Io(error) => IoCause::from(error).as_str(),
+            Self::Timeout => IoCause::Timeout.as_str(),
+            Self::Handshake(refused) => match refused.code() {
+                RefusalCode::Key => "key",
+                RefusalCode::Draining | RefusalCode::Busy => "busy",
+                RefusalCode::Magic | RefusalCode::Version | RefusalCode::Malformed => "protocol",
+            },
+            Self::Service { .. } => "service",
+        }
+    }
+
     /// Whether the peer answered and a person has to change something: a wrong key, version or port.
     pub fn is_refusal(&self) -> bool {
         match self {
@@ -256,4 +271,25 @@ fn random<const N: usize>() -> io::Result<[u8; N]> {
         filled += rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty())?;
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_a_dial_fails_has_a_cause_of_its_own() {
+        let io = |kind: io::ErrorKind| ConnectError::Io(kind.into());
+        let service = ConnectError::Service { there: "cache".into(), wanted: "balancer".into() };
+        let causes = [
+            io(io::ErrorKind::ConnectionRefused),
+            ConnectError::Timeout,
+            io(io::ErrorKind::HostUnreachable),
+            io(io::ErrorKind::UnexpectedEof),
+            io(io::ErrorKind::OutOfMemory),
+            service,
+        ]
+        .map(|error| error.cause());
+        assert_eq!(causes, ["refused", "timeout", "unreachable", "reset", "other", "service"]);
+    }
 }

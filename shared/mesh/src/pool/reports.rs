@@ -51,7 +51,9 @@ impl Reports {
     /// A dial has failed.
     pub(super) fn failed(&self, error: &ConnectError) {
         let service = &*self.service;
-        metrics::counter!("troupe_mesh_failed_dials_total", "peer" => service.to_owned()).increment(1);
+        let cause = error.cause();
+        metrics::counter!("troupe_mesh_failed_dials_total", "peer" => service.to_owned(), "cause" => cause)
+            .increment(1);
         let limit = if error.is_refusal() { &self.refused } else { &self.away };
         let Some(suppressed) = limit.allow() else {
             return;

@@ -102,14 +102,14 @@ impl GuardedStream {
                 break;
             }
             match write_both(&mut self.inner, context, &unsent.head, &unsent.body) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.broke(io::ErrorKind::WriteZero.into()))),
                 Poll::Ready(Ok(written)) => {
                     let from_head = written.min(unsent.head.len());
                     unsent.head = unsent.head.slice(from_head..);
                     unsent.body = unsent.body.slice(written - from_head..);
                     self.write_due = None;
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.broke(error))),
                 Poll::Pending => return self.poll_write_clock(context).map(Err),
             }
         }

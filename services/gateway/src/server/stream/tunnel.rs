@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use troupe_mesh::body::{Body, BodyWriter};
 
 use super::GuardedStream;
-use crate::metrics::Passage;
+use crate::metrics::{Fault, Passage};
 use crate::server::conn::Handshake;
 
 /// Bytes behind a handshake from which on nothing more is read until it is answered: with one read more, or with what came
@@ -101,7 +101,8 @@ impl GuardedStream {
         while self.held.len() < MAX_EARLY {
             let mut room = [MaybeUninit::uninit(); READ];
             let mut buf = ReadBuf::uninit(&mut room);
-            if Pin::new(&mut self.inner).poll_read(context, &mut buf)?.is_pending() {
+            let read = Pin::new(&mut self.inner).poll_read(context, &mut buf);
+            if read.map_err(|error| self.broke(error))?.is_pending() {
                 break;
             }
             if buf.filled().is_empty() {
@@ -127,10 +128,14 @@ impl GuardedStream {
     /// Passes bytes both ways. Ready, as at the connection's end, when the server has ended the tunnel.
     fn poll_tunnel(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(tunnel) = &mut self.tunnel else { return Poll::Ready(Ok(())) };
-        let down = tunnel.poll_down(&mut self.inner, context)?;
+        let down = tunnel.poll_down(&mut self.inner, context);
         if std::mem::take(&mut tunnel.moved) {
             self.write_due = None;
         }
+        let down = match down {
+            Ok(down) => down,
+            Err(error) => return Poll::Ready(Err(self.broke(error))),
+        };
         match down {
             Down::Ended => {
                 tunnel.passage.complete();
@@ -141,12 +146,16 @@ impl GuardedStream {
             }
             Down::Broken => {
                 self.tunnel = None;
+                self.fail(Fault::ReplyBroken);
                 self.conn.set_reset();
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the tunnel broke off")));
             }
             Down::Blocked | Down::Waiting => {}
         }
-        if let Poll::Ready(Err(error)) = tunnel.poll_up(&mut self.inner, context) {
+        if let Some(tunnel) = &mut self.tunnel
+            && let Poll::Ready(Err(error)) = tunnel.poll_up(&mut self.inner, context)
+        {
+            let error = self.broke(error);
             self.tunnel = None;
             return Poll::Ready(Err(error));
         }

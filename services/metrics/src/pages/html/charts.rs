@@ -25,8 +25,18 @@ const fn chart(
     Chart { id, title, unit, lines, optional: false }
 }
 
+/// The causes of failed requests, and what they are called.
+pub(super) const ERRORS: [(&str, &str); 6] = [
+    ("errors.application", "application"),
+    ("errors.deadline", "timeout"),
+    ("errors.overloaded", "overloaded"),
+    ("errors.broken", "worker died"),
+    ("errors.unreachable", "unreachable"),
+    ("errors.other", "other"),
+];
+
 /// All of them, in their order on the page.
-pub(super) const CHARTS: [Chart; 10] = [
+pub(super) const CHARTS: [Chart; 12] = [
     chart(
         "requests",
         "Requests per second, by status",
@@ -45,19 +55,31 @@ pub(super) const CHARTS: [Chart; 10] = [
         Unit::Seconds,
         &[("latency.p50", "p50"), ("latency.p95", "p95"), ("latency.p99", "p99")],
     ),
-    chart(
-        "errors",
-        "Errors per second, by cause",
-        Unit::Rate,
-        &[
-            ("errors.application", "application"),
-            ("errors.deadline", "timeout"),
-            ("errors.overloaded", "overloaded"),
-            ("errors.broken", "worker died"),
-            ("errors.unreachable", "unreachable"),
-            ("errors.internal", "internal"),
+    chart("errors", "Errors per second, by cause", Unit::Rate, &ERRORS),
+    Chart {
+        id: "clients",
+        title: "Clients' connections that failed per second, by cause",
+        unit: Unit::Rate,
+        lines: &[
+            ("clients.timeout", "timeout"),
+            ("clients.reset", "reset"),
+            ("clients.protocol", "protocol"),
+            ("clients.cut", "answer cut off"),
         ],
-    ),
+        optional: true,
+    },
+    Chart {
+        id: "servers",
+        title: "Failures at upstream servers per second, by cause",
+        unit: Unit::Rate,
+        lines: &[
+            ("servers.timeout", "timeout"),
+            ("servers.away", "refused or unreachable"),
+            ("servers.broken", "broke off"),
+            ("servers.other", "other"),
+        ],
+        optional: true,
+    },
     chart(
         "connections",
         "Connections and requests in flight",

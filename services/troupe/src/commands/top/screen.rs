@@ -2,12 +2,14 @@
 
 use serde_json::Value;
 
-use super::super::table::{bytes, list, micros, number, php, text, uptime};
+use super::super::table::{bytes, list, micros, number, php, shortened, text, uptime};
 use super::super::workers;
-use super::Rates;
+use super::{ByCause, Rates};
 
 /// Heights of the bars of the little chart.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+/// Characters of a pool's name: what stands behind it fits 80 columns then.
+const POOL_NAME: usize = 20;
 /// Problems that are shown; the rest are counted.
 const PROBLEMS: usize = 3;
 
@@ -41,6 +43,10 @@ pub(super) fn draw(
                 rates.server_error, rates.client_error, rates.redirect, rates.success, rates.aborted
             ),
         );
+        let causes = causes(rates);
+        if !causes.is_empty() {
+            line("causes", causes);
+        }
         let ms = |key: &str| micros(number(gateway, key) * 1_000.0);
         line("latency", format!("p50 {}  p95 {}  p99 {}  (last 10 s)", ms("p50_ms"), ms("p95_ms"), ms("p99_ms")));
         line(
@@ -53,12 +59,16 @@ pub(super) fn draw(
             ),
         );
     }
+    let cache = section("cache");
+    if cache.is_object() {
+        line("cache", self::cache(cache, rates));
+    }
     for pool in list(status, "pools") {
         line(
             "pool",
             format!(
-                "{}: {} of {} workers ready, {} calls, {} waiting, {} of {} processes busy",
-                text(pool, "pool"),
+                "{}: {}/{} workers, {} calls, {} waiting, {}/{} processes busy",
+                shortened(text(pool, "pool"), POOL_NAME),
                 number(pool, "ready"),
                 number(pool, "workers"),
                 number(pool, "in_flight"),
@@ -99,12 +109,58 @@ pub(super) fn draw(
     }
     lines.push(String::new());
     match workers {
-        Some(workers) => lines.extend(workers::shown(workers).lines().map(str::to_owned)),
+        Some(workers) => lines.extend(workers::fitting(workers, width).lines().map(str::to_owned)),
         None => lines.push("its workers are with the balancer: troupe top --service balancer".to_owned()),
     }
     // The last row stays free: a full one would make the terminal scroll.
     lines.truncate(height.saturating_sub(1));
-    lines.into_iter().map(|line| line.chars().take(width).collect()).collect()
+    lines.into_iter().map(|line| cut(line, width)).collect()
+}
+
+/// What failed, and why, the most frequent first.
+fn causes(rates: &Rates) -> String {
+    let parts = [
+        ("", &rates.errors),
+        ("clients: ", &rates.connection_errors),
+        ("upstreams: ", &rates.upstream_errors),
+        ("links: ", &rates.link_errors),
+    ];
+    let said = |(who, causes): (&str, &ByCause)| {
+        let mut causes: Vec<(&String, &f64)> = causes.iter().collect();
+        causes.sort_by(|one, other| other.1.total_cmp(one.1));
+        let causes: Vec<String> = causes.iter().map(|(cause, rate)| format!("{cause} {rate:.1}/s")).collect();
+        (!causes.is_empty()).then(|| format!("{who}{}", causes.join(", ")))
+    };
+    parts.into_iter().filter_map(said).collect::<Vec<_>>().join("; ")
+}
+
+/// Hits of each tier, as the dashboard counts them.
+fn cache(cache: &Value, rates: &Rates) -> String {
+    let share = |found: f64, all: f64| if all > 0.0 { format!("{:.1}%", 100.0 * found / all) } else { "-".to_owned() };
+    let rates = &rates.cache;
+    let mut said = format!(
+        "{} hits of {:.1}/s, {} stored, {:.1}/s evicted",
+        share(rates.found, rates.requests),
+        rates.requests,
+        bytes(number(cache, "bytes")),
+        rates.evicted,
+    );
+    if cache.get("l2_lookups").and_then(Value::as_object).is_some_and(|lookups| !lookups.is_empty()) {
+        let hits = share(rates.l2_found, rates.l2_requests);
+        said.push_str(&format!("; l2 {hits} of {:.1}/s", rates.l2_requests));
+        if rates.l2_failed > 0.0 {
+            said.push_str(&format!(", {:.1} in vain", rates.l2_failed));
+        }
+    }
+    said
+}
+
+/// The line in so many columns; what does not fit is told by a mark.
+fn cut(line: String, width: usize) -> String {
+    if line.chars().count() <= width {
+        return line;
+    }
+    line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// As it goes to the terminal: over the last picture, without flicker. To anything else, as it is.
@@ -131,6 +187,7 @@ fn chart(past: &[f64], width: usize) -> String {
 mod tests {
     use serde_json::json;
 
+    use super::super::CacheRates;
     use super::*;
 
     #[test]
@@ -158,6 +215,37 @@ mod tests {
         let lines = draw(&status, None, &Rates::default(), &[], (80, 24));
         assert!(lines.iter().any(|line| line.contains("and 1 more")), "{lines:#?}");
         assert!(lines.iter().any(|line| line.contains("--service balancer")), "{lines:#?}");
+    }
+
+    #[test]
+    fn it_says_why_requests_fail_and_what_the_cache_gives() {
+        let by = |causes: &[(&str, f64)]| causes.iter().map(|(cause, rate)| ((*cause).to_owned(), *rate)).collect();
+        let rates = Rates {
+            errors: by(&[("broken", 0.5), ("deadline", 3.0)]),
+            connection_errors: by(&[("reset", 1.0)]),
+            upstream_errors: by(&[("refused", 2.25)]),
+            cache: CacheRates {
+                requests: 8.0,
+                found: 6.0,
+                l2_requests: 2.0,
+                l2_found: 1.0,
+                l2_failed: 0.5,
+                evicted: 0.0,
+            },
+            ..Rates::default()
+        };
+        let cache = json!({ "bytes": 3 << 20, "l2_lookups": { "hit": 7 } });
+        let status = json!({ "gateway": {}, "cache": cache });
+        let shown = draw(&status, None, &rates, &[], (100, 24));
+        let causes = "causes      deadline 3.0/s, broken 0.5/s; clients: reset 1.0/s; upstreams: refused 2.2/s";
+        let cache = "cache       75.0% hits of 8.0/s, 3 MiB stored, 0.0/s evicted; l2 50.0% of 2.0/s, 0.5 in vain";
+        assert!(shown.iter().any(|line| line == causes) && shown.iter().any(|line| line == cache), "{shown:#?}");
+        // What is cut off is told.
+        let narrow = draw(&status, None, &rates, &[], (40, 24));
+        assert!(narrow.iter().any(|line| line == "causes      deadline 3.0/s, broken 0.5/…"), "{narrow:#?}");
+        // Without errors and without cached routes there is nothing to say of them.
+        let quiet = draw(&json!({ "gateway": {}, "cache": null }), None, &Rates::default(), &[], (80, 24));
+        assert!(!quiet.iter().any(|line| line.starts_with("causes") || line.starts_with("cache")), "{quiet:#?}");
     }
 
     #[test]

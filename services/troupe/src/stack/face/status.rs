@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use troupe_balancer::{PoolSnapshot, State, WorkerSnapshot};
 use troupe_node::admin::Api;
 
-use super::Face;
+use super::{Face, counts};
 use crate::stack::troubles;
 
 /// How many slow requests are listed when nobody says how many.
@@ -46,6 +46,10 @@ pub(super) fn register(api: &Api, face: &Face) {
     if let Some(php) = face.php.clone() {
         api.section("php", move || php.upgrade().map_or(Value::Null, |php| json!(php.status())));
     }
+    let metrics = face.metrics.clone();
+    api.section("cache", move || counts::cache(&metrics));
+    let metrics = face.metrics.clone();
+    api.section("failures", move || counts::failures(&metrics));
     let linked = face.linked.clone();
     api.section("links", move || linked.list());
     let own = face.clone();

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use troupe_testkit::http::Connection;
+use troupe_testkit::tools::{self, CHROMIUM};
 use troupe_testkit::{ports, wait};
 
 use super::SOON;
@@ -21,12 +22,15 @@ pub(super) struct Browser {
 }
 
 impl Browser {
-    /// `None` on a machine without chromedriver.
+    /// `None` on a machine without one, where that is allowed.
     pub(super) fn start() -> Option<Self> {
+        if !tools::there(&CHROMIUM) {
+            return None;
+        }
         let address = ports::free();
         let mut command = Command::new("chromedriver");
         command.arg(format!("--port={}", address.port())).stdout(Stdio::null()).stderr(Stdio::null());
-        let driver = command.spawn().ok()?;
+        let driver = command.spawn().expect("chromedriver starts");
         wait::until("the driver to listen", SOON, || TcpStream::connect(address).ok().map(drop));
         let arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1600"];
         let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": arguments}}}});

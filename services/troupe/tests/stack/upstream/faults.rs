@@ -25,6 +25,11 @@ fn honest() -> Upstream {
     })
 }
 
+/// How often something failed for this cause.
+fn errors(stack: &mut Stack, cause: &str) -> f64 {
+    metric(stack, &format!("troupe_balancer_upstream_errors_total{{pool=\"upstream:app\",cause=\"{cause}\"}}"))
+}
+
 /// Answers the first request of each connection, and closes at the second without a word.
 fn forgetful() -> Upstream {
     let seen = Mutex::new(HashSet::new());
@@ -154,7 +159,7 @@ fn a_frozen_server_costs_a_timeout_and_then_gets_no_calls() {
     let statuses: Vec<u16> = (0..100).map(|_| client.request("GET", "/", &[], b"").unwrap().status).collect();
     let late = statuses.iter().filter(|status| **status == 504).count();
     assert!((1..=10).contains(&late) && statuses.iter().all(|status| matches!(status, 200 | 504)), "{statuses:?}");
-    assert!(metric(&mut stack, "troupe_balancer_upstream_timeouts_total{pool=\"upstream:app\"}") >= 1.0);
+    assert!(errors(&mut stack, "reply_timeout") >= 1.0);
 }
 
 #[test]
@@ -166,9 +171,17 @@ fn a_name_that_cannot_be_resolved_stops_nothing_else() {
         good.address
     );
     let config = format!("mesh.connect_wait = \"1s\"\n{}", config(&[], "").replace("servers = []", &more));
-    let stack = Stack::one_process(binary(), &functions(), &config);
+    let mut stack = Stack::one_process(binary(), &functions(), &config);
     for _ in 0..5 {
         assert_eq!(stack.get("/").text(), "honest");
+    }
+    for pool in ["upstream:app", "upstream:nowhere"] {
+        wait::until("the look-ups in vain to be counted", BOUND, || {
+            // A resolver may say no, or nothing.
+            let causes = ["dns", "empty", "timeout"];
+            let name = |cause| format!("troupe_discovery_failed_lookups_total{{service=\"{pool}\",cause=\"{cause}\"}}");
+            (causes.map(|cause| metric(&mut stack, &name(cause))).iter().sum::<f64>() >= 1.0).then_some(())
+        });
     }
     let mut client = stack.connect();
     client.send(b"GET / HTTP/1.1\r\nHost: nowhere.test\r\n\r\n").unwrap();
@@ -203,7 +216,66 @@ fn a_server_that_does_not_accept_costs_the_connect_timeout_and_no_call() {
         }
         let failed = "troupe_balancer_upstream_connects_total{pool=\"upstream:app\",outcome=\"failed\"}";
         wait::until("a failed connection to be counted", BOUND, || (metric(&mut stack, failed) >= 1.0).then_some(()));
+        assert!(errors(&mut stack, "connect_timeout") >= 1.0);
     }
+}
+
+#[test]
+fn each_way_a_server_fails_is_counted_by_its_cause() {
+    let lies = Upstream::start(|exchange| {
+        exchange.read_body()?;
+        exchange.send(b"HTTP/1.1 nonsense\r\n\r\n")?;
+        Ok(Then::Close)
+    });
+    let closes = Upstream::start(|exchange| {
+        exchange.read_body()?;
+        Ok(Then::Close)
+    });
+    let silent = Upstream::start(|exchange| {
+        exchange.await_close();
+        Ok(Then::Close)
+    });
+    let pauses = Upstream::start(|exchange| {
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")?;
+        exchange.await_close();
+        Ok(Then::Close)
+    });
+    let nobody = ports::free();
+    for (cause, address, timeouts, status) in [
+        ("refused", nobody, "", 503),
+        ("protocol", lies.address, "", 502),
+        ("closed", closes.address, "", 502),
+        ("reply_timeout", silent.address, "first_byte = \"300ms\"", 504),
+        ("body_timeout", pauses.address, "idle = \"300ms\"", 200),
+    ] {
+        let more = format!("servers = [\"{address}\"]\ntimeouts = {{ {timeouts} }}\nqueue = {{ wait = \"1s\" }}");
+        let mut stack = Stack::one_process(binary(), &functions(), &config(&[], "").replace("servers = []", &more));
+        let mut client = stack.connect();
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx").unwrap();
+        match client.response(false) {
+            Ok(reply) => assert_eq!(reply.status, status, "{cause}"),
+            // A body that pauses is cut off.
+            Err(error) => assert_eq!(status, 200, "{cause}: {error}"),
+        }
+        wait::until(cause, BOUND, || (errors(&mut stack, cause) >= 1.0).then_some(()));
+        let page = stack.instance("balancer").admin("/metrics").unwrap().text();
+        let others = page.lines().filter(|line| line.starts_with("troupe_balancer_upstream_errors_total{"));
+        let others: Vec<&str> = others.filter(|line| !line.ends_with(" 0") && !line.contains(cause)).collect();
+        assert!(others.is_empty(), "{cause}: {others:?}");
+    }
+}
+
+/// A request that is overdue before `timeouts.first_byte` is the server's fault as well.
+#[test]
+fn a_server_that_lets_a_request_become_overdue_is_counted() {
+    let silent = Upstream::start(|exchange| {
+        exchange.await_close();
+        Ok(Then::Close)
+    });
+    let config = format!("gateway.request_timeout = \"500ms\"\n{}", config(&[&silent], ""));
+    let mut stack = Stack::one_process(binary(), &functions(), &config);
+    assert_eq!(stack.get("/").status, 504);
+    wait::until("it to be counted", BOUND, || (errors(&mut stack, "reply_timeout") >= 1.0).then_some(()));
 }
 
 /// A listener whose queue is full: the kernel drops whoever comes.
