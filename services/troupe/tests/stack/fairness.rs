@@ -26,9 +26,9 @@ struct Call {
     end: u64,
 }
 
-/// Three gateways, two balancers, three php-pools, each linked to all in the next row.
-fn crowd(redis: &Redis) -> Stack {
-    let plan = stack::Plan::apart().several("php-pool", WORKERS).two("balancer").several("gateway", 3);
+/// Three gateways, two balancers and so many php-pools, each linked to all in the next row.
+fn crowd(redis: &Redis, workers: usize) -> Stack {
+    let plan = stack::Plan::apart().several("php-pool", workers).two("balancer").several("gateway", 3);
     let config = format!("gateway.access_log = false\n[php.default.processes]\nmin = {SLOTS}\nmax = {SLOTS}\n");
     let mut stack = plan.through_redis(redis.url()).start(binary(), &functions(), &config);
     for index in 0..2 {
@@ -36,7 +36,7 @@ fn crowd(redis: &Redis) -> Stack {
         wait::until("all workers", HEAL, || {
             let metrics = balancer.admin("/metrics")?.text();
             let line = metrics.lines().find(|line| line.starts_with("troupe_balancer_workers_ready"))?;
-            (line.rsplit(' ').next()?.parse() == Ok(WORKERS)).then_some(())
+            (line.rsplit(' ').next()?.parse() == Ok(workers)).then_some(())
         });
     }
     for index in 0..3 {
@@ -53,7 +53,7 @@ fn crowd(redis: &Redis) -> Stack {
     stack
 }
 
-/// Has `clients` ask the gateways by turns, each for as often as it gets its answer.
+/// Has `clients` ask the gateways by turns, each so many times; nothing may fail.
 fn calls(addresses: &[SocketAddr], clients: usize) -> Vec<Call> {
     let clients: Vec<_> = (0..clients)
         .map(|index| {
@@ -96,7 +96,7 @@ fn in_flight(calls: &[Call]) -> BTreeMap<u64, (f64, usize)> {
 #[test]
 fn load_is_even_over_workers_and_no_cap_is_exceeded() {
     let redis = Redis::start();
-    let stack = crowd(&redis);
+    let stack = crowd(&redis, WORKERS);
     // Half of what there is, three quarters, and three times as much.
     for clients in [WORKERS * SLOTS / 2, WORKERS * SLOTS * 3 / 4, WORKERS * SLOTS * 3] {
         let workers = in_flight(&calls(&stack.addresses, clients));
@@ -106,4 +106,35 @@ fn load_is_even_over_workers_and_no_cap_is_exceeded() {
         assert!(most / mean <= 1.5, "{clients} clients: max/mean is {:.2}: {workers:?}", most / mean);
         assert!(workers.values().all(|(_, most)| *most <= SLOTS), "{clients} clients: {workers:?}");
     }
+}
+
+/// Each balancer sends a worker as many calls as it can take: two of them twice as many. The worker holds its cap itself and
+/// gives the others back, and they wait at the balancers until it is their turn.
+#[test]
+fn a_cap_holds_across_balancers() {
+    let redis = Redis::start();
+    let mut stack = crowd(&redis, 1);
+    let addresses = stack.addresses.clone();
+    let pool = stack.instance("php-pool");
+    let clients = 8 * SLOTS;
+    let load = thread::spawn(move || calls(&addresses, clients));
+    let mut under_way = Vec::new();
+    while !load.is_finished() {
+        under_way.push(figure(pool, "troupe_mesh_calls_in_flight{"));
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(load.join().unwrap().len(), clients * REQUESTS);
+    // A call that is being given back is seen under way for a moment.
+    under_way.sort_by(f64::total_cmp);
+    let median = under_way.get(under_way.len() / 2).copied().unwrap();
+    assert!(median >= 1.0 && median <= SLOTS as f64, "calls at a worker of {SLOTS} slots: {under_way:?}");
+    let given_back = figure(pool, "troupe_php_calls_total{pool=\"default\",outcome=\"overloaded\"");
+    assert!(given_back > 0.0, "two balancers never met at the worker: this shows nothing");
+}
+
+/// The sum of an instance's series whose lines start so.
+fn figure(instance: &stack::Instance, start: &str) -> f64 {
+    let page = instance.admin("/metrics").map(|page| page.text()).unwrap_or_default();
+    let lines = page.lines().filter(|line| line.starts_with(start));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
