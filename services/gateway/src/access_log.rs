@@ -16,7 +16,7 @@ use metrics::{Counter, counter};
 use troupe_node::config::LogFormat;
 use troupe_wire::head::RequestHead;
 
-use crate::request::{Incoming, Method};
+use crate::request::{Incoming, Method, Refused, Request, Trace};
 
 /// Entries that go to the writer together: one wake-up for so many requests.
 const BATCH: usize = 64;
@@ -44,6 +44,7 @@ pub(crate) struct Entry {
     head: Option<RequestHead>,
     method: Method,
     id: Bytes,
+    trace: Trace,
     remote: Option<IpAddr>,
     pub(crate) route: Option<ByteString>,
     status: u16,
@@ -100,16 +101,21 @@ impl Spool {
 
 impl Entry {
     pub(crate) fn new(incoming: &Incoming) -> Self {
-        let (head, method, id, remote, received) = match incoming {
+        let (head, method, id, trace, remote, received) = match incoming {
             Incoming::Request(request) => {
-                (Some(request.head.clone()), request.method, &request.id, None, request.received)
+                let Request { head, method, id, trace, received, .. } = request;
+                (Some(head.clone()), *method, id, *trace, None, *received)
             }
-            Incoming::Refused(refused) => (None, Method::Other, &refused.id, Some(refused.remote), refused.received),
+            Incoming::Refused(refused) => {
+                let Refused { id, trace, remote, received, .. } = refused;
+                (None, Method::Other, id, *trace, Some(*remote), *received)
+            }
         };
         Self {
             head,
             method,
             id: id.clone(),
+            trace,
             remote,
             route: None,
             status: 0,

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use troupe_node::config::text;
-use troupe_node::units::{Duration, Size};
+use troupe_node::units::{Duration, Percent, Size};
 
 use crate::cache::config::RouteCache;
 
@@ -39,6 +39,9 @@ pub struct GatewayConfig {
     /// Networks (CIDR) of proxies in front whose X-Forwarded-* headers are believed.
     #[schemars(schema_with = "text::networks")]
     pub trusted_proxies: Vec<IpNet>,
+    /// Share of the traces that begin here whose flag says sampled, which PHP and servers that trace go by. A client that
+    /// sends a traceparent decides for itself.
+    pub trace_sampled: Percent,
     /// Answer GET /health on these listeners: 200 while serving, 503 while draining.
     pub health: bool,
     /// Show the metrics service's dashboard at /dashboard, to whoever has the token of admin.token_file.
@@ -114,6 +117,7 @@ impl Default for GatewayConfig {
             max_head: Size::from_kib(32),
             max_body: Size::from_mib(64),
             trusted_proxies: Vec::new(),
+            trace_sampled: Percent::new(100),
             health: true,
             dashboard: false,
             access_log: true,

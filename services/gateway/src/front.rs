@@ -266,7 +266,7 @@ impl Front {
             }
         };
         let invoke = self.invoke(request, planned);
-        let (ports, call) = ((self.port.clone(), self.l2.clone()), (invoke, request.trace));
+        let (ports, call) = ((self.port.clone(), self.l2.clone()), (invoke, Some(request.trace.context())));
         Some(Fetch::new(Arc::clone(cache), caching, *miss, ports, call, timeouts).start())
     }
 
@@ -338,7 +338,7 @@ impl Front {
             head: request.head.clone(),
             body,
         };
-        let envelope = Envelope { call, deadline, trace: request.trace };
+        let envelope = Envelope { call, deadline, trace: Some(request.trace.context()) };
         match to_dashboard {
             true => dashboard::ask(self.dashboard.as_ref(), envelope, self.shared.drain.subscribe()),
             false => self.port.call(envelope),
@@ -386,7 +386,7 @@ impl Front {
         let id = id_text(&request.id);
         let (outcome, stage) = (failure.outcome.as_str(), failure.stage.as_str());
         let detail = failure.detail.as_deref().unwrap_or_default();
-        let trace_id = request.trace.map(|trace| trace.id_text());
+        let trace_id = request.trace.id_text();
         match failure.outcome {
             Outcome::Refused | Outcome::Cancelled | Outcome::Overloaded => {
                 tracing::debug!(

@@ -22,7 +22,7 @@ use troupe_wire::head::RequestHead;
 
 use crate::access_log::{AccessLog, Entry, Spool};
 use crate::cache::{Cache, CacheResult};
-use crate::request::{Incoming, Method};
+use crate::request::{Incoming, Method, Trace};
 use crate::server::Reject;
 use faults::Faults;
 use route::RouteCounts;
@@ -105,6 +105,7 @@ pub(crate) struct Ticket {
     method: Method,
     /// None of a request that was refused before it was one.
     head: Option<RequestHead>,
+    trace: Trace,
     stages: Stages,
     slot: usize,
     cached: Option<CacheResult>,
@@ -267,9 +268,9 @@ impl ThreadMetrics {
 
     /// Begins to count a request.
     pub(crate) fn begin(self: &Rc<Self>, incoming: &Incoming) -> Ticket {
-        let (received, method, head) = match incoming {
-            Incoming::Request(request) => (request.received, request.method, Some(request.head.clone())),
-            Incoming::Refused(refused) => (refused.received, Method::Other, None),
+        let (received, method, head, trace) = match incoming {
+            Incoming::Request(request) => (request.received, request.method, Some(request.head.clone()), request.trace),
+            Incoming::Refused(refused) => (refused.received, Method::Other, None, refused.trace),
         };
         self.begun.set(self.begun.get() + 1);
         let entry = self.log.is_some().then(|| Box::new(Entry::new(incoming)));
@@ -280,6 +281,7 @@ impl ThreadMetrics {
             received,
             method,
             head,
+            trace,
             stages,
             slot: 0,
             cached: None,
@@ -426,7 +428,7 @@ impl Ticket {
             let routes = self.metrics.routes.borrow();
             let route = routes.slots.get(self.slot).map_or(NO_ROUTE, RouteCounts::label);
             let method = self.method.as_str(head);
-            let seen = Seen { head, method, route, status, took, ended: now, stages: &self.stages };
+            let seen = Seen { head, trace: &self.trace, method, route, status, took, ended: now, stages: &self.stages };
             self.metrics.slow.borrow_mut().offer(&seen);
         }
         if let Some(counts) = self.metrics.routes.borrow_mut().slots.get_mut(self.slot) {

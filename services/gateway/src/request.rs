@@ -2,6 +2,7 @@
 
 mod forwarded;
 mod id;
+mod trace;
 
 use std::time::Instant;
 
@@ -16,6 +17,7 @@ use troupe_wire::trace::TraceContext;
 use crate::path;
 use forwarded::Forwarded;
 use id::RequestIds;
+pub(crate) use trace::{Sampling, Trace};
 
 /// The field that carries the request id, in both directions.
 pub(crate) const REQUEST_ID: &str = "x-request-id";
@@ -33,8 +35,8 @@ pub(crate) struct Request {
     pub(crate) method: Method,
     /// How the body is framed.
     pub(crate) body: BodyFrame,
-    /// The trace the client is in.
-    pub(crate) trace: Option<TraceContext>,
+    /// The trace it belongs to.
+    pub(crate) trace: Trace,
     /// Whether the client would rather read HTML than JSON.
     pub(crate) prefers_html: bool,
     /// Whether the client asks, in the form of RFC 6455 §4.1, to go on with WebSocket.
@@ -54,6 +56,8 @@ pub(crate) struct Refused {
     pub(crate) body: BodyFrame,
     /// The request id of the answer.
     pub(crate) id: Bytes,
+    /// The trace that it would have been: nothing of its head is believed.
+    pub(crate) trace: Trace,
     /// When it was refused.
     pub(crate) received: Instant,
     /// The client's address.
@@ -119,6 +123,7 @@ pub(crate) struct Reception {
     builder: RefCell<RequestHeadBuilder>,
     ids: RequestIds,
     trusted: Vec<IpNet>,
+    sampling: Sampling,
 }
 
 impl Ends {
@@ -134,8 +139,9 @@ impl Ends {
 }
 
 impl Reception {
-    pub(crate) fn new(trusted: Vec<IpNet>) -> Self {
-        Self { builder: RefCell::new(RequestHeadBuilder::default()), ids: RequestIds::default(), trusted }
+    pub(crate) fn new(trusted: Vec<IpNet>, sampling: Sampling) -> Self {
+        let (builder, ids) = (RefCell::default(), RequestIds::default());
+        Self { builder, ids, trusted, sampling }
     }
 
     /// Makes a request of a head, or says why there is none. The framing is sound either way: the connection lives on.
@@ -151,7 +157,13 @@ impl Reception {
     /// A refusal with a request id of its own.
     pub(crate) fn refuse(&self, status: u16, why: &'static str, close: bool, ends: &Ends) -> Refused {
         let id = Bytes::copy_from_slice(&self.ids.make());
-        Refused { status, why, close, body: BodyFrame::None, id, received: Instant::now(), remote: ends.remote.ip() }
+        let trace = self.trace(None);
+        let (received, remote) = (Instant::now(), ends.remote.ip());
+        Refused { status, why, close, body: BodyFrame::None, id, trace, received, remote }
+    }
+
+    fn trace(&self, parent: Option<TraceContext>) -> Trace {
+        Trace::new(parent, self.ids.random(), self.sampling)
     }
 
     fn request(&self, raw: &RawHead<'_>, ends: &Ends) -> Result<Request, (u16, &'static str)> {
@@ -176,6 +188,11 @@ impl Reception {
         let mut seen = Seen::default();
         let forwarded = Forwarded::new(&self.trusted, ends.remote.ip());
         take_fields(raw, builder, &mut seen, forwarded.trusted()).map_err(too_large)?;
+        let parent = seen.parent.flatten();
+        // What vendors say of a trace is for those who know which one is meant.
+        for state in seen.states.iter().filter(|_| parent.is_some()) {
+            builder.field("tracestate", state).map_err(too_large)?;
+        }
         let made;
         let id: &[u8] = match seen.id {
             Some(id) => id,
@@ -204,7 +221,7 @@ impl Reception {
             received: Instant::now(),
             method: Method::of(method),
             body: raw.body,
-            trace: seen.trace,
+            trace: self.trace(parent),
             prefers_html: seen.prefers_html,
             // RFC 9110 §7.8: HTTP/1.0 has no upgrade, and one that `Connection` does not name is for somebody else.
             websocket: seen.websocket
@@ -285,7 +302,10 @@ impl Method {
 #[derive(Debug, Default)]
 struct Seen<'a> {
     id: Option<&'a [u8]>,
-    trace: Option<TraceContext>,
+    /// What `traceparent` says; `Some(None)`: nothing that holds, or two things.
+    parent: Option<Option<TraceContext>>,
+    /// The values of `tracestate`.
+    states: Vec<&'a [u8]>,
     prefers_html: bool,
     /// `Upgrade` names WebSocket.
     websocket: bool,
@@ -333,8 +353,12 @@ fn take_fields<'a>(
         place.copy_from_slice(name);
         place.make_ascii_lowercase();
         let name: &[u8] = place;
-        if keep(name, value, seen, trusted) && !(raw.nominates && is_nominated(raw.fields, name)) {
-            builder.field(name, value)?;
+        if !keep(name, value, seen, trusted) || (raw.nominates && is_nominated(raw.fields, name)) {
+            continue;
+        }
+        match name {
+            b"tracestate" => seen.states.push(value),
+            _ => builder.field(name, value)?,
         }
     }
     Ok(())
@@ -369,9 +393,11 @@ fn keep<'a>(name: &[u8], value: &'a [u8], seen: &mut Seen<'a>, trusted: bool) ->
             }
             false
         }
+        // Travels beside the head, with the gateway's span in it.
         b"traceparent" => {
-            seen.trace = TraceContext::parse_traceparent(value);
-            seen.trace.is_some()
+            let parent = if seen.parent.is_none() { TraceContext::parse_traceparent(value) } else { None };
+            seen.parent = Some(parent);
+            false
         }
         b"accept" => {
             seen.prefers_html |= prefers_html(value);

@@ -130,7 +130,8 @@ fn thread_state(blueprint: &Blueprint) -> Rc<Thread> {
     let seat_index = seat.index();
     name_thread(seat_index);
     let port = (blueprint.ports)(seat.index());
-    let reception = Reception::new(blueprint.config.trusted_proxies.clone());
+    let Blueprint { config, .. } = blueprint;
+    let reception = Reception::new(config.trusted_proxies.clone(), config.trace_sampled.into());
     let metrics = blueprint.metrics.thread();
     let dashboard = blueprint.dashboard.as_ref().map(|ports| ports(seat.index()));
     let l2 = blueprint.shared.cache.as_ref().and_then(|cache| cache.on_thread(blueprint.l2.as_ref()?(seat.index())));

@@ -110,7 +110,7 @@ impl Local {
         let mut frame = self.frame.borrow_mut();
         request.encode(&mut frame, &self.pool, function, flags, self.next_call(), due);
         // First: what it prints in its first microsecond belongs to this request.
-        process.info.set_request(request.call.head.clone());
+        process.info.set_work(request.work());
         let written = process.try_write(&frame);
         let begun = match written {
             Ok(written) if written == frame.len() => None,
@@ -170,7 +170,7 @@ impl Local {
             if !written {
                 return None;
             }
-            let seated = slot.sit(self, request.call.head.clone(), due);
+            let seated = slot.sit(self, request.work(), due);
             self.offer_seat(&slot);
             return Some(seated);
         }

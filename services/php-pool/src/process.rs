@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::net::unix::pipe;
 use tokio::time::Sleep;
 use troupe_wire::head::RequestHead;
+use troupe_wire::trace::TraceContext;
 
 use crate::functions::Functions;
 use crate::protocol::{FrameHeader, PACKET, REPLY_HEADER};
@@ -97,6 +98,13 @@ impl Fate {
     }
 }
 
+/// What a process works on, for those who tell of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Work {
+    pub(crate) head: RequestHead,
+    pub(crate) trace: Option<TraceContext>,
+}
+
 /// What all threads know of a process.
 #[derive(Debug)]
 pub(crate) struct ProcessInfo {
@@ -109,7 +117,7 @@ pub(crate) struct ProcessInfo {
     fate: AtomicU8,
     /// Microseconds that its whole calls took, by its own clock. Written by the thread that has it.
     worked: AtomicU64,
-    current: Mutex<Option<RequestHead>>,
+    current: Mutex<Option<Work>>,
     tail: Mutex<Vec<u8>>,
 }
 
@@ -158,12 +166,12 @@ impl ProcessInfo {
     }
 
     /// The request it works on, or worked on last.
-    pub(crate) fn request(&self) -> Option<RequestHead> {
+    pub(crate) fn work(&self) -> Option<Work> {
         self.current.lock().clone()
     }
 
-    pub(crate) fn set_request(&self, head: RequestHead) {
-        *self.current.lock() = Some(head);
+    pub(crate) fn set_work(&self, work: Work) {
+        *self.current.lock() = Some(work);
     }
 
     /// Keeps a line of its standard error.

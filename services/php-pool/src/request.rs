@@ -10,6 +10,7 @@ use troupe_wire::trace::TraceContext;
 
 use crate::functions::Known;
 use crate::pool::Pool;
+use crate::process::Work;
 use crate::protocol::{CALL_HEADER, CallHeader, DEVELOPMENT, FORM, PLAIN, STREAM, ToPhp};
 use crate::spool::Form;
 use crate::{serialize, server_vars};
@@ -43,6 +44,11 @@ pub(crate) enum Payload {
 }
 
 impl Request {
+    /// What the process works on that has it.
+    pub(crate) fn work(&self) -> Work {
+        Work { head: self.call.head.clone(), trace: self.trace }
+    }
+
     /// Whether the body follows in frames of its own.
     pub(crate) fn streams(&self) -> bool {
         matches!(self.payload, Payload::Stream(_))

@@ -100,9 +100,9 @@ fn variables(vars: &mut impl Sink, call: &Invoke, trace: Option<&TraceContext>, 
     if let Some(len) = body_len.filter(|len| *len > 0) {
         vars.entry("CONTENT_LENGTH", len.to_string().as_bytes());
     }
-    headers(vars, head, trace.is_some());
+    headers(vars, head);
     if let Some(trace) = trace {
-        vars.entry("HTTP_TRACEPARENT", trace.to_string().as_bytes());
+        vars.entry("HTTP_TRACEPARENT", &trace.to_traceparent());
     }
 }
 
@@ -130,7 +130,7 @@ fn decoded(path: &str) -> Cow<'_, [u8]> {
     if path.contains('%') { percent_encoding::percent_decode_str(path).into() } else { path.as_bytes().into() }
 }
 
-fn headers(vars: &mut impl Sink, head: &RequestHead, traced: bool) {
+fn headers(vars: &mut impl Sink, head: &RequestHead) {
     let mut key = [0; MAX_NAME];
     let mut host = false;
     for (index, (name, value)) in head.fields().enumerate() {
@@ -139,7 +139,8 @@ fn headers(vars: &mut impl Sink, head: &RequestHead, traced: bool) {
             "content-type" | "content-length" | "connection" | "transfer-encoding" => continue,
             // httpoxy: HTTP libraries read the variable HTTP_PROXY as the proxy to use.
             "proxy" => continue,
-            "traceparent" if traced => continue,
+            // Travels beside the head.
+            "traceparent" => continue,
             "host" => host = true,
             "x-request-id" => vars.entry("REQUEST_ID", value),
             _ => {}

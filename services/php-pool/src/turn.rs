@@ -14,10 +14,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
-use troupe_wire::head::RequestHead;
 
 use crate::local::Local;
-use crate::process::{Fate, Gone, Process};
+use crate::process::{Fate, Gone, Process, Work};
 use crate::protocol::{FrameHeader, FromPhp};
 
 /// Calls that may stand in the pipe of a busy process behind the running one. PHP then goes from one call to the next without
@@ -64,7 +63,7 @@ pub(crate) struct Seat {
     /// Until when it has to be done: its caller's deadline, and once it is called no later than the pool's time for a call.
     due: Cell<Instant>,
     /// What the process works on when it is called.
-    head: RequestHead,
+    work: Work,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,9 +101,9 @@ pub(crate) struct Seated {
 
 impl Slot {
     /// Takes a seat behind the running call; its frame stands in the pipe already.
-    pub(crate) fn sit(self: &Rc<Self>, local: &Rc<Local>, head: RequestHead, due: Instant) -> Seated {
+    pub(crate) fn sit(self: &Rc<Self>, local: &Rc<Local>, work: Work, due: Instant) -> Seated {
         let (state, waker) = (Cell::new(SeatState::Queued), RefCell::new(None));
-        let seat = Rc::new(Seat { state, waker, due: Cell::new(due), head });
+        let seat = Rc::new(Seat { state, waker, due: Cell::new(due), work });
         self.seats.borrow_mut().push_back(Rc::clone(&seat));
         if let Some(process) = self.process.borrow_mut().as_mut() {
             process.ring_by(self.slow_at.get().map_or(due, |slow_at| due.min(slow_at)));
@@ -186,7 +185,7 @@ impl Seat {
         slot.begin(now);
         self.due.set(due);
         self.state.set(SeatState::Called);
-        process.info.set_request(self.head.clone());
+        process.info.set_work(self.work.clone());
         if let Some(waker) = self.waker.take() {
             let context = &mut Context::from_waker(&waker);
             let (at, _) = slot.next_moment(due);

@@ -1,6 +1,6 @@
 //! The W3C trace context in the 25 bytes it takes on the wire, and its `traceparent` text.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 /// Bytes of a trace context on the wire: trace id, span id, flags.
 pub const TRACE_LEN: usize = 16 + 8 + 1;
@@ -67,6 +67,16 @@ impl TraceContext {
         Self { span_id, ..*self }
     }
 
+    /// The version 00 `traceparent` value.
+    pub fn to_traceparent(&self) -> [u8; TRACEPARENT_LEN] {
+        let mut text = [b'-'; TRACEPARENT_LEN];
+        put_hex(&mut text, 0, &[0]);
+        put_hex(&mut text, 3, &self.trace_id);
+        put_hex(&mut text, 36, &self.span_id);
+        put_hex(&mut text, 53, &[self.flags]);
+        text
+    }
+
     /// The trace's id as logs and tools write it: 32 hex digits.
     pub fn id_text(&self) -> String {
         format!("{:032x}", u128::from_be_bytes(self.trace_id))
@@ -86,22 +96,22 @@ impl TraceContext {
 /// Writes the version 00 `traceparent` value.
 impl fmt::Display for TraceContext {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("00-")?;
-        write_hex(out, &self.trace_id)?;
-        out.write_char('-')?;
-        write_hex(out, &self.span_id)?;
-        out.write_char('-')?;
-        write_hex(out, &[self.flags])
+        out.write_str(std::str::from_utf8(&self.to_traceparent()).unwrap_or_default())
     }
 }
 
-fn write_hex(out: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 0x0f] {
-            out.write_char(char::from_digit(u32::from(nibble), 16).unwrap_or('0'))?;
-        }
+/// A span's id as logs and tools write it: 16 hex digits.
+pub fn span_text(span_id: [u8; 8]) -> String {
+    format!("{:016x}", u64::from_be_bytes(span_id))
+}
+
+/// Writes `bytes` as lower-case hex into `text`, from `at` on.
+fn put_hex(text: &mut [u8], at: usize, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let places = text.get_mut(at..).unwrap_or_default().chunks_exact_mut(2);
+    for (place, byte) in places.zip(bytes) {
+        place.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
-    Ok(())
 }
 
 /// Exactly `N` bytes of lower-case hex; upper case is malformed in this header.

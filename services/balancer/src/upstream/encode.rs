@@ -1,6 +1,7 @@
 //! A request as an upstream server sees it: one framing of our own, and what a proxy adds.
 
 use troupe_wire::head::{RequestHead, Version};
+use troupe_wire::trace::TraceContext;
 
 /// How a request's body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +20,13 @@ pub enum Sending {
 ///
 /// Nothing of the client's framing is passed on, nor what is for one hop alone (RFC 9110 §7.6.1). `host` stands in for
 /// the `Host` that a client of HTTP/1.0 did not send.
-pub fn head(request: &RequestHead, head_only: bool, sending: Sending, host: &str, out: &mut Vec<u8>) {
+pub fn head(
+    (request, trace): (&RequestHead, Option<&TraceContext>),
+    head_only: bool,
+    sending: Sending,
+    host: &str,
+    out: &mut Vec<u8>,
+) {
     let method = if head_only { "HEAD" } else { request.method() };
     let authority = if request.authority().is_empty() { host } else { request.authority() };
     for part in [method, " ", request.target(), " HTTP/1.1\r\nhost: ", authority, "\r\n"] {
@@ -29,6 +36,9 @@ pub fn head(request: &RequestHead, head_only: bool, sending: Sending, host: &str
         if !is_ours(name) {
             field(name, value, out);
         }
+    }
+    if let Some(trace) = trace {
+        field(b"traceparent", &trace.to_traceparent(), out);
     }
     field(b"x-forwarded-for", request.remote_addr().as_bytes(), out);
     field(b"x-forwarded-proto", request.scheme().as_str().as_bytes(), out);
@@ -75,6 +85,8 @@ fn is_ours(name: &[u8]) -> bool {
             | b"trailer"
             | b"upgrade"
             | b"expect"
+            // Travels beside the head.
+            | b"traceparent"
             | b"x-forwarded-for"
             | b"x-forwarded-proto"
             | b"x-forwarded-host"
@@ -109,8 +121,20 @@ mod tests {
 
     fn encoded(request: &RequestHead, head_only: bool, sending: Sending) -> String {
         let mut out = Vec::new();
-        head(request, head_only, sending, "upstream:80", &mut out);
+        head((request, None), head_only, sending, "upstream:80", &mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_parent_is_the_one_of_the_call_and_not_one_of_the_head() {
+        let own = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let trace = TraceContext::parse_traceparent(own.as_bytes()).unwrap();
+        let request = request("GET", "a.example", &[("traceparent", b"another"), ("tracestate", b"a=1")]);
+        let mut out = Vec::new();
+        head((&request, Some(&trace)), false, Sending::Nothing, "upstream:80", &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains(&format!("\r\ntraceparent: {own}\r\n")) && text.contains("\r\ntracestate: a=1\r\n"));
+        assert!(!text.contains("another"), "{text}");
     }
 
     #[test]

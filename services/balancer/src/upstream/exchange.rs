@@ -14,6 +14,7 @@ use troupe_mesh::deadline::Deadline;
 use troupe_mesh::failure::{Failure, Stage};
 use troupe_mesh::port::{CallFuture, Service};
 use troupe_wire::head::{RequestHead, ResponseHeadBuilder};
+use troupe_wire::trace::TraceContext;
 
 use super::body::{BodyDecoder, Step};
 use super::cause::Cause;
@@ -71,7 +72,7 @@ async fn call(
     envelope: Envelope<Invoke>,
 ) -> Result<Reply, Failure> {
     let inside = server.enter();
-    let Envelope { call: Invoke { head, body, flags, .. }, deadline, .. } = envelope;
+    let Envelope { call: Invoke { head, body, flags, .. }, deadline, trace } = envelope;
     let (body, upward) = match body {
         Body::Full(bytes) => (bytes, Body::Empty),
         // Of a tunnel: not looked at before the server has switched, or what is no tunnel might be taken for a request.
@@ -84,7 +85,7 @@ async fn call(
             Err(fault) => return Err(fault.into_failure(&server)),
         };
         let reused = connection.is_reused();
-        match exchange(&mut connection, &scratch, &head, flags, &body, deadline).await {
+        match exchange(&mut connection, &scratch, (&head, trace.as_ref()), flags, &body, deadline).await {
             Ok(answer) if answer.head.status() == 101 => {
                 return Ok(tunnel::open(connection, answer.head, upward, inside));
             }
@@ -109,7 +110,7 @@ async fn call(
 async fn exchange(
     connection: &mut Connection,
     scratch: &Scratch,
-    request: &RequestHead,
+    request: (&RequestHead, Option<&TraceContext>),
     flags: InvokeFlags,
     body: &Bytes,
     deadline: Deadline,

@@ -117,7 +117,7 @@ type Answer = oneshot::Sender<Result<Reply, Failure>>;
 
 async fn run(server: Arc<Server>, thread: usize, envelope: Envelope<Invoke>, mut answer: Answer) {
     let inside = server.enter();
-    let Envelope { call: Invoke { head, body, flags, .. }, deadline, .. } = envelope;
+    let Envelope { call: Invoke { head, body, flags, .. }, deadline, trace } = envelope;
     let acquired = tokio::select! {
         biased;
         () = answer.closed() => return,
@@ -132,7 +132,7 @@ async fn run(server: Arc<Server>, thread: usize, envelope: Envelope<Invoke>, mut
     };
     let sending = body.len().map_or(Sending::Chunked, Sending::Length);
     let mut out = Vec::new();
-    encode::head(&head, flags.head_only, sending, &server.settings().host, &mut out);
+    encode::head((&head, trace.as_ref()), flags.head_only, sending, &server.settings().host, &mut out);
     let exchange = Exchange { server: &server, flags, answer, inside };
     let Some((writer, keep_alive)) = exchange.run(&mut connection, Request { head: out, body, sending }).await else {
         return;

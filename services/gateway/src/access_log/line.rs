@@ -24,6 +24,7 @@ struct Line<'a> {
     duration_us: u64,
     complete: bool,
     request_id: &'a str,
+    trace_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<&'a str>,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -49,6 +50,7 @@ pub(super) fn put(entry: &Entry, now: (Instant, SystemTime), json: bool, out: &m
     let target = head.map_or("-", |head| head.target());
     let protocol = head.map_or("-", |head| head.version().as_str());
     let request_id = std::str::from_utf8(&entry.id).unwrap_or_default();
+    let trace_id = entry.trace.id_text();
     let (referer, user_agent) = (field("referer"), field("user-agent"));
     if json {
         let time =
@@ -65,6 +67,7 @@ pub(super) fn put(entry: &Entry, now: (Instant, SystemTime), json: bool, out: &m
             duration_us: u64::try_from(entry.took.as_micros()).unwrap_or(u64::MAX),
             complete: entry.complete,
             request_id,
+            trace_id: &trace_id,
             route: entry.route.as_deref(),
             referer: &referer,
             user_agent: &user_agent,
@@ -84,7 +87,7 @@ pub(super) fn put(entry: &Entry, now: (Instant, SystemTime), json: bool, out: &m
     quote(if referer.is_empty() { "-" } else { &referer }, &mut text);
     text.push_str("\" \"");
     quote(if user_agent.is_empty() { "-" } else { &user_agent }, &mut text);
-    let _ = writeln!(text, "\" {:.3}ms {request_id}", entry.took.as_secs_f64() * 1000.0);
+    let _ = writeln!(text, "\" {:.3}ms {request_id} {trace_id}", entry.took.as_secs_f64() * 1000.0);
     out.extend_from_slice(text.as_bytes());
 }
 

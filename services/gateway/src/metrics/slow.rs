@@ -12,9 +12,9 @@ use serde::Serialize;
 use troupe_contracts::invoke::Times;
 use troupe_mesh::failure::Failure;
 use troupe_wire::head::RequestHead;
-use troupe_wire::trace::TraceContext;
 
 use crate::cache::Spent;
+use crate::request::Trace;
 
 /// Requests kept of each minute.
 const PER_MINUTE: usize = 32;
@@ -75,9 +75,8 @@ pub struct SlowRequest {
     pub status: u16,
     /// Its id.
     pub request_id: String,
-    /// Its trace, where it has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trace_id: Option<String>,
+    /// Its trace's.
+    pub trace_id: String,
     /// The stage that failed, where one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<&'static str>,
@@ -141,6 +140,7 @@ impl Stages {
 /// What a request was, until it is known whether it was slow.
 pub(crate) struct Seen<'a> {
     pub(crate) head: &'a RequestHead,
+    pub(crate) trace: &'a Trace,
     pub(crate) method: &'a str,
     pub(crate) route: &'a str,
     pub(crate) status: u16,
@@ -153,7 +153,6 @@ impl SlowRequest {
     fn of(seen: &Seen<'_>) -> Self {
         let head = seen.head;
         let field = |name| head.field(name).and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default();
-        let trace = head.field("traceparent").and_then(TraceContext::parse_traceparent);
         let path = head.path();
         let cut = path.char_indices().nth(LONGEST_PATH).map_or(path.len(), |(at, _)| at);
         Self {
@@ -165,7 +164,7 @@ impl SlowRequest {
             route: seen.route.to_owned(),
             status: seen.status,
             request_id: field("x-request-id").to_owned(),
-            trace_id: trace.map(|trace| trace.id_text()),
+            trace_id: seen.trace.id_text(),
             failed: seen.stages.failed,
             stages: seen.stages.list(seen.took).into_iter().filter(|stage| stage.us > 0).collect(),
             ended: seen.ended,
@@ -277,11 +276,11 @@ mod tests {
     use troupe_wire::head::{RequestHeadBuilder, RequestParts, Scheme, Version};
 
     use super::*;
+    use crate::request::Sampling;
 
     fn head(path: &str) -> RequestHead {
         let mut builder = RequestHeadBuilder::default();
         builder.field("x-request-id", b"r1").unwrap();
-        builder.field("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
         let parts = RequestParts {
             version: Version::Http11,
             scheme: Scheme::Http,
@@ -321,6 +320,7 @@ mod tests {
     fn the_slowest_are_kept_and_their_number_is_bounded_over_hours() {
         let slowest = Slowest::default();
         let head = head(&format!("/{}?token=secret", "x".repeat(400)));
+        let trace = Trace::new(None, 7, Sampling::default());
         let mut spool = Spool::default();
         for minute in 0..120_u64 {
             let now = slowest.start + Duration::from_secs(minute * 60);
@@ -330,6 +330,7 @@ mod tests {
                 if slowest.may_be(took) {
                     spool.offer(&Seen {
                         head: &head,
+                        trace: &trace,
                         method: "GET",
                         route: "/x",
                         status: 200,
@@ -351,7 +352,7 @@ mod tests {
         assert!(all.is_sorted_by(|one, other| one.took_us >= other.took_us));
         let first = &all[0];
         assert_eq!((first.took_us, first.seconds_ago, first.request_id.as_str()), (318_000, 5, "r1"));
-        assert_eq!(first.trace_id.as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+        assert_eq!(first.trace_id, trace.id_text());
         assert!(first.path.len() == LONGEST_PATH && !first.path.contains("secret"));
         assert_eq!(slowest.list(3, now).len(), 3);
         // A quarter of an hour later, all of it is forgotten.

@@ -16,6 +16,11 @@ impl Default for RequestIds {
 }
 
 impl RequestIds {
+    /// What a request's trace is worked out of.
+    pub(super) fn random(&self) -> u64 {
+        self.0.borrow_mut().u64(..)
+    }
+
     pub(super) fn make(&self) -> [u8; 32] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut bits = self.0.borrow_mut().u128(..);

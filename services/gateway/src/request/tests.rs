@@ -14,9 +14,13 @@ fn receive(reception: &Reception, target: &str, fields: &str) -> Incoming {
     reception.receive(&raw, &ends)
 }
 
+fn reception(trusted: Vec<IpNet>) -> Reception {
+    Reception::new(trusted, Sampling::default())
+}
+
 fn request(target: &str, fields: &str, trusted: &[&str]) -> Request {
     let trusted = trusted.iter().map(|network| network.parse().unwrap()).collect();
-    match receive(&Reception::new(trusted), target, fields) {
+    match receive(&reception(trusted), target, fields) {
         Incoming::Request(request) => request,
         Incoming::Refused(refused) => panic!("{refused:?}"),
     }
@@ -52,6 +56,29 @@ fn ids_are_kept_when_sane_and_made_otherwise() {
     assert_ne!(request("/", "", &[]).id, request("/", "", &[]).id);
 }
 
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+#[test]
+fn a_clients_trace_goes_on_and_another_begins_without_a_sound_one() {
+    let fields = format!("tracestate: a=1,b=2\r\nTraceparent: {PARENT}\r\nTraceState: c=3\r\n");
+    let continued = request("/", &fields, &[]);
+    let (parent, inward) = (TraceContext::parse_traceparent(PARENT.as_bytes()).unwrap(), continued.trace.context());
+    assert_eq!((inward.trace_id, inward.flags), (parent.trace_id, 1));
+    assert_ne!(inward.span_id, parent.span_id);
+    // The context travels beside the head; what vendors add, in it and in its order.
+    assert_eq!(names(&continued), ["tracestate", "tracestate", "x-request-id"]);
+    let states: Vec<_> = continued.head.fields().filter(|(name, _)| *name == "tracestate").map(|(_, it)| it).collect();
+    assert_eq!(states, [&b"a=1,b=2"[..], &b"c=3"[..]]);
+    let malformed = format!("traceparent: {}\r\ntracestate: a=1\r\n", PARENT.to_uppercase());
+    let twice = format!("traceparent: {PARENT}\r\ntraceparent: {PARENT}\r\ntracestate: a=1\r\n");
+    for fields in ["", "tracestate: a=1\r\n", &malformed, &twice] {
+        let begun = request("/", fields, &[]);
+        assert_ne!(begun.trace.context().trace_id, parent.trace_id, "{fields}");
+        assert_eq!(names(&begun), ["x-request-id"], "{fields}");
+    }
+    assert_ne!(request("/", "", &[]).trace.id_text(), request("/", "", &[]).trace.id_text());
+}
+
 #[test]
 fn only_trusted_proxies_are_believed() {
     let fields = "X-Forwarded-For: 6.6.6.6, 192.0.2.7, 10.0.0.8\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: real.example\r\n";
@@ -72,7 +99,7 @@ fn targets_come_out_in_origin_form_and_normal() {
     assert_eq!(request("http://a.example/%61?x=%2f", "", &[]).head.target(), "/a?x=%2f");
     assert_eq!(request("http://a.example", "", &[]).head.target(), "/");
     assert!(matches!(
-        receive(&Reception::new(vec![]), "/a%2fb", ""),
+        receive(&reception(vec![]), "/a%2fb", ""),
         Incoming::Refused(Refused { status: 400, close: false, .. })
     ));
 }
@@ -109,7 +136,7 @@ fn a_handshake_is_one_in_every_respect() {
         nominates: true,
     };
     let ends = Ends::new("10.0.0.9:1234".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
-    let asks = |raw: RawHead<'_>| match Reception::new(vec![]).receive(&raw, &ends) {
+    let asks = |raw: RawHead<'_>| match reception(vec![]).receive(&raw, &ends) {
         Incoming::Request(request) => {
             assert!(!names(&request).contains(&"upgrade"));
             request.websocket

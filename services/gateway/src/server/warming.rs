@@ -19,7 +19,7 @@ use crate::cache::config::WarmConfig;
 use crate::cache::{Outcome, Response, Timeouts};
 use crate::front::Plan;
 use crate::path;
-use crate::request::{BodyFrame, Method, REQUEST_ID, Request};
+use crate::request::{BodyFrame, Method, REQUEST_ID, Request, Sampling, Trace};
 
 pub(crate) use predict::{Noted, Predictor};
 
@@ -205,7 +205,7 @@ fn request(head: RequestHead) -> Request {
         received: Instant::now(),
         method: Method::Get,
         body: BodyFrame::None,
-        trace: None,
+        trace: Trace::new(None, fastrand::u64(..), Sampling::default()),
         prefers_html: false,
         websocket: false,
         head,

@@ -29,11 +29,15 @@ fn ids_and_traces_go_through() {
     client.send(format!("GET /a HTTP/1.1\r\nHost: a\r\nX-Request-Id: my-id.1\r\ntraceparent: {trace}\r\n\r\n"));
     let response = client.response(false);
     assert_eq!(response.field("x-request-id"), Some("my-id.1"));
-    assert!(
-        response.text().contains("x-request-id: my-id.1\n") && response.text().contains(trace),
-        "{}",
-        response.text()
-    );
+    let text = response.text();
+    assert!(text.contains("x-request-id: my-id.1\n"), "{text}");
+    // The trace goes on, and what is behind the gateway has the gateway's span as its parent.
+    let (span, trace) = ("00f067aa0ba902b7", "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-");
+    assert!(text.contains(trace) && !text.contains(span), "{text}");
+    // Without one, each request begins one.
+    let begun =
+        [(); 2].map(|()| client.get("/a").text().split_once("traceparent: ").map(|(_, it)| it[..55].to_owned()));
+    assert!(begun[0].is_some() && begun[0] != begun[1], "{begun:?}");
     // A problem carries it too.
     let problem = client.send("GET /a//b HTTP/1.1\r\nHost: a\r\n\r\n").response(false);
     assert_eq!(problem.status, 400);

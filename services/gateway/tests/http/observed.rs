@@ -59,7 +59,10 @@ fn the_access_log_has_a_line_for_each_request() {
         "{}",
         lines[0]
     );
-    assert!(lines[0].contains("\"-\" \"\\\"x\\\"\" ") && lines[0].ends_with("ms id-1"), "{}", lines[0]);
+    assert!(lines[0].contains("\"-\" \"\\\"x\\\"\" ") && lines[0].contains("ms id-1 "), "{}", lines[0]);
+    let traces = lines.iter().map(|line| line.rsplit(' ').next().unwrap_or_default());
+    assert!(traces.clone().all(|trace| trace.len() == 32 && trace.bytes().all(|byte| byte.is_ascii_hexdigit())));
+    assert_eq!(traces.collect::<std::collections::HashSet<_>>().len(), 3, "{lines:?}");
     assert!(lines[1].contains("\"HEAD /health HTTP/1.1\" 200 0 "), "{}", lines[1]);
     assert!(lines[2].contains("\"- - -\" 400 "), "{}", lines[2]);
 }
@@ -75,4 +78,5 @@ fn the_access_log_is_json_for_programs() {
     assert_eq!((&lines[0]["request_id"], &lines[0]["user_agent"]), (&"id-1".into(), &"\"x\"".into()));
     assert_eq!((&lines[1]["method"], &lines[2]["status"]), (&"HEAD".into(), &400.into()));
     assert!(lines[0]["duration_us"].as_u64().unwrap() < 10_000_000);
+    assert!(lines.iter().all(|line| line["trace_id"].as_str().is_some_and(|trace| trace.len() == 32)), "{lines:?}");
 }

@@ -62,6 +62,9 @@ pub(crate) async fn echo(envelope: Envelope<Invoke>) -> Result<Reply, Failure> {
     for (name, value) in call.head.fields() {
         text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value)));
     }
+    if let Some(trace) = envelope.trace {
+        text.push_str(&format!("traceparent: {trace}\n"));
+    }
     text.push('\n');
     let kind = match &call.body {
         Body::Empty => "empty",

@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::process::{ProcessInfo, Work};
 use bytes::{Buf, BytesMut};
 use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use troupe_wire::head::RequestHead;
-use troupe_wire::trace::TraceContext;
-
-use crate::process::ProcessInfo;
 
 /// The longest line; a longer one is logged in parts.
 const MAX_LINE: usize = 1 << 20;
@@ -49,8 +46,8 @@ pub(crate) async fn process(source: impl AsyncRead + Unpin, pool: &str, info: Ar
         if errors {
             info.keep_line(line);
         }
-        let request = info.request();
-        let (request_id, trace_id) = ids(request.as_ref());
+        let work = info.work();
+        let (request_id, trace_id) = ids(work.as_ref());
         let (process, pid) = (info.id, info.pid());
         if errors {
             tracing::warn!(target: "php", pool, process, pid, request_id, trace_id, "{line}");
@@ -77,11 +74,9 @@ fn without_time(line: &str) -> &str {
 }
 
 /// By which ids log lines name a request.
-pub(crate) fn ids(request: Option<&RequestHead>) -> (Option<&str>, Option<String>) {
-    let field = |name| request.and_then(|head| head.field(name));
-    let trace = field("traceparent").and_then(TraceContext::parse_traceparent);
-    let id = field("x-request-id").and_then(|id| std::str::from_utf8(id).ok());
-    (id, trace.map(|trace| trace.id_text()))
+pub(crate) fn ids(work: Option<&Work>) -> (Option<&str>, Option<String>) {
+    let id = work.and_then(|work| work.head.field("x-request-id")).and_then(|id| std::str::from_utf8(id).ok());
+    (id, work.and_then(|work| work.trace).map(|trace| trace.id_text()))
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ fn slow(slow: SlowRequest) -> Slow {
         route: slow.route,
         status: slow.status,
         request_id: slow.request_id,
-        trace_id: slow.trace_id.unwrap_or_default(),
+        trace_id: slow.trace_id,
         failed: slow.failed.unwrap_or_default().to_owned(),
         stages: slow.stages.into_iter().map(stage).collect(),
     }

@@ -39,7 +39,9 @@ fn what_the_client_sends_arrives() {
         assert_eq!(seen["cookie"], serde_json::json!({"a": "1", "b": "two words"}));
         assert_eq!(seen["id"], "kept-42");
         assert_eq!(response.header("x-request-id"), "kept-42");
-        assert!(seen["trace"].as_str().unwrap().starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
+        let parent = seen["trace"].as_str().unwrap();
+        assert!(parent.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && parent.ends_with("-01"), "{parent}");
+        assert_ne!(parent, trace, "PHP's parent is the gateway's span");
     });
 }
 

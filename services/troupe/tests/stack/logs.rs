@@ -6,7 +6,8 @@ use serde_json::Value;
 use troupe_testkit::stack::Stack;
 use troupe_testkit::wait;
 
-use crate::support::{binary, functions};
+use crate::support::{binary, functions, in_both};
+use crate::timings::slow;
 
 /// A line may be left out for ten seconds before it is told how often.
 const TOLD: Duration = Duration::from_secs(60);
@@ -45,4 +46,38 @@ fn what_php_prints_is_tagged_with_its_request_and_counted_when_it_repeats_itself
     let same = told.iter().filter(|line| line["target"] == "php" && line["msg"] == text).count();
     assert_eq!(same, 5);
     assert_eq!(left_out["times"], 35, "{left_out}");
+}
+
+/// All lines of a request, once the access log has its own.
+fn lines_of(stack: &mut Stack, id: &str) -> Vec<Value> {
+    wait::until("the lines of a request", Duration::from_secs(20), || {
+        let mut all: Vec<Value> =
+            ["gateway", "php-pool"].iter().flat_map(|service| lines(&stack.instance(service).log())).collect();
+        all.retain(|line| line["request_id"] == id);
+        let of = |target: &str| all.iter().any(|line| line["target"] == target);
+        (of("php") && all.iter().any(|line| line.get("duration_us").is_some())).then_some(all)
+    })
+}
+
+#[test]
+fn a_request_without_a_trace_begins_one_and_all_who_tell_of_it_name_the_same() {
+    in_both("", |stack| {
+        let mut connection = stack.connect();
+        // What vendors say of a trace that the request does not name is about another one.
+        let mut ask = |path, id| connection.request("GET", path, &[("X-Request-Id", id), ("tracestate", "a=1")], b"");
+        let seen = ask("/api/traced", "traced-1").unwrap().json();
+        assert_eq!(seen["state"], Value::Null, "{seen}");
+        let parent = seen["parent"].as_str().unwrap();
+        let [version, trace, span, flags] = parent.split('-').collect::<Vec<_>>()[..] else { panic!("{parent}") };
+        assert_eq!((version, trace.len(), span.len(), flags), ("00", 32, 16, "01"), "{parent}");
+        let other = ask("/api/traced", "traced-2").unwrap().json();
+        assert!(!other["parent"].as_str().unwrap().contains(trace), "{other}");
+        for line in lines_of(stack, "traced-1") {
+            assert_eq!(line["trace_id"], trace, "{line}");
+        }
+        let slow = wait::until("it to be kept", Duration::from_secs(10), || {
+            slow(stack).into_iter().find(|request| request["request_id"] == "traced-1")
+        });
+        assert_eq!(slow["trace_id"], trace, "{slow}");
+    });
 }

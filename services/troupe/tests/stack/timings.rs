@@ -14,7 +14,8 @@ use crate::support::{binary, functions, in_both};
 /// Longer than anything between two stages should take, shorter than what is slept.
 const LITTLE: u64 = 200_000;
 
-fn slow(stack: &mut Stack) -> Vec<Value> {
+/// What `troupe slow --json` says of the gateway.
+pub(crate) fn slow(stack: &mut Stack) -> Vec<Value> {
     let admin = stack.instance("gateway").admin;
     let output =
         Command::new(binary()).args(["slow", "--json", "--admin", &format!("http://{admin}")]).output().unwrap();

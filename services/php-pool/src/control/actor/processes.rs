@@ -14,7 +14,7 @@ use crate::control::hatch::Nest;
 use crate::control::zygote::{describe, exit_status};
 use crate::control::{Note, OUTPUT_GRACE, RenewError, memory, usage};
 use crate::pool::Condition;
-use crate::process::{Fate, Process, ProcessInfo};
+use crate::process::{Fate, Process, ProcessInfo, Work};
 
 impl PoolActor {
     /// Starts processes until there are as many as there must be.
@@ -220,7 +220,7 @@ impl PoolActor {
         let unproven = record.info.epoch == self.epoch && self.roll.as_ref().is_some_and(|roll| roll.unproven);
         if unproven {
             record.info.doom(Fate::Replaced);
-        } else if record.info.request().is_none() && record.info.fate().is_failure() {
+        } else if record.info.work().is_none() && record.info.fate().is_failure() {
             if let Some(pause) = self.stillborn.another(Instant::now()) {
                 self.not_before = Some(Instant::now() + jittered(pause));
                 if !self.launch.forks {
@@ -252,7 +252,7 @@ impl PoolActor {
 
     pub(super) fn buried(&mut self, context: &mut Context<Self>, id: u32, status: &str) {
         let Some(record) = self.processes.remove(&id) else { return };
-        let stillborn = record.info.request().is_none() && record.info.fate().is_failure();
+        let stillborn = record.info.work().is_none() && record.info.fate().is_failure();
         let fate = record.info.doom(if status == exit_status(0) { Fate::Recycled } else { Fate::Died });
         self.pool.metrics.ended(fate);
         let (pool, pid, tail) = (&self.pool.name, record.info.pid(), record.info.tail());
@@ -263,15 +263,15 @@ impl PoolActor {
             tracing::debug!(pool, process = id, pid, status, reason = fate.as_str(), "a process ended");
         } else {
             let restarts = self.pool.restarts.fetch_add(1, Ordering::Relaxed) + 1;
-            let request = record.info.request();
-            let (request_id, trace_id) = capture::ids(request.as_ref());
+            let work = record.info.work();
+            let (request_id, trace_id) = capture::ids(work.as_ref());
             tracing::warn!(
                 pool,
                 process = id,
                 pid,
                 status,
                 reason = fate.as_str(),
-                last_request = request.as_ref().map(|head| format!("{} {}", head.method(), head.target())),
+                last_request = work.as_ref().map(|Work { head, .. }| format!("{} {}", head.method(), head.target())),
                 request_id,
                 trace_id,
                 stderr = tail,
