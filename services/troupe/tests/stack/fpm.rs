@@ -61,7 +61,7 @@ const UNCOMPARED_FIELDS: [&str; 7] =
     ["server", "date", "connection", "transfer-encoding", "content-length", "x-request-id", "keep-alive"];
 
 /// Variables that nginx and php-fpm have from their own configuration or for themselves, or that must differ.
-const UNCOMPARED_VARIABLES: [&str; 20] = [
+const UNCOMPARED_VARIABLES: [&str; 21] = [
     "DOCUMENT_ROOT",
     "DOCUMENT_URI",
     "FCGI_ROLE",
@@ -69,6 +69,7 @@ const UNCOMPARED_VARIABLES: [&str; 20] = [
     "HTTP_CONNECTION",
     "HTTP_CONTENT_LENGTH",
     "HTTP_CONTENT_TYPE",
+    "HTTP_TRACEPARENT",
     "HTTP_X_REQUEST_ID",
     "PHP_SELF",
     "REMOTE_PORT",
