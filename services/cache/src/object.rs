@@ -1,7 +1,7 @@
 //! All that is known of one URL: its variants, or that its responses cannot be cached.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use metrics::Counter;
 use smallvec::SmallVec;
@@ -33,6 +33,8 @@ pub struct Object {
     weight: usize,
     /// Counts it when it has to make room.
     evictions: Option<Counter>,
+    /// Another one takes its place: when it goes, it makes room for nobody.
+    replaced: AtomicBool,
 }
 
 impl Object {
@@ -50,11 +52,18 @@ impl Object {
         Self { evictions: Some(evictions), ..self }
     }
 
-    /// It has to make room.
-    pub(crate) fn evicted(&self) {
-        if let Some(evictions) = &self.evictions {
+    /// It goes because another one takes its place.
+    pub(crate) fn is_replaced(&self) {
+        self.replaced.store(true, Ordering::Relaxed);
+    }
+
+    /// It goes; counts that, and says so, if it has to make room.
+    pub(crate) fn goes(&self) -> bool {
+        let evicted = !self.replaced.load(Ordering::Relaxed);
+        if let Some(evictions) = self.evictions.as_ref().filter(|_| evicted) {
             evictions.increment(1);
         }
+        evicted
     }
 
     /// The same where the request is not at hand: `entry` replaces the variant that was selected alike.
@@ -88,7 +97,8 @@ impl Object {
         // An allocator rounds up by an eighth at most.
         let weight = OVERHEAD + entries + entries / 8;
         let evictions = before.and_then(|object| object.evictions.clone());
-        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), variants, uncacheable_until, weight, evictions }
+        let (id, replaced) = (NEXT.fetch_add(1, Ordering::Relaxed), AtomicBool::new(false));
+        Self { id, variants, uncacheable_until, weight, evictions, replaced }
     }
 
     /// Its number.

@@ -213,6 +213,9 @@ impl Store {
     fn replace(&self, key: &Arc<Key>, before: Option<&Object>, object: &Arc<Object>) {
         // In the index first: what can be found by its URL can be found by its groups.
         self.index.add(key, object);
+        if let Some(before) = before {
+            before.is_replaced();
+        }
         self.objects.insert(Arc::clone(key), Arc::clone(object));
         self.part(key.hashed()).writes.fetch_add(1, Ordering::Release);
         if let Some(before) = before {

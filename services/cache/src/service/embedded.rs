@@ -67,6 +67,11 @@ impl Embedded {
         (self.store.bytes(), self.store.len())
     }
 
+    /// URLs that had to make room in memory since the start.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.store.evicted()
+    }
+
     pub(crate) fn look_up(&self, call: &Lookup) -> Looked {
         let looked = self.look(call, None);
         match (looked.leased, call.want) {

@@ -37,6 +37,7 @@ pub(crate) struct Gauges {
     watchers: Gauge,
     bytes: Gauge,
     objects: Gauge,
+    evicted: Counter,
 }
 
 impl Meters {
@@ -116,12 +117,18 @@ fn count<const N: usize>(counters: &[Counter; N], index: usize) {
     }
 }
 
+/// Counts what had to make room in this part of the embedded store.
+pub(crate) fn evicted(store: &'static str) -> Counter {
+    counter!("troupe_cache_evicted_total", "store" => store)
+}
+
 impl Gauges {
     pub(crate) fn new() -> Self {
         Self {
             watchers: gauge!("troupe_cache_watchers"),
             bytes: gauge!("troupe_cache_bytes"),
             objects: gauge!("troupe_cache_objects"),
+            evicted: evicted("memory"),
         }
     }
 
@@ -130,6 +137,9 @@ impl Gauges {
         if let Some((bytes, objects)) = tier.figures() {
             self.bytes.set(bytes as f64);
             self.objects.set(objects as f64);
+        }
+        if let Some(evicted) = tier.evicted() {
+            self.evicted.absolute(evicted);
         }
     }
 }
@@ -177,6 +187,10 @@ pub fn describe() {
     describe_gauge!("troupe_cache_watchers", "Gateways that hear of purges from this instance.");
     describe_gauge!("troupe_cache_bytes", Unit::Bytes, "Memory that the embedded store takes.");
     describe_gauge!("troupe_cache_objects", "URLs that are known to the embedded store.");
+    describe_counter!(
+        "troupe_cache_evicted_total",
+        "What had to make room for others in the embedded store, by `store`: URLs in `memory`, answers on the `disk`. Redis evicts nothing: when it is full, nothing more is stored (`troupe_cache_stores_total`, `no-room`)."
+    );
     describe_counter!(
         "troupe_cache_disk_writes_total",
         "Answers for the disk, by `result`: `written`, `skipped` (too much was waiting), `error`."

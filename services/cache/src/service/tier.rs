@@ -39,6 +39,14 @@ impl Tier {
         }
     }
 
+    /// URLs that had to make room since the start, where that is known here.
+    pub(crate) fn evicted(&self) -> Option<u64> {
+        match self {
+            Self::Embedded(store) => Some(store.evicted()),
+            Self::Redis(_) => None,
+        }
+    }
+
     pub(crate) async fn look_up(&self, call: Lookup) -> Result<Looked, Failure> {
         match self {
             Self::Embedded(store) => Ok(store.look_up(&call)),

@@ -54,10 +54,12 @@ pub(super) struct OnEviction {
 }
 
 impl OnEviction {
-    /// An object makes room. Locks of the index are taken inside those of shards, never the other way round.
+    /// An object goes: it makes room, or another one has its place (quick_cache tells of both). Locks of the index are taken
+    /// inside those of shards, never the other way round.
     pub(super) fn evicted(&self, object: &Object) {
-        self.counts.evicted.fetch_add(1, Ordering::Relaxed);
-        object.evicted();
+        if object.goes() {
+            self.counts.evicted.fetch_add(1, Ordering::Relaxed);
+        }
         self.index.remove(object);
     }
 }

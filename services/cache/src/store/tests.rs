@@ -46,6 +46,20 @@ fn what_is_stored_is_found_under_its_whole_key() {
     assert!(!there(&store, &stored("b", "/x?y", "", 1)) && !there(&store, &stored("a", "/x", "", 1)));
 }
 
+/// What takes the place of an earlier answer, or is purged, made room for nobody.
+#[test]
+fn only_what_makes_room_for_others_counts_as_evicted() {
+    for policy in [Eviction::S3Fifo, Eviction::Lru] {
+        let store = Store::with_eviction(8 << 20, 1 << 20, policy);
+        for _ in 0..100 {
+            put(&store, "a", "/x", "g");
+        }
+        assert_eq!((store.len(), store.evicted()), (1, 0), "{policy:?}");
+        assert_eq!(store.purge(&Selector::All, false, Moment::from_secs(1)).urls, 1, "{policy:?}");
+        assert_eq!((store.len(), store.evicted()), (0, 0), "{policy:?}");
+    }
+}
+
 #[test]
 fn the_store_is_bounded_in_bytes_and_drops_its_index_with_its_objects() {
     let store = Store::new(1 << 20, 1 << 19);

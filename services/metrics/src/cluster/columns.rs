@@ -72,7 +72,7 @@ const CACHE: &str = "troupe_gateway_cache_requests_total";
 const LOOKUPS: &str = "troupe_gateway_cache_l2_lookups_total";
 
 /// The row. Rates are per second, sizes in bytes, times in seconds.
-pub(crate) const COLUMNS: [Column; 60] = [
+pub(crate) const COLUMNS: [Column; 61] = [
     rate("requests", REQUESTS, &[]),
     rate("requests.2xx", REQUESTS, &[("status", "2xx")]),
     rate("requests.3xx", REQUESTS, &[("status", "3xx")]),
@@ -125,6 +125,7 @@ pub(crate) const COLUMNS: [Column; 60] = [
     rate("cache.l2.away", LOOKUPS, &[("result", "away")]),
     rate("cache.l2.unasked", LOOKUPS, &[("result", "unasked")]),
     rate("cache.evicted", "troupe_gateway_cache_evicted_total", &[]),
+    rate("cache.l2.evicted", "troupe_cache_evicted_total", &[("store", "memory")]),
     sum("cache.bytes", "troupe_gateway_cache_bytes", &[]),
     rate("bytes.received", "troupe_gateway_received_bytes_total", &[]),
     rate("bytes.sent", "troupe_gateway_sent_bytes_total", &[]),

@@ -176,8 +176,8 @@ impl File {
         Ok(Self { db, place: place.clone(), process, bytes, next })
     }
 
-    /// Writes changes, all of them or none. When it returns, they are on the disk.
-    pub(super) fn write(&mut self, changes: &[Change], now: Moment) -> Result<(), redb::Error> {
+    /// Writes changes, all of them or none. When it returns, they are on the disk; it says how many answers had to make room.
+    pub(super) fn write(&mut self, changes: &[Change], now: Moment) -> Result<u64, redb::Error> {
         let transaction = self.db.begin_write()?;
         let mut tables = Tables::of(&transaction, self.bytes, self.next)?;
         for change in changes {
@@ -188,12 +188,12 @@ impl File {
                 Change::Settle(_) => {}
             }
         }
-        tables.make_room(self.place.limit)?;
+        let gone = tables.make_room(self.place.limit)?;
         let (bytes, next) = (tables.bytes, tables.next);
         drop(tables);
         transaction.commit()?;
         (self.bytes, self.next) = (bytes, next);
-        Ok(())
+        Ok(gone)
     }
 
     /// Bytes of the answers in it.
@@ -342,12 +342,14 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    /// Takes out what came first until no more than `limit` bytes are there.
-    fn make_room(&mut self, limit: u64) -> Result<(), redb::Error> {
+    /// Takes out what came first until no more than `limit` bytes are there; how many answers that are.
+    fn make_room(&mut self, limit: u64) -> Result<u64, redb::Error> {
+        let mut gone = 0;
         while self.bytes > limit {
-            let Some(name) = self.order.pop_first()?.map(|(_, name)| name.value()) else { return Ok(()) };
+            let Some(name) = self.order.pop_first()?.map(|(_, name)| name.value()) else { break };
             self.remove(name)?;
+            gone += 1;
         }
-        Ok(())
+        Ok(gone)
     }
 }

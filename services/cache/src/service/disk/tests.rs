@@ -181,14 +181,16 @@ fn it_is_bounded_and_what_came_first_goes_first() {
     let place = place(&folder, 2 * MIB);
     let (mut file, _) = opened(&place, NOW);
     let body = vec![b'x'; 200_000];
+    let mut gone = 0;
     for round in 0..25 {
         let changes: Vec<_> = (0..10).map(|n| of(put(&format!("/{round}/{n}"), 0, &body))).collect();
-        file.write(&changes, NOW).unwrap();
+        gone += file.write(&changes, NOW).unwrap();
         assert!(file.bytes() <= 2 * MIB as u64, "{}", file.bytes());
     }
     drop(file);
     let found = targets(&place, NOW);
     assert!((9..=10).contains(&found.len()) && found.iter().all(|target| target.starts_with("/24/")), "{found:?}");
+    assert_eq!(gone + found.len() as u64, 250, "what had to make room is told");
     let len = fs::metadata(&place.path).unwrap().len();
     assert!(len < 20 * MIB as u64, "50 MiB went through it: {len}");
 }

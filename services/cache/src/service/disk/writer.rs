@@ -9,6 +9,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout_at;
 
+use super::super::meters::evicted;
 use super::file::File;
 use super::{Change, Place};
 use crate::time::Moment;
@@ -35,6 +36,7 @@ pub(super) struct Writer {
 struct Meters {
     written: Counter,
     failed: Counter,
+    evicted: Counter,
     bytes: Gauge,
 }
 
@@ -51,8 +53,8 @@ impl Change {
 impl Writer {
     pub(super) fn new(place: Place, file: File, queued: Arc<AtomicUsize>) -> Self {
         let writes = |result| counter!("troupe_cache_disk_writes_total", "result" => result);
-        let meters =
-            Meters { written: writes("written"), failed: writes("error"), bytes: gauge!("troupe_cache_disk_bytes") };
+        let bytes = gauge!("troupe_cache_disk_bytes");
+        let meters = Meters { written: writes("written"), failed: writes("error"), evicted: evicted("disk"), bytes };
         meters.bytes.set(file.bytes() as f64);
         Self { place, file: Some(file), tried: (Instant::now(), true), queued, meters }
     }
@@ -99,7 +101,8 @@ impl Writer {
         let Some(file) = &mut self.file else { return self.tried.1 };
         let puts = batch.iter().filter(|change| matches!(change, Change::Put(_))).count() as u64;
         match file.write(batch, now()) {
-            Ok(()) => {
+            Ok(gone) => {
+                self.meters.evicted.increment(gone);
                 self.meters.written.increment(puts);
                 self.meters.bytes.set(file.bytes() as f64);
                 if file.is_swollen() {

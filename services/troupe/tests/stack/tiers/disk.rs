@@ -5,6 +5,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use troupe_testkit::stack::Stack;
+use troupe_testkit::upstream::{Then, Upstream};
 use troupe_testkit::wait;
 
 use super::coherence::{QUERIES, Readers, admins, churn};
@@ -138,4 +139,31 @@ fn a_file_of_something_else_is_moved_aside_and_said() -> io::Result<()> {
     await_written(&stack, "cache", 1.0);
     assert_eq!(purge(stack.instance("cache").admin, "all=true").status, 200);
     Ok(())
+}
+
+#[test]
+fn what_has_to_make_room_is_counted_in_memory_and_on_disk() {
+    const SIZE: usize = 64 * 1024;
+    const URLS: usize = 100;
+    let server = Upstream::start(|exchange| {
+        let head = format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: {SIZE}\r\n\r\n");
+        exchange.send([head.as_bytes(), &[b'x'; SIZE]].concat())?;
+        Ok(Then::Keep)
+    });
+    let origin = Origin { server, version: std::sync::Arc::default() };
+    let (_folder, on_disk) = on_disk();
+    let stack = embedded(1, &origin.config(&format!("cache.l1.size = \"0B\"\ncache.store.size = \"2MiB\"\n{on_disk}")));
+    for n in 0..URLS {
+        assert_eq!(get(stack.address, &format!("/{n}")).body.len(), SIZE);
+    }
+    await_written(&stack, "cache", URLS as f64);
+    // 32 of them fit either at most.
+    for store in ["memory", "disk"] {
+        wait::until("what made room to be counted", BOUND, || {
+            let evicted = metric(&stack, "cache", &format!("troupe_cache_evicted_total{{store=\"{store}\"}}"));
+            assert!(evicted <= URLS as f64, "{store}: {evicted}");
+            (evicted >= (URLS - 32) as f64).then_some(())
+        });
+    }
+    assert!(metric(&stack, "cache", "troupe_cache_objects") <= 32.0);
 }
