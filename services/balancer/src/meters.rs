@@ -4,6 +4,7 @@ use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use troupe_mesh::failure::Outcome;
+use troupe_node::metrics::OVER;
 
 /// Every way in which a call can end, in the order of [`PoolMeters::calls`].
 const OUTCOMES: [&str; 9] =
@@ -131,10 +132,10 @@ impl WorkerMeters {
         }
     }
 
-    /// The worker is gone: its series end at nothing.
-    pub(crate) fn clear(&self) {
-        self.score.set(0.0);
-        self.in_flight.set(0.0);
-        self.latency.set(0.0);
+    /// The worker is gone, and its series are over.
+    pub(crate) fn end(&self) {
+        for gauge in [&self.score, &self.in_flight, &self.latency] {
+            gauge.set(OVER);
+        }
     }
 }

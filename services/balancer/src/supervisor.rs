@@ -6,6 +6,7 @@
 
 mod reporter;
 mod roster;
+mod series;
 mod worker;
 
 use std::cell::RefCell;

@@ -43,6 +43,9 @@ const SILENT_AFTER: Duration = Duration::from_secs(3);
 /// Seconds over which quantiles are taken: long enough that a few requests make one.
 const QUANTILES_OVER: usize = 10;
 
+/// Seconds between two looks for series that no instance has any more.
+const SWEEP_EVERY: u64 = 10;
+
 /// The uid of a process's start.
 type Uid = [u8; 16];
 
@@ -148,6 +151,10 @@ impl Cluster {
         self.ticks += 1;
         for instance in self.instances.values_mut().filter(|instance| instance.silence(now) >= FORGOTTEN_AFTER) {
             instance.forget();
+        }
+        if self.ticks.is_multiple_of(SWEEP_EVERY) {
+            let instances = &self.instances;
+            self.merged.sweep(|used| instances.values().for_each(|instance| instance.mark(used)));
         }
         let mut values = vec![0f32; COLUMNS.len()];
         let mut durations = Distribution::default();

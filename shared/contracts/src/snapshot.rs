@@ -1,7 +1,8 @@
 //! What an instance tells the metrics service each second: what it counted, what it uses, and which workers it sees.
 //!
 //! A reading goes out in one or several snapshots that share a tick, each small enough for one head. A series is named
-//! once and then told by its number, and only when it has changed; so a series that rests costs nothing. A receiver that
+//! once and then told by its number, and only when it has changed; so a series that rests costs nothing. A number that is named
+//! again in the same epoch has gone to another series; a gauge that is not a number is over. A receiver that
 //! does not know the sender (because it was started after it, or has forgotten it) asks for everything anew.
 
 use serde::{Deserialize, Serialize};
@@ -35,11 +36,11 @@ pub struct Snapshot {
     pub leaving: bool,
     /// What the process uses.
     pub process: Process,
-    /// Series that have not been told yet in this epoch.
+    /// Series that have not been told yet in this epoch, and numbers that have gone to others.
     pub named: Vec<Named>,
     /// Counters that have changed.
     pub counters: Vec<(u32, u64)>,
-    /// Gauges that have changed.
+    /// Gauges that have changed; NaN of those that are over.
     pub gauges: Vec<(u32, f64)>,
     /// Histograms that have changed.
     pub histograms: Vec<HistogramValue>,

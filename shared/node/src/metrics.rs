@@ -19,7 +19,7 @@ use metrics::SetRecorderError;
 pub use buckets::{Buckets, SECONDS, SIZES};
 pub use describe::{Description, Kind, describe, described};
 pub use process::{PROCESS_FAMILIES, ProcessFigures};
-pub use registry::{MAX_SERIES, Reading, Registry, Series, counted};
+pub use registry::{MAX_SERIES, OVER, Reading, Registry, Series, counted};
 pub use text::Text;
 
 /// Which build this is, for `troupe_build_info`.
@@ -78,7 +78,10 @@ impl Metrics {
         let mut series = self.registry.series_from(0);
         series.sort_by(|one, other| one.key().cmp(other.key()));
         for one in &series {
-            text.series(one.key(), &one.read());
+            match one.read() {
+                Reading::Gauge(value) if value.is_nan() => {}
+                reading => text.series(one.key(), &reading),
+            }
         }
         if let Some(figures) = ProcessFigures::read() {
             for (name, value) in figures.families() {

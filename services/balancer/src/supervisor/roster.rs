@@ -9,6 +9,7 @@ use troupe_contracts::report::{InstanceReport, PoolReport};
 use troupe_mesh::supervise::Handle;
 
 use super::reporter::Reporter;
+use super::series::SeriesPlaces;
 use super::worker::{self, Hold, Look, Sight, WorkerActor};
 use crate::clock;
 use crate::directory::{Directory, MAX_POOLS};
@@ -26,8 +27,6 @@ use crate::worker::Worker;
 const CONTENDED_INTERVAL: Duration = Duration::from_millis(25);
 /// A pool whose oldest ready worker is younger than this is starting, not serving: whoever joins now starts at once.
 const STARTING_US: u64 = 5_000_000;
-/// Workers of a pool that get series of their own, over the life of the process; more are in the snapshot only.
-const MAX_SERIES: usize = 256;
 /// Workers that operators may have drained at once, those of instances that are gone included.
 const MAX_HELD: usize = 1_024;
 /// The latency sketch forgets half after this many rankings.
@@ -39,7 +38,7 @@ pub(crate) struct Roster {
     instances: BTreeMap<InstanceId, Enlisted>,
     next_id: u64,
     rankings: u64,
-    series: HashMap<Arc<str>, HashSet<Arc<str>>>,
+    series: SeriesPlaces,
     all_out: HashSet<Arc<str>>,
     /// Workers that an operator drains, by instance and pool: an instance whose link was away comes back as drained as it was.
     held: HashSet<(InstanceId, String)>,
@@ -69,7 +68,7 @@ impl Roster {
             instances: BTreeMap::new(),
             next_id: 0,
             rankings: 0,
-            series: HashMap::new(),
+            series: SeriesPlaces::default(),
             all_out: HashSet::new(),
             held: HashSet::new(),
         }
@@ -127,10 +126,10 @@ impl Roster {
         }
     }
 
-    fn part_with(&self, member: Member, reason: &'static str) {
+    fn part_with(&mut self, member: Member, reason: &'static str) {
         member.worker.slot.set_state(State::Down);
         if let Some(meters) = &member.meters {
-            meters.clear();
+            self.series.give_back(&member.pool, &member.worker, meters);
         }
         tracing::info!(pool = %member.pool.name, worker = %member.worker.name, reason, "worker is gone");
         self.publish(&member.pool);
@@ -180,7 +179,7 @@ impl Roster {
         let worker = Arc::new(made);
         let held = self.held.contains(&(id.clone(), report.pool.clone()));
         let actor = worker::start(&pool, &worker, joins, held);
-        let meters = self.meters(&pool, &worker);
+        let meters = self.series.take(&pool, &worker);
         let member = Member { pool, worker, actor, joined_us: now_us, published: State::Ready, meters };
         tracing::info!(pool = %member.pool.name, worker = %member.worker.name, slots = report.load.slots, joins, "worker found");
         let pool = Arc::clone(&member.pool);
@@ -290,6 +289,7 @@ impl Roster {
     /// Orders each pool's workers by score and publishes the order; renews medians and percentiles.
     pub(super) fn rank(&mut self, now_us: u64) {
         self.rankings += 1;
+        self.give_series();
         for pool in self.directory.pools.load().values() {
             let members: Vec<&Member> = self.members(pool).collect();
             let ready = members.iter().filter(|member| member.worker.slot.state() == State::Ready);
@@ -315,13 +315,14 @@ impl Roster {
         self.directory.retire(|pool| self.members(pool).next().is_some());
     }
 
-    fn meters(&mut self, pool: &Pool, worker: &Worker) -> Option<WorkerMeters> {
-        let series = self.series.entry(Arc::clone(&pool.name)).or_default();
-        if series.len() >= MAX_SERIES && !series.contains(&worker.name) {
-            return None;
+    /// Gives places of workers that have left to those that came when there was none.
+    fn give_series(&mut self) {
+        let Self { instances, series, .. } = self;
+        for member in instances.values_mut().flat_map(|enlisted| enlisted.members.values_mut()) {
+            if member.meters.is_none() {
+                member.meters = series.take(&member.pool, &member.worker);
+            }
         }
-        series.insert(Arc::clone(&worker.name));
-        Some(WorkerMeters::new(&pool.name, &worker.name))
     }
 
     /// Whether the pool serves already, as against starting.

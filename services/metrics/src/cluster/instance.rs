@@ -1,6 +1,6 @@
 //! One instance: who it is, what it told last, and how fast that moves.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use troupe_contracts::snapshot::{Complaint, HistogramValue, Order, Pool, Process, Slow, Snapshot, Source, Worker};
@@ -35,6 +35,8 @@ pub(super) struct Instance {
     numbers: Vec<Option<usize>>,
     counters: HashMap<usize, u64>,
     gauges: HashMap<usize, f64>,
+    /// Everything is being told anew.
+    anew: bool,
     histograms: HashMap<usize, (Vec<u64>, f64, Vec<f64>)>,
     /// Upper bounds of histograms, by the instance's number.
     bounds: HashMap<u32, Vec<f64>>,
@@ -83,6 +85,7 @@ impl Instance {
             numbers: Vec::new(),
             counters: HashMap::new(),
             gauges: HashMap::new(),
+            anew: false,
             histograms: HashMap::new(),
             bounds: HashMap::new(),
             settled: false,
@@ -104,6 +107,7 @@ impl Instance {
         if snapshot.fresh {
             self.epoch = snapshot.epoch;
             self.numbers.clear();
+            self.anew = true;
             self.bounds.clear();
             self.reading = Reading::default();
         } else if snapshot.epoch != self.epoch {
@@ -121,8 +125,10 @@ impl Instance {
                 self.numbers.resize(id + 1, None);
             }
             let number = merged.number(&named);
-            if let Some(place) = self.numbers.get_mut(id) {
-                *place = number;
+            let before = self.numbers.get_mut(id).and_then(|place| std::mem::replace(place, number));
+            // Its place has gone to another series; the one before may have got another place already.
+            if let Some(before) = before.filter(|before| !self.numbers.contains(&Some(*before))) {
+                self.gauges.remove(&before);
             }
             if number.is_some() && !named.bounds.is_empty() {
                 self.bounds.insert(named.id, named.bounds);
@@ -134,8 +140,11 @@ impl Instance {
             }
         }
         for (id, value) in snapshot.gauges {
-            if let Some(number) = self.number(id) {
-                self.gauges.insert(number, value);
+            match self.number(id) {
+                // What it was about is gone.
+                Some(number) if value.is_nan() => drop(self.gauges.remove(&number)),
+                Some(number) => drop(self.gauges.insert(number, value)),
+                None => {}
             }
         }
         for value in snapshot.histograms {
@@ -217,6 +226,10 @@ impl Instance {
     /// The reading is complete: works out how fast things move, by the instance's own clock.
     fn complete(&mut self, source: Source, process: Process, now: Instant) {
         let reading = std::mem::take(&mut self.reading);
+        if std::mem::take(&mut self.anew) {
+            let named: HashSet<usize> = self.numbers.iter().copied().flatten().collect();
+            self.gauges.retain(|number, _| named.contains(number));
+        }
         let passed_ms = match self.settled {
             true => source.uptime_ms.saturating_sub(self.source.uptime_ms),
             false => source.uptime_ms.min(YOUNG.as_millis() as u64),
@@ -267,6 +280,15 @@ impl Instance {
         (self.workers, self.pools, self.complaints) = (Vec::new(), Vec::new(), Vec::new());
         (self.slow, self.orders) = (Vec::new(), Vec::new());
         self.gauges.clear();
+    }
+
+    /// Marks the series that it has a name for, by number in the merged view.
+    pub(super) fn mark(&self, used: &mut [bool]) {
+        for number in self.numbers.iter().copied().flatten().chain(self.gauges.keys().copied()) {
+            if let Some(used) = used.get_mut(number) {
+                *used = true;
+            }
+        }
     }
 
     /// How requests' durations lay in its last reading.

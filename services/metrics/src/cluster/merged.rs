@@ -40,6 +40,8 @@ const HIGHEST: [&str; 8] = [
 pub(super) struct Merged {
     numbers: HashMap<Key, usize>,
     series: Vec<Series>,
+    /// Places whose series are over.
+    free: Vec<usize>,
     refused: u64,
 }
 
@@ -69,7 +71,7 @@ impl Merged {
             let same = self.series.get(*number).is_some_and(|series| series.total.is(named.kind));
             return same.then_some(*number);
         }
-        if self.series.len() >= MAX_SERIES {
+        if self.free.is_empty() && self.series.len() >= MAX_SERIES {
             self.refused += 1;
             return None;
         }
@@ -78,11 +80,34 @@ impl Merged {
             SeriesKind::Gauge => Total::Gauge,
             SeriesKind::Histogram => Total::Histogram(Distribution::default()),
         };
-        let number = self.series.len();
-        let feeds = columns::feeds_of(&key);
-        self.series.push(Series { key: key.clone(), total, feeds });
+        let series = Series { key: key.clone(), total, feeds: columns::feeds_of(&key) };
+        let number = match self.free.pop() {
+            Some(number) => {
+                *self.series.get_mut(number)? = series;
+                number
+            }
+            None => {
+                self.series.push(series);
+                self.series.len() - 1
+            }
+        };
         self.numbers.insert(key, number);
         Some(number)
+    }
+
+    /// Gives up gauges that no instance has any more: `mark` marks those that are in use. What was counted stays.
+    pub(super) fn sweep(&mut self, mark: impl FnOnce(&mut [bool])) {
+        let mut used = vec![false; self.series.len()];
+        mark(&mut used);
+        let Self { numbers, series, free, .. } = self;
+        numbers.retain(|_, number| {
+            let gauge = series.get(*number).is_some_and(|series| matches!(series.total, Total::Gauge));
+            let over = gauge && used.get(*number) == Some(&false);
+            if over {
+                free.push(*number);
+            }
+            !over
+        });
     }
 
     pub(super) fn get(&self, number: usize) -> Option<&Series> {
@@ -94,7 +119,7 @@ impl Merged {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.series.len()
+        self.series.len() - self.free.len()
     }
 
     pub(super) fn refused(&self) -> u64 {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use metrics::{counter, gauge, histogram};
 use proptest::prelude::*;
 use troupe_contracts::snapshot::{Process, Slow, Source, Worker};
-use troupe_node::metrics::Metrics;
+use troupe_node::metrics::{Metrics, OVER};
 
 use super::problems::Level;
 use super::*;
@@ -286,6 +286,60 @@ fn workers_stand_in_order_of_score_with_those_that_take_calls_first() {
     let order: Vec<&str> = view.workers.iter().map(|worker| &*worker.worker).collect();
     assert_eq!(order, ["a", "c", "b"]);
     assert!(view.problems.iter().any(|problem| problem.text.contains("it was silent")), "{:?}", view.problems);
+}
+
+/// Workers whose names are never used twice, as containers' are, in an instance that lives for long.
+#[test]
+fn series_of_what_is_gone_make_room_for_what_comes() {
+    let (mut cluster, now) = (Cluster::new(), Instant::now());
+    let mut one = Told::new(1, "balancer", 60_000);
+    let series = |name: String| gauge!("troupe_balancer_worker_score", "worker" => name);
+    let mut present = Vec::new();
+    for round in 0..1_000 {
+        metrics::with_local_recorder(one.metrics.registry(), || {
+            for gauge in std::mem::take(&mut present) {
+                let gauge: metrics::Gauge = gauge;
+                gauge.set(OVER);
+            }
+            for worker in 0..30 {
+                let gauge = series(format!("{round}-{worker}"));
+                gauge.set(1.0);
+                present.push(gauge);
+            }
+        });
+        one.tell(&mut cluster, now);
+        cluster.tick(now, 0);
+    }
+    one.tell(&mut cluster, now);
+    let page = rendered(&cluster, now);
+    let scores: Vec<&str> = page.lines().filter(|line| line.starts_with("troupe_balancer_worker_score{")).collect();
+    assert!(scores.len() == 30 && scores.iter().all(|line| line.contains("\"999-")), "{scores:?}");
+    assert_eq!(cluster.refused(), (0, 0), "30,000 names have been there");
+    assert!(cluster.series() < 30 * 12 + 50, "{}", cluster.series());
+}
+
+/// What has lost its place while nobody heard of it is not shown when everything is told anew.
+#[test]
+fn a_gauge_that_went_unheard_is_gone_when_all_is_told_anew() {
+    let (mut cluster, now) = (Cluster::new(), Instant::now());
+    let mut one = Told::new(1, "balancer", 60_000);
+    let gauge = |one: &Told, worker: &'static str| {
+        metrics::with_local_recorder(one.metrics.registry(), || gauge!("troupe_depth", "worker" => worker))
+    };
+    let first = gauge(&one, "a");
+    first.set(1.0);
+    one.tell(&mut cluster, now);
+    assert_eq!(value(&rendered(&cluster, now), "troupe_depth{worker=\"a\"}"), Some(1.0));
+    first.set(OVER);
+    drop(first);
+    gauge(&one, "b").set(2.0);
+    // Lost on the way.
+    one.teller.read(&one.metrics, &one.about);
+    one.teller.begin_anew();
+    one.tell(&mut cluster, now);
+    let page = rendered(&cluster, now);
+    assert_eq!(value(&page, "troupe_depth{worker=\"a\"}"), None, "{page}");
+    assert_eq!(value(&page, "troupe_depth{worker=\"b\"}"), Some(2.0), "{page}");
 }
 
 #[test]

@@ -223,10 +223,6 @@ fn cache_tile(lately: &impl Fn(&str) -> f32, tile: &mut impl FnMut(&str, String,
     let asked = found + failed + sum(&["cache.l2.miss"]);
     if asked > 0.0 {
         let (failed, evicted) = (Unit::Rate.format(failed), Unit::Rate.format(lately("cache.l2.evicted")));
-        tile(
-            "Cache hits, second tier",
-            share(found, asked),
-            format!("{failed} in vain, {evicted} evicted per second"),
-        );
+        tile("Cache hits, second tier", share(found, asked), format!("{failed} in vain, {evicted} evicted per second"));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use troupe_contracts::snapshot::{
     Complaint, HistogramValue, MAX_SNAPSHOT, Named, Outcome, Process, SeriesKind, Slow, Snapshot, Source,
 };
-use troupe_node::metrics::{Kind, Metrics, ProcessFigures, Reading, Series};
+use troupe_node::metrics::{Kind, Metrics, ProcessFigures, Reading, Registry, Series};
 
 use super::Tables;
 
@@ -41,6 +41,8 @@ pub struct About {
 #[derive(Debug, Default)]
 pub struct Teller {
     series: Vec<Arc<Series>>,
+    /// How often places of series had gone to others when they were read.
+    handed_on: u64,
     /// By number, what was told last; as long as what has been named.
     told: Vec<Told>,
     /// The slow requests that were told last.
@@ -52,7 +54,9 @@ pub struct Teller {
 /// Enough of a value to see whether it has changed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Told {
+    /// Not even its name.
     Nothing,
+    Named,
     Bits(u64),
 }
 
@@ -64,17 +68,37 @@ impl Teller {
         self.epoch = self.epoch.wrapping_add(1);
     }
 
+    /// Sees which series there are. One whose place has gone to another is named anew.
+    fn look(&mut self, registry: &Registry) {
+        // Asked before they are read: what changes meanwhile is seen next time.
+        let handed_on = registry.handed_on();
+        if handed_on == self.handed_on {
+            self.series.extend(registry.series_from(self.series.len()));
+            return;
+        }
+        self.handed_on = handed_on;
+        let before = std::mem::replace(&mut self.series, registry.series_from(0));
+        for ((before, now), told) in before.iter().zip(&self.series).zip(&mut self.told) {
+            if !Arc::ptr_eq(before, now) {
+                *told = Told::Nothing;
+            }
+        }
+    }
+
     /// Reads what there is to tell now, in parts that are to be sent in order.
     pub fn read(&mut self, metrics: &Metrics, about: &About) -> Vec<Snapshot> {
         self.tick += 1;
-        self.series.extend(metrics.registry().series_from(self.series.len()));
+        self.look(metrics.registry());
         let mut parts = Parts::new(self.tick, self.epoch, self.told.is_empty(), about);
         for (number, series) in self.series.iter().enumerate() {
             let Ok(id) = u32::try_from(number) else { break };
             if self.told.len() <= number {
+                self.told.push(Told::Nothing);
+            }
+            if let Some(told @ Told::Nothing) = self.told.get_mut(number) {
                 let named = named(id, series);
                 parts.add(named.weight(), |part| part.named.push(named));
-                self.told.push(Told::Nothing);
+                *told = Told::Named;
             }
             let reading = series.read();
             let now = Told::Bits(bits(&reading));
@@ -200,6 +224,7 @@ mod tests {
     use metrics::{counter, gauge, histogram};
     use troupe_contracts::snapshot::Worker;
     use troupe_mesh::contract::Contract;
+    use troupe_node::metrics::OVER;
 
     use super::super::*;
     use super::*;
@@ -240,6 +265,25 @@ mod tests {
         let anew = teller.read(&metrics, &About::default()).remove(0);
         assert!(anew.fresh && anew.epoch != third.epoch);
         assert_eq!((anew.named.len(), anew.counters.len()), (4, 2));
+    }
+
+    #[test]
+    fn a_place_that_has_gone_to_another_series_is_named_anew() {
+        let metrics = Metrics::detached();
+        let mut teller = Teller::default();
+        let depth = |worker: &'static str| with(&metrics, || gauge!("troupe_depth", "worker" => worker));
+        let first = depth("a");
+        first.set(1.0);
+        depth("b").set(2.0);
+        teller.read(&metrics, &About::default());
+        first.set(OVER);
+        drop(first);
+        depth("c").set(1.0);
+        let told = teller.read(&metrics, &About::default()).remove(0);
+        assert_eq!((told.named.len(), told.named[0].id, &*told.named[0].labels[0].1), (1, 0, "c"));
+        // Told although the number that stood there last is the same.
+        assert_eq!(told.gauges, [(0, 1.0)]);
+        assert!(teller.read(&metrics, &About::default()).remove(0).is_empty());
     }
 
     #[test]

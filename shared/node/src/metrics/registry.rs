@@ -16,6 +16,10 @@ use super::describe::{Description, Kind};
 /// keeps its memory and says so (`troupe_node_series_refused_total`).
 pub const MAX_SERIES: usize = 10_000;
 
+/// What a gauge is set to whose subject is gone for good: it is shown no more, and once nobody holds its handle its place goes to the
+/// next new gauge. So series by name can come and go for as long as a process lives.
+pub const OVER: f64 = f64::NAN;
+
 /// The name of what counts series beyond [`MAX_SERIES`].
 pub(super) const REFUSED: &str = "troupe_node_series_refused_total";
 
@@ -31,9 +35,11 @@ struct Known {
     numbers: HashMap<(Kind, Key), usize>,
     series: Vec<Arc<Series>>,
     descriptions: BTreeMap<String, Description>,
+    /// How often a place has gone to another series.
+    handed_on: u64,
 }
 
-/// One series. It is never given up, and its number is its place in the registry.
+/// One series. Its number is its place in the registry, which it keeps unless it is a gauge that is [`OVER`].
 #[derive(Debug)]
 pub struct Series {
     key: Key,
@@ -105,6 +111,12 @@ impl Registry {
         self.known.lock().series.get(first..).unwrap_or_default().to_vec()
     }
 
+    /// How often a place has gone to another series. Who remembers series by their numbers looks at them all again when this has
+    /// changed since before they were read.
+    pub fn handed_on(&self) -> u64 {
+        self.known.lock().handed_on
+    }
+
     /// What is known of each name.
     pub fn descriptions(&self) -> BTreeMap<String, Description> {
         self.known.lock().descriptions.clone()
@@ -115,19 +127,25 @@ impl Registry {
         self.known.lock().descriptions.entry(name.as_str().to_owned()).or_insert(description);
     }
 
-    /// The series of this key, made when it is new; `None` when there are too many.
-    fn series(&self, kind: Kind, key: &Key) -> Option<Arc<Series>> {
+    /// A handle of the series of this key, which is made when it is new; `None` when there are too many. The handle is made under
+    /// the lock: what somebody holds is not handed on.
+    fn handle<H>(&self, kind: Kind, key: &Key, handle: impl FnOnce(&Cell) -> Option<H>) -> Option<H> {
         let mut known = self.known.lock();
         let known = &mut *known;
         let named = (kind, key.clone());
         if let Some(series) = known.numbers.get(&named).and_then(|number| known.series.get(*number)) {
-            return Some(Arc::clone(series));
+            return handle(&series.cell);
+        }
+        if kind == Kind::Gauge
+            && let Some(number) = known.series.iter().position(|series| series.is_over())
+        {
+            return handle(&known.hand_on(number, named)?.cell);
         }
         if known.series.len() >= MAX_SERIES {
             self.refuse(known);
             return None;
         }
-        Some(known.add(named))
+        handle(&known.add(named).cell)
     }
 
     fn refuse(&self, known: &mut Known) {
@@ -145,16 +163,42 @@ impl Registry {
 }
 
 impl Known {
+    /// Makes a series in the place of one that is over.
+    fn hand_on(&mut self, number: usize, (kind, key): (Kind, Key)) -> Option<Arc<Series>> {
+        let series = Arc::new(Series::new(kind, key.clone()));
+        let before = std::mem::replace(self.series.get_mut(number)?, Arc::clone(&series));
+        self.numbers.remove(&(kind, before.key.clone()));
+        self.numbers.insert((kind, key), number);
+        self.handed_on += 1;
+        Some(series)
+    }
+
     fn add(&mut self, (kind, key): (Kind, Key)) -> Arc<Series> {
+        let series = Arc::new(Series::new(kind, key.clone()));
+        self.numbers.insert((kind, key), self.series.len());
+        self.series.push(Arc::clone(&series));
+        series
+    }
+}
+
+impl Series {
+    fn new(kind: Kind, key: Key) -> Self {
         let cell = match kind {
             Kind::Counter => Cell::Counter(Arc::new(AtomicU64::new(0))),
             Kind::Gauge => Cell::Gauge(Arc::new(AtomicU64::new(0f64.to_bits()))),
             Kind::Histogram => Cell::Histogram(Arc::new(Buckets::named(key.name()))),
         };
-        let series = Arc::new(Series { key: key.clone(), cell });
-        self.numbers.insert((kind, key), self.series.len());
-        self.series.push(Arc::clone(&series));
-        series
+        Self { key, cell }
+    }
+
+    /// Whether it is a gauge that is [`OVER`], and nobody holds a handle of it.
+    fn is_over(&self) -> bool {
+        match &self.cell {
+            Cell::Gauge(value) => {
+                f64::from_bits(value.load(Ordering::Relaxed)).is_nan() && Arc::strong_count(value) == 1
+            }
+            Cell::Counter(_) | Cell::Histogram(_) => false,
+        }
     }
 }
 
@@ -172,24 +216,27 @@ impl Recorder for Registry {
     }
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        match self.series(Kind::Counter, key).as_deref() {
-            Some(Series { cell: Cell::Counter(count), .. }) => Counter::from_arc(Arc::clone(count)),
-            _ => Counter::noop(),
-        }
+        let handle = self.handle(Kind::Counter, key, |cell| match cell {
+            Cell::Counter(count) => Some(Counter::from_arc(Arc::clone(count))),
+            Cell::Gauge(_) | Cell::Histogram(_) => None,
+        });
+        handle.unwrap_or_else(Counter::noop)
     }
 
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        match self.series(Kind::Gauge, key).as_deref() {
-            Some(Series { cell: Cell::Gauge(value), .. }) => Gauge::from_arc(Arc::clone(value)),
-            _ => Gauge::noop(),
-        }
+        let handle = self.handle(Kind::Gauge, key, |cell| match cell {
+            Cell::Gauge(value) => Some(Gauge::from_arc(Arc::clone(value))),
+            Cell::Counter(_) | Cell::Histogram(_) => None,
+        });
+        handle.unwrap_or_else(Gauge::noop)
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        match self.series(Kind::Histogram, key).as_deref() {
-            Some(Series { cell: Cell::Histogram(buckets), .. }) => Histogram::from_arc(Arc::clone(buckets)),
-            _ => Histogram::noop(),
-        }
+        let handle = self.handle(Kind::Histogram, key, |cell| match cell {
+            Cell::Histogram(buckets) => Some(Histogram::from_arc(Arc::clone(buckets))),
+            Cell::Counter(_) | Cell::Gauge(_) => None,
+        });
+        handle.unwrap_or_else(Histogram::noop)
     }
 }
 
@@ -214,6 +261,41 @@ mod tests {
         assert!(matches!(&readings[3], Reading::Histogram { counts, .. } if counts.iter().sum::<u64>() == 1));
         assert_eq!(registry.series_from(3).len(), 1);
         assert!(registry.series_from(9).is_empty());
+    }
+
+    #[test]
+    fn the_place_of_a_gauge_that_is_over_goes_to_the_next_when_nobody_holds_it() {
+        let registry = Registry::default();
+        let gauge = |name: usize| {
+            metrics::with_local_recorder(&registry, || metrics::gauge!("troupe_a", "worker" => name.to_string()))
+        };
+        let names = || registry.series_from(0).iter().map(|series| series.key().to_string()).collect::<Vec<_>>();
+        let (first, second) = (gauge(1), gauge(2));
+        first.set(OVER);
+        second.set(OVER);
+        let held = second;
+        drop(first);
+        let third = gauge(3);
+        third.set(3.0);
+        assert_eq!((names().len(), registry.handed_on()), (2, 1), "{:?}", names());
+        assert!(names()[0].contains('3') && names()[1].contains('2'), "{:?}", names());
+        assert_eq!(registry.series_from(0)[0].read(), Reading::Gauge(3.0));
+        // It is held, and may be told of again.
+        let fourth = gauge(4);
+        held.set(1.0);
+        assert_eq!(registry.series_from(0)[1].read(), Reading::Gauge(1.0));
+        drop((held, fourth));
+        // What comes again before its place is gone has its series.
+        gauge(2).set(OVER);
+        gauge(2).set(7.0);
+        assert_eq!(registry.series_from(0)[1].read(), Reading::Gauge(7.0));
+        for name in 10..50_000 {
+            gauge(name).set(OVER);
+        }
+        assert_eq!(names().len(), 4, "it goes on for ever");
+        // What somebody counts is kept, whatever it says.
+        metrics::with_local_recorder(&registry, || metrics::counter!("troupe_b_total").increment(1));
+        assert_eq!(names().len(), 5);
     }
 
     #[test]
