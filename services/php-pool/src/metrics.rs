@@ -47,7 +47,7 @@ pub fn describe() {
     describe_counter!("troupe_php_zygote_restarts_total", "Times that the code was booted again, by `pool`.");
     describe_counter!(
         "troupe_php_restarts_total",
-        "PHP processes that ended, by `pool` and `reason`: `died`, `timeout`, `memory`, `protocol`, `recycled`, `stream-gone`, `cancelled`, `idle` or `stopped`."
+        "PHP processes that ended, by `pool` and `reason`: `died`, `timeout`, `memory`, `protocol`, `recycled`, `stream-gone`, `cancelled`, `idle`, `stopped` or `replaced` (by a renewal of the pool). Those of the first four were failures."
     );
 }
 

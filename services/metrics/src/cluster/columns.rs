@@ -109,7 +109,7 @@ pub(crate) const COLUMNS: [Column; 61] = [
     rate("php.cpu", "troupe_php_cpu_seconds_total", &[]),
     sum("php.resident", "troupe_php_resident_bytes", &[]),
     rate("php.restarts", RESTARTS, &[]),
-    rate("php.crashes", RESTARTS, &[("reason", "died")]),
+    rate("php.crashes", RESTARTS, &[("reason", "died|memory|protocol")]),
     rate("php.timeouts", RESTARTS, &[("reason", "timeout")]),
     rate("cache.hit", CACHE, &[("tier", "l1"), ("result", "hit")]),
     rate("cache.miss", CACHE, &[("result", "miss")]),

@@ -130,7 +130,18 @@ fn of_rates(history: &History, say: &mut impl FnMut(Level, String)) {
     if crashes >= CRASHING {
         say(
             Level::Error,
-            format!("PHP processes crash {crashes:.1} times a second: the log of php-pool says with what status"),
+            format!(
+                "PHP processes crash, or are killed for their memory, {crashes:.1} times a second: the log of php-pool says which and \
+                 with what status"
+            ),
         );
+    }
+    let timeouts = mean("php.timeouts");
+    if timeouts >= CRASHING {
+        let text = format!(
+            "calls run into their pool's timeout {timeouts:.1} times a second, and their PHP processes are killed: see \
+             php.NAME.timeout, and the slow requests"
+        );
+        say(Level::Error, text);
     }
 }

@@ -342,6 +342,39 @@ fn a_gauge_that_went_unheard_is_gone_when_all_is_told_anew() {
     assert_eq!(value(&page, "troupe_depth{worker=\"b\"}"), Some(2.0), "{page}");
 }
 
+/// What ended a process that should have gone on, and what ends one in order.
+#[test]
+fn each_abnormal_end_of_a_php_process_is_a_problem_and_no_other_is() {
+    let now = Instant::now();
+    for (reason, said) in [
+        ("died", Some("crash")),
+        ("memory", Some("crash")),
+        ("protocol", Some("crash")),
+        ("timeout", Some("timeout")),
+        ("recycled", None),
+        ("replaced", None),
+        ("idle", None),
+        ("stopped", None),
+        ("cancelled", None),
+        ("stream-gone", None),
+    ] {
+        let mut cluster = Cluster::new();
+        let mut one = Told::new(1, "php-pool", 60_000);
+        one.tell(&mut cluster, now);
+        metrics::with_local_recorder(one.metrics.registry(), || {
+            counter!("troupe_php_restarts_total", "pool" => "default", "reason" => reason).increment(3);
+        });
+        one.tell(&mut cluster, now);
+        cluster.tick(now, 0);
+        let problems: Vec<String> = cluster.view(now).problems.into_iter().map(|problem| problem.text).collect();
+        match said {
+            Some(word) => assert!(problems.len() == 1 && problems[0].contains(word), "{reason}: {problems:?}"),
+            None => assert_eq!(problems, Vec::<String>::new(), "{reason}"),
+        }
+        assert_eq!(newest(&cluster, "php.restarts"), 3.0);
+    }
+}
+
 #[test]
 fn a_second_tier_that_does_not_answer_is_told() {
     let (mut cluster, now) = (Cluster::new(), Instant::now());

@@ -74,11 +74,24 @@ fn rules_and_dashboards_ask_for_series_that_there_are() {
         dashboards += 1;
     }
     assert!(dashboards > 0);
-    for rules in ["prometheus/recording.yml", "prometheus/alerts.yml", "prometheus/tests/alerts.yml"] {
+    for rules in ["recording.yml", "alerts.yml", "tests/alerts.yml", "tests/recording.yml"] {
+        let rules = &format!("prometheus/{rules}");
         let text = fs::read_to_string(docker(rules)).unwrap();
         assert!(named(&text).count() > 10, "{rules}");
         text.lines().for_each(|line| check(rules, line, &known));
     }
+}
+
+#[test]
+fn every_recording_rule_has_a_case_with_its_value() {
+    let cases = fs::read_to_string(docker("prometheus/tests/recording.yml")).unwrap();
+    let recorded = recorded();
+    assert!(recorded.len() > 10, "{recorded:?}");
+    for rule in &recorded {
+        let queries = cases.lines().filter(|line| line.contains("expr: "));
+        assert!(queries.flat_map(named).any(|name| name == rule), "{rule} has no case");
+    }
+    assert_eq!(cases.matches("expr: ").count(), cases.matches("exp_samples:").count());
 }
 
 #[test]
