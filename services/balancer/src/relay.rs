@@ -9,11 +9,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
-use troupe_contracts::invoke::{Invoke, Reply};
+use troupe_contracts::invoke::{Invoke, Reply, Times};
 use troupe_mesh::contract::Envelope;
 use troupe_mesh::deadline::Deadline;
 use troupe_mesh::failure::{Failure, Outcome, Stage};
 use troupe_mesh::port::{CallFuture, Service};
+use troupe_mesh::times::micros;
 
 use crate::clock;
 use crate::hold::Hold;
@@ -54,7 +55,8 @@ async fn relay(pools: Rc<ThreadPools>, local: Rc<LocalPool>, mut envelope: Envel
     let hold = match take(&pools, &local, arrived_us, None, deadline) {
         Some(hold) => hold,
         None => {
-            let (hold, waited) = Box::pin(queue(Rc::clone(&local), arrived_us, deadline, local.pool.wait())).await?;
+            let queued = Box::pin(queue(Rc::clone(&local), arrived_us, deadline, local.pool.wait())).await;
+            let (hold, waited) = queued.map_err(|failure| ended(failure, envelope.call.queued, arrived_us))?;
             envelope.call.queued += waited;
             hold
         }
@@ -66,15 +68,29 @@ async fn relay(pools: Rc<ThreadPools>, local: Rc<LocalPool>, mut envelope: Envel
     match result {
         Ok(reply) => Ok(hold.reply(spent.on(reply, now_us), now_us)),
         Err(failure) => {
-            let failed = Failed { worker: hold.worker().id, took_us: hold.age_us(now_us), failure };
+            let failed = Failed::new(&hold, failure, spent.queued, now_us);
             hold.fail(&failed.failure, now_us);
             let verdict = retry::judge(&failed.failure, spare.call.flags.idempotent);
-            if verdict == Verdict::Final || !spare.call.body.is_whole() {
-                return Err(count(&local, failed.failure));
-            }
-            Box::pin(again(pools, local, spare, failed, arrived_us)).await
+            let result = if verdict == Verdict::Final || !spare.call.body.is_whole() {
+                Err(count(&local, failed.failure))
+            } else {
+                Box::pin(again(pools, local, spare, failed, arrived_us)).await
+            };
+            result.map_err(|failure| ended(failure, Duration::ZERO, arrived_us))
         }
     }
+}
+
+/// The failure of a call that was here since `arrived_us`, and had waited for `queued` before what the failure tells of.
+fn ended(mut failure: Failure, queued: Duration, arrived_us: u64) -> Failure {
+    let times = &mut failure.times;
+    times.balancer_us = since_us(arrived_us, clock::now());
+    times.queue_us = times.queue_us.saturating_add(micros(queued));
+    failure
+}
+
+fn since_us(then_us: u64, now_us: u64) -> u32 {
+    u32::try_from(now_us.saturating_sub(then_us)).unwrap_or(u32::MAX)
 }
 
 /// What a call has spent here besides the time with its worker.
@@ -89,8 +105,8 @@ impl Spent {
         if cfg!(feature = "untimed") {
             return reply;
         }
-        reply.times.balancer_us = u32::try_from(now_us.saturating_sub(self.arrived_us)).unwrap_or(u32::MAX);
-        reply.times.queue_us = u32::try_from(self.queued.as_micros()).unwrap_or(u32::MAX);
+        reply.times.balancer_us = since_us(self.arrived_us, now_us);
+        reply.times.queue_us = micros(self.queued);
         reply
     }
 }
@@ -100,6 +116,16 @@ struct Failed {
     worker: u64,
     took_us: u64,
     failure: Failure,
+}
+
+impl Failed {
+    /// Of the worker that `hold` is of, after a wait of `queued` in all.
+    fn new(hold: &Hold, mut failure: Failure, queued: Duration, now_us: u64) -> Self {
+        let took_us = hold.age_us(now_us);
+        failure.times.worker_us = u32::try_from(took_us).unwrap_or(u32::MAX);
+        failure.times.queue_us = micros(queued);
+        Self { worker: hold.worker().id, took_us, failure }
+    }
 }
 
 /// Tries a call again for as long as that is safe, in time and within the budget.
@@ -174,7 +200,10 @@ async fn again(
                         hold
                     }
                     // Counted by the queue.
-                    Err(late) => return Err(earlier.unwrap_or(late)),
+                    Err(late) => {
+                        let queued = envelope.call.queued;
+                        return Err(earlier.unwrap_or_else(|| ended(late, queued, arrived_us)));
+                    }
                 }
             }
         };
@@ -186,7 +215,7 @@ async fn again(
             Ok(reply) => return Ok(hold.reply(spent.on(reply, now_us), now_us)),
             Err(failure) => failure,
         };
-        failed = Failed { worker: hold.worker().id, took_us: hold.age_us(now_us), failure };
+        failed = Failed::new(&hold, failure, spent.queued, now_us);
         hold.fail(&failed.failure, now_us);
         if !spare.call.body.is_whole() {
             return Err(count(&local, may_have_run.unwrap_or(failed.failure)));
@@ -282,18 +311,19 @@ async fn queue(
     let left = Left { local: &local, counted: false };
     let granted = tokio::time::timeout(wait.min(remaining), place).await;
     let waited = joined.elapsed();
+    let times = Times { queue_us: micros(waited), ..Times::default() };
     left.counted();
     pool.meters.queue_wait.record(waited.as_secs_f64());
     match granted {
         // Expired calls are not started; their place passes on.
         Ok(permit) if deadline.expired() => {
             drop(permit);
-            Err(count(&local, Failure::deadline(Stage::Queue).not_started()))
+            Err(count(&local, Failure::deadline(Stage::Queue).not_started().after(times)))
         }
         Ok(permit) => Ok((Hold::handed(Rc::clone(&local), permit, clock::now(), deadline), waited)),
         Err(_) => {
             pool.meters.queue_timeouts.increment(1);
-            Err(count(&local, timed_out(&local, remaining <= wait, waited)))
+            Err(count(&local, timed_out(&local, remaining <= wait, waited).after(times)))
         }
     }
 }

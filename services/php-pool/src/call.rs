@@ -11,6 +11,7 @@ use troupe_contracts::invoke::{Invoke, Reply, Times};
 use troupe_mesh::body::Body;
 use troupe_mesh::contract::Envelope;
 use troupe_mesh::failure::{Failure, Outcome, Stage};
+use troupe_mesh::times::micros;
 
 use crate::feed::Feed;
 use crate::functions::Function;
@@ -34,7 +35,8 @@ const QUEUED_TOO_LONG: Duration = Duration::from_millis(5);
 
 /// Answers one call.
 pub(crate) async fn invoke(local: Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, Failure> {
-    let result = serve(&local, envelope).await;
+    let arrived = Instant::now();
+    let result = serve(&local, envelope, arrived).await.map_err(|failure| passed(failure, arrived));
     let metrics = &local.pool.metrics;
     match &result {
         Ok(_) => metrics.answered.increment(1),
@@ -50,10 +52,18 @@ pub(crate) async fn invoke(local: Rc<Local>, envelope: Envelope<Invoke>) -> Resu
     result
 }
 
-async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>) -> Result<Reply, Failure> {
+/// Where the time of a call went that failed before a process had it.
+fn passed(failure: Failure, arrived: Instant) -> Failure {
+    if failure.times != Times::default() {
+        return failure;
+    }
+    let pool_us = micros(arrived.elapsed());
+    failure.after(Times { pool_us, pool_wait_us: pool_us, ..Times::default() })
+}
+
+async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>, arrived: Instant) -> Result<Reply, Failure> {
     let Envelope { mut call, mut deadline, trace } = envelope;
     let mut counted = Some(local.count());
-    let arrived = Instant::now();
     if deadline.instant() <= arrived {
         return Err(Failure::deadline(Stage::PhpPool).not_started());
     }
@@ -180,13 +190,13 @@ async fn answer(mut turn: Turn, mut request: Request) -> Result<Reply, Failure> 
     let header = match word {
         Word::Frame(header) => header,
         Word::Gone(gone) => {
-            failed(&turn, &request);
-            return Err(gone_failure(turn, gone));
+            let times = failed(&turn, &request);
+            return Err(gone_failure(turn, gone).after(times));
         }
         Word::Due => {
-            failed(&turn, &request);
+            let times = failed(&turn, &request);
             turn.kill(Fate::TimedOut);
-            return Err(Failure::deadline(Stage::Php));
+            return Err(Failure::deadline(Stage::Php).after(times));
         }
     };
     // A body that PHP did not wait for the end of would be taken for the next call.
@@ -204,7 +214,8 @@ async fn answer(mut turn: Turn, mut request: Request) -> Result<Reply, Failure> 
             let local = Rc::clone(&turn.local);
             end(turn, recycle);
             let Some((head, body)) = taken else {
-                return Err(Failure::new(Outcome::Broken, Stage::Php, "the php process ended during the call"));
+                let failure = Failure::new(Outcome::Broken, Stage::Php, "the php process ended during the call");
+                return Err(failure.after(times));
             };
             Ok(Reply { head, load: local.pool.load(), times, body: Body::full(body) })
         }
@@ -217,11 +228,14 @@ async fn answer(mut turn: Turn, mut request: Request) -> Result<Reply, Failure> 
         FromPhp::Error => {
             record(&turn.local, &request, header.micros, true);
             turn.with(|process| process.took(header.micros));
-            let failure = error(&turn, &header, &request);
+            let failure = error(&turn, &header, &request).after(times(&turn, &request, header.micros));
             end(turn, recycle);
             Err(failure)
         }
-        FromPhp::Ready | FromPhp::Data | FromPhp::End => Err(gone_failure(turn, Gone::BadFrame)),
+        FromPhp::Ready | FromPhp::Data | FromPhp::End => {
+            let times = times(&turn, &request, micros(began(&turn, &request).elapsed()));
+            Err(gone_failure(turn, Gone::BadFrame).after(times))
+        }
     }
 }
 
@@ -230,13 +244,12 @@ pub(crate) fn end(turn: Turn, recycle: bool) {
     if recycle { turn.discard(Fate::Recycled) } else { turn.pass() }
 }
 
-/// Where the time of the call that has the turn went, now that its reply's head is here.
+/// Where the time of the call that has the turn went, now that its reply's head is here, or will not come.
 pub(crate) fn times(turn: &Turn, request: &Request, run_us: u32) -> Times {
     if cfg!(feature = "untimed") {
         return Times::default();
     }
-    let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-    let began = turn.slot().began().unwrap_or(request.arrived);
+    let began = began(turn, request);
     Times {
         pool_us: micros(request.arrived.elapsed()),
         pool_wait_us: micros(began.saturating_duration_since(request.arrived)),
@@ -252,10 +265,15 @@ pub(crate) fn record(local: &Local, request: &Request, micros: u32, failed: bool
     local.pool.pace.record(micros);
 }
 
-/// A call that had begun came to an end of which PHP tells nothing.
-pub(crate) fn failed(turn: &Turn, request: &Request) {
-    let ran = turn.slot().began().unwrap_or(request.arrived).elapsed();
+/// A call that had begun came to an end of which PHP tells nothing; where its time went.
+pub(crate) fn failed(turn: &Turn, request: &Request) -> Times {
+    let ran = began(turn, request).elapsed();
     request.known.meters.ran(ran.as_secs_f64(), true);
+    times(turn, request, micros(ran))
+}
+
+fn began(turn: &Turn, request: &Request) -> Instant {
+    turn.slot().began().unwrap_or(request.arrived)
 }
 
 /// The process died, or broke the protocol and is killed.

@@ -29,19 +29,20 @@ pub(crate) fn reply(
 ) -> Result<Reply, Failure> {
     let local = Rc::clone(&turn.local);
     local.withdraw_seat(turn.slot());
+    let times = times(&turn, &request, header.micros);
     let Some(place) = StreamPlace::enter(&local) else {
         turn.discard(Fate::StreamGone);
         let reason = "too many streams are open";
         return Err(Failure {
             retry_after: Some(RETRY_AFTER),
             ..Failure::new(Outcome::Overloaded, Stage::PhpPool, reason)
-        });
+        }
+        .after(times));
     };
     let taken = turn.take(&header, |lines| reply::head(&local, lines, header.status, BodyLength::Open));
     let Some(((head, length), first)) = taken else {
-        return Err(gone_failure(turn, Gone::Closed));
+        return Err(gone_failure(turn, Gone::Closed).after(times));
     };
-    let times = times(&turn, &request, header.micros);
     let (writer, reader) = body::channel(length);
     let load = local.pool.load();
     let pump = Pump { turn, writer, left: length, status: header.status, request, feed, _place: place };

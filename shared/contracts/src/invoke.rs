@@ -9,6 +9,8 @@ use troupe_mesh::body::Body;
 use troupe_mesh::contract::{BadHead, Contract};
 use troupe_wire::head::{RequestHead, ResponseHead};
 
+pub use troupe_mesh::times::Times;
+
 use crate::envelope;
 use crate::report::Load;
 
@@ -85,24 +87,6 @@ pub struct Reply {
     pub times: Times,
     /// The response's body.
     pub body: Body,
-}
-
-/// Where the time of a call went up to the head of its reply, in microseconds by each service's own clock. What a service
-/// does not know of is 0. Each time contains those that are named as its parts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Times {
-    /// In the balancer, all of it.
-    pub balancer_us: u32,
-    /// Part of the balancer's: in its queue.
-    pub queue_us: u32,
-    /// Part of the balancer's: with the worker that answered, the way there and back included.
-    pub worker_us: u32,
-    /// Part of the worker's: in php-pool.
-    pub pool_us: u32,
-    /// Part of php-pool's: waiting for the body, and for a process.
-    pub pool_wait_us: u32,
-    /// Part of php-pool's: the function, by PHP's clock.
-    pub run_us: u32,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::times::Times;
+
 /// The closed set of ways in which a call fails. New kinds are added with care: every service matches on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Outcome {
@@ -112,6 +114,10 @@ pub struct Failure {
     pub detail: Option<Box<str>>,
     /// When it is worth trying again.
     pub retry_after: Option<Duration>,
+    /// Where its time went, as far as those who had the call know. A link carries them behind the rest, so that a peer that does
+    /// not know of them yet reads the rest.
+    #[serde(skip)]
+    pub times: Times,
 }
 
 impl Failure {
@@ -125,6 +131,7 @@ impl Failure {
             reason: reason.into(),
             detail: None,
             retry_after: None,
+            times: Times::default(),
         }
     }
 
@@ -157,10 +164,47 @@ impl Failure {
         self
     }
 
+    /// The same failure with where its time went.
+    #[must_use]
+    pub fn after(mut self, times: Times) -> Self {
+        self.times = times;
+        self
+    }
+
     /// The same failure with text for the log.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<Box<str>>) -> Self {
         self.detail = Some(detail.into());
         self
+    }
+
+    /// As a link carries it.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        // Postcard into a vector fails only on sequences of unknown length, which a failure has not.
+        let failure = postcard::to_stdvec(self).unwrap_or_default();
+        postcard::to_extend(&self.times, failure).unwrap_or_default()
+    }
+
+    /// From what a link carried. Times that are not there, or cannot be read, are none.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, postcard::Error> {
+        let (failure, times) = postcard::take_from_bytes::<Self>(bytes)?;
+        Ok(failure.after(postcard::from_bytes(times).unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_travel_behind_the_rest_and_a_peer_that_knows_none_is_understood() {
+        let times = Times { balancer_us: 7, queue_us: u32::MAX, ..Times::default() };
+        let failure =
+            Failure::overloaded(Stage::Queue, "full", Duration::from_secs(1)).with_detail("10 wait").after(times);
+        assert_eq!(Failure::decode(&failure.encode()).unwrap(), failure);
+        let old = postcard::to_stdvec(&failure).unwrap();
+        assert_eq!(Failure::decode(&old).unwrap(), failure.clone().after(Times::default()));
+        assert_eq!(postcard::from_bytes::<Failure>(&failure.encode()).unwrap().reason, "full", "and the other way");
+        assert!(Failure::decode(&old[..3]).is_err());
     }
 }

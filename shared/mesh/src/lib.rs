@@ -18,6 +18,7 @@ pub mod loopback;
 pub mod pool;
 pub mod port;
 pub mod supervise;
+pub mod times;
 pub mod wiring;
 
 mod describe;

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,7 +32,7 @@ use super::lookup::{Known, Lack, Miss};
 use super::origin::Own;
 use super::outcome::{CacheResult, Outcome, Response};
 use super::route::RouteCaching;
-use super::spent::Clock;
+use super::spent::{Clock, Spent};
 use super::{Cache, now, origin};
 
 /// How often a request waits for another's fetch that turns out not to be for it, before it fetches for itself.
@@ -41,7 +42,10 @@ const ATTEMPTS: usize = 3;
 pub(super) const APART: Duration = Duration::from_secs(60);
 
 /// A fetch under way. Dropping it gives it up, unless the response is already on its way into the store.
-pub(crate) type Fetching = Pin<Box<dyn Future<Output = Outcome>>>;
+pub(crate) struct Fetching {
+    run: Pin<Box<dyn Future<Output = Outcome>>>,
+    fetch: Fetch,
+}
 
 /// All that a fetch needs, beside the store.
 #[derive(Clone)]
@@ -72,6 +76,21 @@ pub(crate) struct Timeouts {
     pub(crate) stream_idle: Duration,
 }
 
+impl Fetching {
+    /// Where its time went up to now.
+    pub(crate) fn spent(&self) -> Spent {
+        self.fetch.0.clock.spent()
+    }
+}
+
+impl Future for Fetching {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        self.run.as_mut().poll(context)
+    }
+}
+
 impl Fetch {
     pub(crate) fn new(
         cache: Arc<Cache>,
@@ -87,10 +106,12 @@ impl Fetch {
 
     /// Begins.
     pub(crate) fn start(self) -> Fetching {
-        Box::pin(async move {
+        let fetch = self.clone();
+        let run = Box::pin(async move {
             let outcome = self.run().await;
             Outcome { cdn_ttl: self.0.caching.cdn_ttl(), spent: self.0.clock.spent(), ..outcome }
-        })
+        });
+        Fetching { run, fetch }
     }
 
     async fn run(&self) -> Outcome {
@@ -262,7 +283,13 @@ impl Fetch {
         };
         let call = call.with_head(origin::head(&call.head, miss.key.target(), stored, (own, miss.asked.narrowed)));
         let called = port.call(Envelope { call, deadline, trace: *trace });
-        let reply = clock.count(|spent| &mut spent.call, called).await?;
+        let reply = match clock.count(|spent| &mut spent.call, called).await {
+            Ok(reply) => reply,
+            Err(failure) => {
+                clock.replied(failure.times);
+                return Err(failure);
+            }
+        };
         clock.replied(reply.times);
         if reply.head.status() < 200 {
             return Err(Failure::new(Ended::Broken, Stage::Php, "the worker answered with a status that is not final"));

@@ -24,35 +24,49 @@ pub(crate) struct Spent {
 
 /// Adds it up, for one fetch.
 #[derive(Debug, Default)]
-pub(super) struct Clock(Cell<Spent>);
+pub(super) struct Clock {
+    spent: Cell<Spent>,
+    /// What is being waited for, and since when.
+    open: Cell<Option<(Part, Instant)>>,
+}
+
+/// One of the times of [`Spent`].
+type Part = fn(&mut Spent) -> &mut Duration;
 
 impl Clock {
     /// Begins with what the look-up took.
     pub(super) fn after(l1: Duration) -> Self {
-        Self(Cell::new(Spent { l1, ..Spent::default() }))
+        Self { spent: Cell::new(Spent { l1, ..Spent::default() }), open: Cell::default() }
     }
 
+    /// What was spent up to now, with what is being waited for.
     pub(super) fn spent(&self) -> Spent {
-        self.0.get()
+        let mut spent = self.spent.get();
+        if let Some((part, began)) = self.open.get() {
+            *part(&mut spent) += began.elapsed();
+        }
+        spent
     }
 
     /// Waits for `work`, and counts it among what `part` names.
-    pub(super) async fn count<T>(&self, part: fn(&mut Spent) -> &mut Duration, work: impl Future<Output = T>) -> T {
+    pub(super) async fn count<T>(&self, part: Part, work: impl Future<Output = T>) -> T {
         let began = Instant::now();
+        self.open.set(Some((part, began)));
         let done = work.await;
+        self.open.set(None);
         self.add(part, began);
         done
     }
 
     /// Counts the time since `began`.
-    pub(super) fn add(&self, part: fn(&mut Spent) -> &mut Duration, began: Instant) {
-        let mut spent = self.0.get();
+    pub(super) fn add(&self, part: Part, began: Instant) {
+        let mut spent = self.spent.get();
         *part(&mut spent) += began.elapsed();
-        self.0.set(spent);
+        self.spent.set(spent);
     }
 
-    /// A reply came.
+    /// A reply came, or the failure that stands for it.
     pub(super) fn replied(&self, times: Times) {
-        self.0.set(Spent { times, ..self.0.get() });
+        self.spent.set(Spent { times, ..self.spent.get() });
     }
 }

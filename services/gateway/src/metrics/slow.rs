@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde::Serialize;
 use troupe_contracts::invoke::Times;
-use troupe_mesh::failure::Failure;
+use troupe_mesh::failure::{Failure, Stage};
+use troupe_mesh::times::micros;
 use troupe_wire::head::RequestHead;
 
 use crate::cache::Spent;
@@ -87,11 +88,11 @@ pub struct SlowRequest {
 }
 
 impl Stages {
-    /// Of a call that ended after `call`. Of one that failed nobody has told where its time went.
-    pub(crate) fn of(times: Option<Times>, failure: Option<&Failure>, call: Duration) -> Self {
+    /// Of a call that ended after `call`.
+    pub(crate) fn of(times: Times, failure: Option<&Failure>, call: Duration) -> Self {
         Self {
-            times: times.unwrap_or_default(),
-            call_us: if failure.is_some() { 0 } else { micros(call) },
+            times,
+            call_us: micros(call),
             failed: failure.map(|failure| failure.stage.as_str()),
             cache: Tiers::default(),
         }
@@ -109,7 +110,7 @@ impl Stages {
         }
         let Spent { l1, flight, l2, lease, call, times } = *spent;
         let cache = Tiers { l1_us: micros(l1), flight_us: micros(flight), l2_us: micros(l2), lease_us: micros(lease) };
-        Self { cache, ..Self::of(Some(times), failure, call) }
+        Self { cache, ..Self::of(times, failure, call) }
     }
 
     /// The stages of a request that took `took` in all. What a stage does not account for is on the way to the next.
@@ -118,8 +119,9 @@ impl Stages {
         let Tiers { l1_us, flight_us, l2_us, lease_us } = self.cache;
         let behind = [l1_us, flight_us, l2_us, lease_us].into_iter().fold(self.call_us, u32::saturating_add);
         let stage = |stage, us| StageTime { stage, us };
-        // An HTTP server says nothing of its time: all of it is its own.
-        let worker = if pool_us == 0 { "upstream" } else { "worker-link" };
+        // An HTTP server says nothing of its time: all of it is its own. Nor does a php-pool that is gone.
+        let upstream = pool_us == 0 && self.failed.is_none_or(|failed| failed == Stage::Upstream.as_str());
+        let worker = if upstream { "upstream" } else { "worker-link" };
         [
             stage("gateway", micros(took).saturating_sub(behind)),
             stage("cache-l1", l1_us),
@@ -130,7 +132,7 @@ impl Stages {
             stage("balancer", balancer_us.saturating_sub(queue_us).saturating_sub(worker_us)),
             stage("queue", queue_us),
             stage(worker, worker_us.saturating_sub(pool_us)),
-            stage("php-queue", pool_wait_us),
+            stage("php-pool", pool_wait_us),
             stage("php-pipe", pool_us.saturating_sub(pool_wait_us).saturating_sub(run_us)),
             stage("php", run_us),
         ]
@@ -266,13 +268,8 @@ fn keep(kept: &mut Vec<SlowRequest>, took_us: u64, make: impl FnOnce() -> SlowRe
     }
 }
 
-fn micros(time: Duration) -> u32 {
-    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
-    use troupe_mesh::failure::Stage;
     use troupe_wire::head::{RequestHeadBuilder, RequestParts, Scheme, Version};
 
     use super::*;
@@ -299,7 +296,7 @@ mod tests {
     fn stages_add_up_to_the_whole_and_need_no_more_than_was_told() {
         let times =
             Times { balancer_us: 900, queue_us: 300, worker_us: 590, pool_us: 500, pool_wait_us: 100, run_us: 350 };
-        let stages = Stages::of(Some(times), None, Duration::from_micros(1_000));
+        let stages = Stages::of(times, None, Duration::from_micros(1_000));
         let list = stages.list(Duration::from_micros(1_200));
         let us: Vec<u32> = list.iter().map(|stage| stage.us).collect();
         assert_eq!(us, [200, 0, 0, 0, 0, 100, 10, 300, 90, 100, 50, 350]);
@@ -310,8 +307,18 @@ mod tests {
         let us: Vec<u32> = fetched.iter().map(|stage| stage.us).collect();
         assert_eq!(us, [5_000, 1_000, 2_000, 3_000, 4_000, 4_100, 10, 300, 90, 100, 50, 350]);
         assert_eq!(us.iter().sum::<u32>(), 20_000);
-        let failed = Stages::of(None, Some(&Failure::deadline(Stage::Php)), ms(5)).list(ms(6));
-        assert_eq!((failed[0].us, failed.iter().skip(1).map(|stage| stage.us).sum::<u32>()), (6_000, 0));
+        // A failure tells as much as a reply.
+        let failure = Failure::deadline(Stage::Php).after(times);
+        let failed = Stages::of(failure.times, Some(&failure), Duration::from_micros(1_000));
+        assert_eq!((failed.list(Duration::from_micros(1_200)), failed.failed), (list, Some("php")));
+        // Of a worker that was lost nobody tells; the time is on the way to it, unless it is an HTTP server's.
+        let lost = Times { balancer_us: 900, queue_us: 300, worker_us: 590, ..Times::default() };
+        for (stage, expected) in [(Stage::Link, "worker-link"), (Stage::Upstream, "upstream")] {
+            let list = Stages::of(lost, Some(&Failure::deadline(stage)), ms(1)).list(ms(2));
+            let us: Vec<_> = list.iter().filter(|stage| stage.us > 0).map(|stage| (stage.stage, stage.us)).collect();
+            let expected = [("gateway", 1_000), ("link", 100), ("balancer", 10), ("queue", 300), (expected, 590)];
+            assert_eq!(us, expected);
+        }
         let none = Stages::default().list(Duration::from_micros(77));
         assert_eq!((none[0].us, none.iter().skip(1).map(|stage| stage.us).sum::<u32>()), (77, 0));
     }

@@ -12,7 +12,7 @@ use actix_http::body::BoxBody;
 use actix_http::{Request as ActixRequest, Response};
 use actix_service::Service;
 use troupe_cache::cache_status::Forward;
-use troupe_contracts::invoke::{Invoke, Reply};
+use troupe_contracts::invoke::{Invoke, Reply, Times};
 use troupe_mesh::body::{self, Body, BodyWriter};
 use troupe_mesh::deadline::Deadline;
 use troupe_mesh::failure::{Failure, Outcome, Stage};
@@ -33,6 +33,9 @@ use crate::request::{BodyFrame, Incoming, Method, Request};
 /// The time a call may take whose body is still on its way: transfers have no total limit, only an idle one. When the
 /// body is complete, `gateway.request_timeout` begins, and the gateway itself watches it.
 const LONGEST_BODY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long after a call's deadline the gateway answers by itself. Those behind it, who know where the time went, come first.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// Answers requests of one thread.
 pub(super) struct Handler(pub(super) Rc<Thread>);
@@ -139,7 +142,7 @@ impl Handling {
         let len = match request.body {
             BodyFrame::None => {
                 let deadline = Deadline::at(request.received + self.thread.timeouts().request);
-                conn.wait_until(deadline.instant());
+                conn.wait_until(deadline.instant() + GRACE);
                 let Timing { request: whole, stream_idle, .. } = self.thread.timeouts();
                 let timeouts = Timeouts { deadline, request: whole, stream_idle };
                 if let Some(fetching) = self.thread.front.fetch(request, &mut planned, timeouts) {
@@ -218,7 +221,7 @@ impl Handling {
                     let since = Instant::now();
                     let deadline = Deadline::at(since + budget);
                     if pump.is_none() {
-                        conn.wait_until(deadline.instant());
+                        conn.wait_until(deadline.instant() + GRACE);
                     }
                     let pass = match gathering.0.cached {
                         Part::Pass(forward) => Some(forward),
@@ -244,8 +247,11 @@ impl Handling {
                     let answer = match call.as_mut().poll(context) {
                         Poll::Ready(result) => {
                             if let Some(ticket) = self.ticket.as_mut().filter(|_| !cfg!(feature = "untimed")) {
-                                let times = result.as_ref().ok().map(|reply| reply.times);
-                                ticket.called(Stages::of(times, result.as_ref().err(), since.elapsed()));
+                                let (times, failure) = match &result {
+                                    Ok(reply) => (reply.times, None),
+                                    Err(failure) => (failure.times, Some(failure)),
+                                };
+                                ticket.called(Stages::of(times, failure, since.elapsed()));
                             }
                             match (upward.take(), result) {
                                 (Some(upward), Ok(reply)) if reply.head.status() == 101 => {
@@ -264,7 +270,11 @@ impl Handling {
                             }
                         }
                         Poll::Pending if conn.take_overdue() => {
-                            self.thread.front.fail(request, &Failure::deadline(Stage::Gateway))
+                            let failure = Failure::deadline(Stage::Gateway);
+                            if let Some(ticket) = &mut self.ticket {
+                                ticket.called(Stages::of(Times::default(), Some(&failure), since.elapsed()));
+                            }
+                            self.thread.front.fail(request, &failure)
                         }
                         Poll::Pending => return Poll::Pending,
                     };
@@ -278,7 +288,7 @@ impl Handling {
                     let (Some(Incoming::Request(request)), Some(conn)) = (self.incoming.as_deref(), &self.conn) else {
                         return Poll::Ready(None);
                     };
-                    let answer = match fetching.as_mut().poll(context) {
+                    let answer = match Pin::new(&mut *fetching).poll(context) {
                         Poll::Ready(outcome) => {
                             let stages = Stages::fetched(&outcome.spent, outcome.failure());
                             let (result, answer) = self.thread.front.outcome(request, outcome);
@@ -289,7 +299,11 @@ impl Handling {
                             answer
                         }
                         Poll::Pending if conn.take_overdue() => {
-                            self.thread.front.fail(request, &Failure::deadline(Stage::Gateway))
+                            let failure = Failure::deadline(Stage::Gateway);
+                            if let Some(ticket) = &mut self.ticket {
+                                ticket.called(Stages::fetched(&fetching.spent(), Some(&failure)));
+                            }
+                            self.thread.front.fail(request, &failure)
                         }
                         Poll::Pending => return Poll::Pending,
                     };

@@ -1,3 +1,6 @@
 <?php
-// Dies as a process that runs out of luck does: without a word.
-return fn () => posix_kill(getmypid(), SIGKILL);
+// Dies as a process that runs out of luck does: without a word, after a while if that is wanted.
+return function () {
+    usleep(1000 * (int) ($_GET['ms'] ?? 0));
+    posix_kill(getmypid(), SIGKILL);
+};

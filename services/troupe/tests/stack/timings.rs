@@ -69,15 +69,94 @@ fn the_slowest_requests_are_kept_with_where_their_time_went() {
     });
 }
 
+/// The request with this id, once it is kept.
+fn kept(stack: &mut Stack, id: &str) -> Value {
+    wait::until("it to be kept", Duration::from_secs(10), || {
+        slow(stack).into_iter().find(|request| request["request_id"] == id)
+    })
+}
+
+/// Status and failed stage of a request, and where its time went, which has to be all of it.
+fn failed(request: &Value) -> (u64, &str, HashMap<String, u64>) {
+    let stages = stages(request);
+    assert_eq!(stages.values().sum::<u64>(), request["took_us"].as_u64().unwrap(), "{request}");
+    (request["status"].as_u64().unwrap(), request["failed"].as_str().unwrap(), stages)
+}
+
+/// Asks as `id`, on a connection and a thread of its own.
+fn asking(stack: &Stack, method: &'static str, path: &'static str, id: &'static str) -> thread::JoinHandle<()> {
+    let mut connection = stack.connect();
+    thread::spawn(move || {
+        connection.request(method, path, &[("X-Request-Id", id)], b"").unwrap();
+    })
+}
+
 #[test]
-fn a_request_that_fails_tells_the_stage_that_failed() {
-    let mut stack = Stack::one_process(binary(), &functions(), "[php.default]\ntimeout = \"300ms\"\n");
-    assert_eq!(stack.get("/api/sleep?ms=5000").status, 504);
-    let found = wait::until("it to be kept", Duration::from_secs(10), || {
-        slow(&mut stack).into_iter().find(|request| request["path"] == "/api/sleep")
+fn a_request_that_fails_tells_the_stages_it_passed_and_the_one_that_failed() {
+    let one = "processes = { min = 1, max = 1 }\ntimeout = \"1500ms\"\n";
+    let config = format!("[php.default]\n{one}queue = {{ wait = \"600ms\" }}\n");
+    in_both(&config, |stack| {
+        assert_eq!(stack.get("/api/hello").status, 200);
+        // It holds the one process until its time is over; the second waits for as long as a call may, and is refused.
+        let first = asking(stack, "GET", "/api/sleep?ms=9000", "too-slow");
+        thread::sleep(Duration::from_millis(300));
+        let second = asking(stack, "GET", "/api/hello", "no-room");
+        first.join().unwrap();
+        second.join().unwrap();
+        let request = kept(stack, "too-slow");
+        let (status, stage, times) = failed(&request);
+        assert_eq!((status, stage), (504, "php"), "{request}");
+        assert!(times["php"] >= 1_500_000 && times["gateway"] < LITTLE, "{request}");
+        let request = kept(stack, "no-room");
+        let (status, stage, times) = failed(&request);
+        assert_eq!((status, stage), (503, "queue"), "{request}");
+        assert!(times["queue"] >= 600_000 && !times.contains_key("php"), "{request}");
+        // A process that dies says nothing; those around it know when it began.
+        asking(stack, "POST", "/api/killed?ms=400", "died").join().unwrap();
+        let request = kept(stack, "died");
+        let (status, stage, times) = failed(&request);
+        assert_eq!((status, stage), (502, "php"), "{request}");
+        assert!(times["php"] >= 400_000 && times["gateway"] < LITTLE, "{request}");
     });
-    assert_eq!((&found["status"], &found["failed"]), (&504.into(), &"php".into()), "{found}");
-    assert!(stages(&found)["gateway"] >= 300_000, "{found}");
+}
+
+#[test]
+fn a_request_whose_time_is_over_tells_where_it_was() {
+    let config = "gateway.request_timeout = \"1s\"\n[php.default]\nprocesses = { min = 1, max = 1 }\n";
+    in_both(config, |stack| {
+        assert_eq!(stack.get("/api/hello").status, 200);
+        let first = asking(stack, "GET", "/api/sleep?ms=9000", "running");
+        thread::sleep(Duration::from_millis(200));
+        let second = asking(stack, "GET", "/api/sleep?ms=9000", "waiting");
+        first.join().unwrap();
+        second.join().unwrap();
+        for (id, expected, least) in [("running", "php", 900_000), ("waiting", "queue", 600_000)] {
+            let request = kept(stack, id);
+            let (status, _, times) = failed(&request);
+            assert_eq!(status, 504, "{request}");
+            assert!(times[expected] >= least, "{request}");
+        }
+    });
+}
+
+#[test]
+fn a_fetch_of_the_cache_that_fails_tells_it_too_and_so_do_those_who_wait_for_it() {
+    let config = format!("gateway.request_timeout = \"1s\"\n[php.default]\ntimeout = \"700ms\"\n{CACHED}");
+    let mut stack = Stack::one_process(binary(), &functions(), &config);
+    let leader = asking(&stack, "GET", "/api/sleep?ms=9000", "leader");
+    thread::sleep(Duration::from_millis(200));
+    let waiter = asking(&stack, "GET", "/api/sleep?ms=9000", "waiter");
+    leader.join().unwrap();
+    waiter.join().unwrap();
+    let request = kept(&mut stack, "leader");
+    let (status, stage, times) = failed(&request);
+    assert_eq!((status, stage), (504, "php"), "{request}");
+    assert!(times["php"] >= 700_000, "{request}");
+    // What fails with the first is asked again by whoever waited for it, for as long as it has time.
+    let request = kept(&mut stack, "waiter");
+    let (status, _, times) = failed(&request);
+    assert_eq!(status, 504, "{request}");
+    assert!(times["cache-wait"] >= 300_000 && times["gateway"] < LITTLE, "{request}");
 }
 
 const CACHED: &str = "[[route]]\npath = \"/api/{function*}\"\nfunctions = \"default\"\ncache = { ttl = \"60s\" }\n";

@@ -178,7 +178,7 @@ impl Core {
     fn take_failure(&mut self, frame: Frame) {
         let id = frame.header.stream;
         // A failure that does not decode is still the end of the call.
-        let failure = postcard::from_bytes(&frame.payload).unwrap_or_else(|error| {
+        let failure = Failure::decode(&frame.payload).unwrap_or_else(|error| {
             Failure::new(Outcome::Broken, Stage::Link, "the service failed in a way that cannot be read")
                 .with_detail(error.to_string())
         });

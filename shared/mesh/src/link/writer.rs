@@ -48,7 +48,7 @@ const PREFIX_ROOM: usize = 2 + TRACE_LEN + 8;
 
 /// Longest text of a failure that travels, in bytes: two of them fit an ERR.
 const MAX_FAILURE_TEXT: usize = 1536;
-const _: () = assert!(2 * MAX_FAILURE_TEXT + 64 <= MAX_CONTROL_PAYLOAD);
+const _: () = assert!(2 * MAX_FAILURE_TEXT + 96 <= MAX_CONTROL_PAYLOAD);
 
 /// Writes until the link is finished or its socket fails.
 pub(super) async fn write_loop<W: AsyncWrite + Unpin>(shared: &Rc<Shared>, mut socket: W) -> LinkEnd {
@@ -402,8 +402,7 @@ fn put_failure(batch: &mut Batch, id: StreamId, mut failure: Failure) {
         failure.reason = bound(&failure.reason).into();
     }
     failure.detail = failure.detail.map(|detail| bound(&detail).into());
-    // Postcard into a vector fails only on sequences of unknown length, which a failure has not.
-    let payload = postcard::to_stdvec(&failure).unwrap_or_default();
+    let payload = failure.encode();
     let header = Header::new(Kind::Err, id).with_aux(failure.outcome as u32);
     batch.tail.put_slice(&header.encode(payload.len()));
     batch.tail.put_slice(&payload);

@@ -16,7 +16,7 @@ const STAGES: [&str; 13] = [
     "balancer",
     "queue",
     "worker-link",
-    "php-queue",
+    "php-pool",
     "php-pipe",
     "php",
     "upstream",
