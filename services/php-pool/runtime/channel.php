@@ -29,9 +29,13 @@ final class Channel
     public const END = 5;
     public const EXPIRED = 6;
     public const ERROR = 7;
+    /** The client has all of the reply; the function runs on. */
+    public const DONE = 8;
 
     /** Flag of the frames that end a call: this process exits after it. */
     public const RECYCLE = 1;
+    /** Flag of HEAD: the function asked for no stream; the reply is in pieces because it is long, or because it is finished early. */
+    public const FINITE = 2;
 
     /** The longest body of one DATA frame: what a pipe takes at once. */
     public const PIECE = 65536;

@@ -262,12 +262,14 @@ final class Loop
                 self::$serving = Channel::send(Channel::REPLY, $flags, Headers::$status, $head, $body, Call::micros());
                 return;
             }
+            // Here the length is known, so the client can learn that it got all of it.
+            Headers::put('content-length', 'Content-Length: ' . strlen($body) . "\n", true);
             Output::$pending = $body;
         } elseif ($this->body !== null && !Output::$finished) {
             Output::$pending .= $this->body;
         }
         $this->body = null;
-        if (Output::$pending === '' || Output::write()) {
+        if (Output::$pending === '' || Output::write(Channel::FINITE)) {
             self::$serving = Channel::send(Channel::END, $flags, micros: Call::micros());
         }
     }

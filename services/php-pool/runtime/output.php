@@ -42,7 +42,7 @@ final class Output
         if (!self::$finished) {
             self::$pending .= $output;
             if (strlen(self::$pending) > self::WHOLE && Call::$stage !== Call::IDLE) {
-                self::flush();
+                self::flush(Channel::FINITE);
             }
         }
         return '';
@@ -66,19 +66,28 @@ final class Output
     }
 
     /** Sends what is pending, with the head if that is still to be sent; ends the function when nobody reads. */
-    public static function flush(): void
+    public static function flush(int $flags = 0): void
     {
         if (Call::$stage === Call::IDLE || self::$finished) {
             return;
         }
-        if (!self::write()) {
+        if (!self::write($flags)) {
             // As under php-fpm: no `finally` runs, the shutdown functions do.
             exit;
         }
     }
 
-    /** Sends what is pending, with the head if that is still to be sent; false when nobody reads. */
-    public static function write(): bool
+    /** Completes the reply for the client, while the function runs on; ends it when nobody reads. */
+    public static function finish(): void
+    {
+        self::flush(Channel::FINITE);
+        if (!self::$finished && !self::done()) {
+            exit;
+        }
+    }
+
+    /** Sends what is pending, with the head and its flags if that is still to be sent; false when nobody reads. */
+    public static function write(int $flags = 0): bool
     {
         $body = self::$pending;
         self::$pending = '';
@@ -86,13 +95,13 @@ final class Output
             $head = Headers::finish();
             self::$streaming = true;
             $first = substr($body, 0, Channel::PIECE);
-            if (!Channel::send(Channel::HEAD, 0, Headers::$status, $head, $first)) {
+            $isHead = ($_SERVER['REQUEST_METHOD'] ?? '') === 'HEAD';
+            if (!Channel::send(Channel::HEAD, $isHead ? Channel::FINITE : $flags, Headers::$status, $head, $first)) {
                 return self::leave();
             }
             $body = substr($body, Channel::PIECE);
-            if (($_SERVER['REQUEST_METHOD'] ?? '') === 'HEAD') {
-                self::$finished = true;
-                return true;
+            if ($isHead) {
+                return self::done();
             }
         }
         for ($offset = 0; $offset < strlen($body); $offset += Channel::PIECE) {
@@ -102,6 +111,13 @@ final class Output
             }
         }
         return true;
+    }
+
+    /** Says that the reply is complete; false when nobody reads. */
+    private static function done(): bool
+    {
+        self::$finished = true;
+        return Channel::send(Channel::DONE) || self::leave();
     }
 
     private static function leave(): bool

@@ -28,7 +28,6 @@ function fastcgi_finish_request(): bool
         // The length tells the client that the reply is complete, long before the call is.
         header('Content-Length: ' . strlen(Output::$pending));
     }
-    Output::flush();
-    Output::$finished = true;
+    Output::finish();
     return true;
 }

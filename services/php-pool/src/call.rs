@@ -232,7 +232,7 @@ async fn answer(mut turn: Turn, mut request: Request) -> Result<Reply, Failure> 
             end(turn, recycle);
             Err(failure)
         }
-        FromPhp::Ready | FromPhp::Data | FromPhp::End => {
+        FromPhp::Ready | FromPhp::Data | FromPhp::End | FromPhp::Done => {
             let times = times(&turn, &request, micros(began(&turn, &request).elapsed()));
             Err(gone_failure(turn, Gone::BadFrame).after(times))
         }
@@ -326,6 +326,6 @@ pub(crate) fn error(turn: &Turn, header: &FrameHeader, request: &Request) -> Fai
     Failure::new(Outcome::Internal, Stage::Php, "the function failed").with_detail(detail)
 }
 
-fn request_id(call: &Invoke) -> &str {
+pub(crate) fn request_id(call: &Invoke) -> &str {
     call.head.field("x-request-id").and_then(|id| std::str::from_utf8(id).ok()).unwrap_or_default()
 }

@@ -25,7 +25,7 @@ pub struct PhpPoolConfig {
     pub boot_timeout: Duration,
     /// Per call to its first byte, then between two flushes; inside the request's budget.
     pub timeout: Duration,
-    /// Share of the processes that streams may hold; more streams get 503.
+    /// Share of the processes that streams may hold; more streams get 503. A reply that is only long becomes a stream after `timeout`.
     pub max_streams: Percent,
     /// Calls after which a process is replaced, with jitter.
     #[schemars(range(min = 1))]

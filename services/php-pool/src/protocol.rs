@@ -24,6 +24,8 @@ pub(crate) const PLAIN: u8 = 16;
 pub(crate) const LAST_PIECE: u8 = 1;
 /// Flag of the frames that end a call: the process ends after it, so nothing else in its pipe was or will be started.
 pub(crate) const RECYCLE: u8 = 1;
+/// Flag of the start of a reply in pieces: its function asked for no stream, it is only long, or finished early.
+pub(crate) const FINITE: u8 = 2;
 
 /// What a frame to PHP is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +84,8 @@ pub(crate) enum FromPhp {
     Expired,
     /// The call failed.
     Error,
+    /// The reply is complete; the call goes on.
+    Done,
 }
 
 /// The header of a frame from PHP, checked.
@@ -89,6 +93,8 @@ pub(crate) enum FromPhp {
 pub(crate) struct FrameHeader {
     pub(crate) kind: FromPhp,
     pub(crate) recycle: bool,
+    /// A reply in pieces that is no stream.
+    pub(crate) finite: bool,
     pub(crate) status: u16,
     /// Bytes of the payload that are the head of a reply.
     pub(crate) head_len: usize,
@@ -118,6 +124,7 @@ impl FrameHeader {
             5 => FromPhp::End,
             6 => FromPhp::Expired,
             7 => FromPhp::Error,
+            8 => FromPhp::Done,
             _ => return Err(BadFrame("a frame of an unknown kind")),
         };
         let (len, head_len) = (word(0) as usize, word(8) as usize);
@@ -128,7 +135,8 @@ impl FrameHeader {
             return Err(BadFrame("a head longer than its frame"));
         }
         let status = u16::from_le_bytes([bytes[6], bytes[7]]);
-        Ok(Some(Self { kind, recycle: bytes[5] & RECYCLE != 0, status, head_len, len, micros: word(12) }))
+        let (recycle, finite) = (bytes[5] & RECYCLE != 0, bytes[5] & FINITE != 0);
+        Ok(Some(Self { kind, recycle, finite, status, head_len, len, micros: word(12) }))
     }
 }
 

@@ -1,17 +1,24 @@
 //! A reply that comes in pieces: a task of this thread moves them, as fast as the reader takes them.
+//!
+//! What holds a process for long is bounded twice. A *stream* (the function said `flush()`, or returned a generator) has one of
+//! the pool's places for streams from its start. Any other reply in pieces is only long, or was finished early: it needs no
+//! place at first, but counts as a stream once it has lasted longer than a call may take, be it that the function goes on
+//! printing or that its reader is slow; without a place it is cut then. A function that runs on when its reader has had
+//! everything may do so for the time of a call.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::time::Sleep;
 use troupe_contracts::invoke::Reply;
 use troupe_mesh::body::{self, Body, BodyWriter};
 use troupe_mesh::failure::{Failure, Outcome, Stage};
 
-use crate::call::{RETRY_AFTER, end, error, failed, gone_failure, record, times};
+use crate::call::{RETRY_AFTER, end, error, failed, gone_failure, record, request_id, times};
 use crate::feed::Feed;
 use crate::local::{Counted, Local};
 use crate::process::{Fate, Gone};
@@ -30,7 +37,7 @@ pub(crate) fn reply(
     let local = Rc::clone(&turn.local);
     local.withdraw_seat(turn.slot());
     let times = times(&turn, &request, header.micros);
-    let Some(place) = StreamPlace::enter(&local) else {
+    let Some(hold) = Hold::begin(&local, header.finite) else {
         turn.discard(Fate::StreamGone);
         let reason = "too many streams are open";
         return Err(Failure {
@@ -45,31 +52,49 @@ pub(crate) fn reply(
     };
     let (writer, reader) = body::channel(length);
     let load = local.pool.load();
-    let pump = Pump { turn, writer, left: length, status: header.status, request, feed, _place: place };
+    // What answers a HEAD tells the length of a body that never comes.
+    let left = if request.call.head.method() == "HEAD" { None } else { length };
+    let counted = local.count();
+    let status = header.status;
+    let pump = Pump { turn, writer: Some(writer), left, status, request, feed, hold, _counted: counted };
     actix_rt::spawn(pump.run(first));
     Ok(Reply { head, load, times, body: Body::Stream(reader) })
 }
 
 struct Pump {
     turn: Turn,
-    writer: BodyWriter,
+    /// `None` once the reply is complete.
+    writer: Option<BodyWriter>,
     /// Bytes that may still come, when PHP announced a length.
     left: Option<u64>,
     status: u16,
     request: Request,
     feed: Option<Pin<Box<Feed>>>,
-    _place: StreamPlace,
+    hold: Hold,
+    _counted: Counted,
+}
+
+/// Why a reply is not sent to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// Nobody reads it any more.
+    ReaderGone,
+    /// It has become a stream, and there are too many.
+    Crowded,
 }
 
 impl Pump {
     async fn run(mut self, first: Bytes) {
-        if !self.write(first).await {
-            return self.turn.discard(Fate::StreamGone);
+        if let Err(cut) = self.write(first).await {
+            return self.end_early(cut);
         }
         loop {
-            self.turn.set_due(Instant::now() + self.turn.local.pool.limits.timeout);
-            let Some(word) = self.next().await else {
-                return self.turn.discard(Fate::StreamGone);
+            if self.writer.is_some() {
+                self.turn.set_due(Instant::now() + self.turn.local.pool.limits.timeout);
+            }
+            let word = match self.next().await {
+                Ok(word) => word,
+                Err(cut) => return self.end_early(cut),
             };
             let header = match word {
                 Word::Frame(header) => header,
@@ -87,21 +112,23 @@ impl Pump {
             match header.kind {
                 FromPhp::Data => {
                     let piece = self.turn.take(&header, |_| ()).map(|((), piece)| piece).unwrap_or_default();
-                    if !self.write(piece).await {
-                        return self.turn.discard(Fate::StreamGone);
+                    if let Err(cut) = self.write(piece).await {
+                        return self.end_early(cut);
                     }
+                }
+                FromPhp::Done => {
+                    let _ = self.turn.take(&header, |_| ());
+                    self.complete();
                 }
                 FromPhp::End => {
                     let _ = self.turn.take(&header, |_| ());
                     record(&self.turn.local, &self.request, header.micros, self.status >= 500);
-                    if self.left.is_none_or(|left| left == 0) {
-                        self.writer.finish();
-                    }
+                    self.complete();
                     return end(self.turn, recycle);
                 }
                 FromPhp::Error => {
                     record(&self.turn.local, &self.request, header.micros, true);
-                    // It is logged; the reader sees the stream break.
+                    // It is logged; the reader sees the stream break, unless it has all of it already.
                     let _ = error(&self.turn, &header, &self.request);
                     return end(self.turn, recycle);
                 }
@@ -112,46 +139,122 @@ impl Pump {
         }
     }
 
-    /// The next frame; `None` when the reader has gone.
-    async fn next(&mut self) -> Option<Word> {
-        let Self { turn, writer, feed, .. } = self;
+    /// The next frame.
+    async fn next(&mut self) -> Result<Word, Cut> {
+        let Self { turn, writer, feed, hold, .. } = self;
         poll_fn(|context| {
             if let Some(feed) = feed {
                 feed.as_mut().poll(turn, context);
             }
             if let Poll::Ready(word) = turn.poll_next(context) {
-                return Poll::Ready(Some(word));
+                return Poll::Ready(Ok(word));
             }
-            std::pin::pin!(writer.closed()).poll(context).map(|()| None)
+            // Who has had everything may leave, and the function runs on.
+            let Some(writer) = writer else { return Poll::Pending };
+            if std::pin::pin!(writer.closed()).poll(context).is_ready() {
+                return Poll::Ready(Err(Cut::ReaderGone));
+            }
+            hold.poll_spent(&turn.local, context).map(|()| Err(Cut::Crowded))
         })
         .await
     }
 
-    /// Gives a piece to the reader, who may be slow; false when it has gone.
-    async fn write(&mut self, mut piece: Bytes) -> bool {
-        if let Some(left) = &mut self.left {
+    /// Gives a piece to the reader, who may be slow.
+    async fn write(&mut self, mut piece: Bytes) -> Result<(), Cut> {
+        let Self { turn, writer: Some(writer), left, hold, .. } = self else {
+            return Ok(());
+        };
+        if let Some(left) = left {
             // More than was announced would be read as the next response.
             piece.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
             *left -= piece.len() as u64;
         }
-        self.writer.write(piece).await.is_ok()
+        poll_fn(|context| match writer.poll_ready(context) {
+            Poll::Ready(taken) => Poll::Ready(taken.map_err(|_| Cut::ReaderGone)),
+            Poll::Pending => {
+                // Calls behind this one would wait for its reader.
+                turn.clear_behind();
+                hold.poll_spent(&turn.local, context).map(|()| Err(Cut::Crowded))
+            }
+        })
+        .await?;
+        writer.push(piece).map_err(|_| Cut::ReaderGone)?;
+        if *left == Some(0) {
+            self.complete();
+        }
+        Ok(())
+    }
+
+    /// No more of the reply will come. It ends for its reader, who then need not wait for the function to end; that may take
+    /// as long as a call.
+    fn complete(&mut self) {
+        let Some(writer) = self.writer.take() else { return };
+        if self.left.is_none_or(|left| left == 0) {
+            writer.finish();
+        }
+        self.hold = Hold::RunsOn;
+        self.turn.set_due(Instant::now() + self.turn.local.pool.limits.timeout);
+    }
+
+    fn end_early(self, cut: Cut) {
+        if cut == Cut::Crowded {
+            self.turn.local.pool.metrics.overloaded.increment(1);
+            tracing::warn!(
+                pool = %self.turn.local.pool.name,
+                function = %self.request.call.function,
+                request_id = request_id(&self.request.call),
+                after = ?self.turn.local.pool.limits.timeout,
+                "cut a long reply: it took as long as a stream, and more streams are open than max_streams allows"
+            );
+        }
+        self.turn.discard(Fate::StreamGone);
+    }
+}
+
+/// By what right a reply in pieces holds its process.
+enum Hold {
+    /// It is one of the streams the pool may have open.
+    Stream { _place: StreamPlace },
+    /// It is no stream until then.
+    Reply(Pin<Box<Sleep>>),
+    /// Its function runs on behind it.
+    RunsOn,
+}
+
+impl Hold {
+    /// `None`: too many streams are open.
+    fn begin(local: &Rc<Local>, finite: bool) -> Option<Self> {
+        if finite {
+            return Some(Self::Reply(Box::pin(tokio::time::sleep(local.pool.limits.timeout))));
+        }
+        Some(Self::Stream { _place: StreamPlace::enter(local)? })
+    }
+
+    /// Makes a stream of a reply that has lasted too long for one; ready when there is no place for it.
+    fn poll_spent(&mut self, local: &Rc<Local>, context: &mut Context<'_>) -> Poll<()> {
+        let Self::Reply(until) = self else { return Poll::Pending };
+        ready!(until.as_mut().poll(context));
+        match StreamPlace::enter(local) {
+            Some(place) => {
+                *self = Self::Stream { _place: place };
+                Poll::Pending
+            }
+            None => Poll::Ready(()),
+        }
     }
 }
 
 /// One of the streams a pool may have open.
-struct StreamPlace {
-    local: Rc<Local>,
-    _counted: Counted,
-}
+struct StreamPlace(Rc<Local>);
 
 impl StreamPlace {
     fn enter(local: &Rc<Local>) -> Option<Self> {
-        local.pool.enter_stream().then(|| Self { local: Rc::clone(local), _counted: local.count() })
+        local.pool.enter_stream().then(|| Self(Rc::clone(local)))
     }
 }
 
 impl Drop for StreamPlace {
     fn drop(&mut self) {
-        self.local.pool.leave_stream();
+        self.0.pool.leave_stream();
     }
 }

@@ -343,6 +343,13 @@ impl Turn {
         }
     }
 
+    /// Takes the calls behind back out of the pipe: this one will not be over soon.
+    pub(crate) fn clear_behind(&self) {
+        if self.slot.slow_at.get().is_some() {
+            self.with(|process| self.slot.take_back(process));
+        }
+    }
+
     /// Reads the head part of the frame in the buffer, then takes the frame out and gives the rest of it.
     pub(crate) fn take<T>(&self, header: &FrameHeader, head: impl FnOnce(&[u8]) -> T) -> Option<(T, Bytes)> {
         let mut process = self.slot.process.borrow_mut();
@@ -423,7 +430,7 @@ pub(crate) async fn drain(mut turn: Turn) {
         Word::Gone(Gone::BadFrame) => return turn.kill(Fate::Protocol),
         Word::Due => return turn.kill(Fate::TimedOut),
     };
-    if matches!(header.kind, FromPhp::Head | FromPhp::Data) {
+    if matches!(header.kind, FromPhp::Head | FromPhp::Data | FromPhp::Done) {
         // Its next write finds no reader: it runs its `finally` blocks and ends.
         return turn.discard(Fate::StreamGone);
     }

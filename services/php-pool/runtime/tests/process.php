@@ -98,8 +98,9 @@ final class Process
         $frame = unpack('Vlength/Ckind/Cflags/vstatus/Vhead/Vmicros', $header);
         $payload = self::read($this->out, $frame['length']);
         return [
-            'kind' => [1 => 'ready', 'reply', 'head', 'data', 'end of stream', 'expired', 'error'][$frame['kind']],
+            'kind' => [1 => 'ready', 'reply', 'head', 'data', 'end of stream', 'expired', 'error', 'done'][$frame['kind']],
             'recycle' => ($frame['flags'] & 1) !== 0,
+            'finite' => ($frame['flags'] & 2) !== 0,
             'status' => $frame['status'],
             'head' => $frame['head'] === 0 ? [] : explode("\n", rtrim(substr($payload, 0, $frame['head']), "\n")),
             'body' => substr($payload, $frame['head']),
@@ -107,7 +108,7 @@ final class Process
         ];
     }
 
-    /** The frames of one reply as one: `pieces` are the bodies of a stream. */
+    /** The frames of one reply as one: `pieces` are the bodies of a stream; `done`: it was complete before the call was. */
     public function reply(): array
     {
         $reply = $this->frame();
@@ -115,13 +116,15 @@ final class Process
             return $reply + ($reply['kind'] === 'error' ? ['error' => json_decode($reply['body'], true)] : []);
         }
         $reply['pieces'] = $reply['body'] === '' ? [] : [$reply['body']];
+        $reply['done'] = false;
         do {
             $frame = $this->frame();
             if ($frame['kind'] === 'data') {
                 $reply['body'] .= $frame['body'];
                 $reply['pieces'][] = $frame['body'];
             }
-        } while ($frame['kind'] === 'data');
+            $reply['done'] = $reply['done'] || $frame['kind'] === 'done';
+        } while ($frame['kind'] === 'data' || $frame['kind'] === 'done');
         return ['kind' => 'stream', 'last' => $frame['kind'], 'recycle' => $frame['recycle'] ?? false] + $reply;
     }
 

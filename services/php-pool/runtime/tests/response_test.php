@@ -102,19 +102,27 @@ return [
         $pool = new Pool([
             'flush.php' => 'return function () { echo "a"; flush(); ob_start(); echo "b"; ob_flush(); flush(); echo "c"; };',
             'finish.php' => 'return function () { echo "done"; fastcgi_finish_request(); echo "unseen"; file_put_contents(__DIR__ . "/after", "x"); };',
+            'late.php' => 'return function () { echo "a"; flush(); echo "b"; fastcgi_finish_request(); echo "unseen"; };',
             'big.php' => 'return fn () => str_repeat("0123456789abcdef", 65536);',
             'echo.php' => 'return function () { for ($i = 0; $i < 1024; $i++) { echo str_repeat("x", 1024); } };',
         ]);
         $p = $pool->process();
         $r = $p->call('flush');
-        same(['stream', ['a', 'b', 'c']], [$r['kind'], $r['pieces']]);
+        same(['stream', ['a', 'b', 'c'], false, false], [$r['kind'], $r['pieces'], $r['finite'], $r['done']]);
         $r = $p->call('finish');
-        same(['stream', 'done'], [$r['kind'], $r['body']]);
+        same(['stream', 'done', true, true], [$r['kind'], $r['body'], $r['finite'], $r['done']]);
         contains('Content-Length: 4', $r['head']);
+        $r = $p->call('late');
+        same(['stream', 'ab', false, true], [$r['kind'], $r['body'], $r['finite'], $r['done']], 'a stream that is finished');
+        $r = $p->call('flush', ['REQUEST_METHOD' => 'HEAD']);
+        same(['stream', true, true], [$r['kind'], $r['finite'], $r['done']], 'a head has nothing to wait for');
         same(true, is_file("$pool->root/after"));
         $r = $p->call('big');
         same(['stream', 1 << 20, md5(str_repeat('0123456789abcdef', 65536)), true], [$r['kind'], strlen($r['body']), md5($r['body']), max(array_map(strlen(...), $r['pieces'])) <= 65536]);
-        same(1 << 20, strlen($p->call('echo')['body']));
+        same([true, false], [$r['finite'], $r['done']]);
+        contains('Content-Length: 1048576', $r['head']);
+        $r = $p->call('echo');
+        same([1 << 20, true, false], [strlen($r['body']), $r['finite'], $r['done']]);
         $pool->close();
     },
 

@@ -23,6 +23,7 @@ mod membership;
 mod mesh;
 mod metrics;
 mod reload;
+mod replies;
 mod signals;
 mod terminal;
 mod threads;
