@@ -22,7 +22,7 @@ pub struct GatewayConfig {
     /// Requests after which a keep-alive connection is closed.
     #[schemars(range(min = 1))]
     pub max_requests_per_connection: u32,
-    /// From the complete head (and spooled body) to the first byte of the reply; travels with the call.
+    /// From the complete head (and spooled body) to the first byte of the reply; travels with the call. Who has it then answers 504.
     pub request_timeout: Duration,
     /// Longest pause between two pieces of a body, either way; streams have no total limit.
     pub stream_idle: Duration,

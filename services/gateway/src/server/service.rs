@@ -34,8 +34,9 @@ use crate::request::{BodyFrame, Incoming, Method, Request};
 /// body is complete, `gateway.request_timeout` begins, and the gateway itself watches it.
 const LONGEST_BODY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long after a call's deadline the gateway answers by itself. Those behind it, who know where the time went, come first.
-const GRACE: Duration = Duration::from_millis(100);
+/// How long after a call's deadline the gateway answers by itself. Those behind it, who know where the time went, come first:
+/// their word may have to come over two links, and a link gives up a silent peer by itself within half a second.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Answers requests of one thread.
 pub(super) struct Handler(pub(super) Rc<Thread>);

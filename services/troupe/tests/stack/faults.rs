@@ -41,6 +41,31 @@ fn a_function_that_hangs_is_killed_and_answered_504() {
     });
 }
 
+/// The request's own time is the only short one: the gateway's, which has to leave it to those behind to say who spent it.
+#[test]
+fn a_504_names_the_stage_that_spent_the_time_of_the_request() {
+    let config = "gateway.request_timeout = \"500ms\"\n[php.default]\ntimeout = \"60s\"\nqueue = { max = 100, wait = \"60s\" }\n\
+                  [php.default.processes]\nmin = 1\nmax = 1\n";
+    in_both(config, |stack| {
+        let stage = |answer: http::Response| {
+            assert_eq!(answer.status, 504, "{}", answer.text());
+            answer.json()["stage"].as_str().unwrap_or_default().to_owned()
+        };
+        // One after another, on a clock that looks at each connection four times a second: chance would not do it ten times.
+        for _ in 0..10 {
+            assert_eq!(stage(stack.get("/api/sleep?ms=60000")), "php");
+            stack.await_serving(HEAL);
+        }
+        let address = stack.address;
+        let clients: Vec<_> =
+            (0..8).map(|_| thread::spawn(move || http::get(address, "/api/sleep?ms=60000").unwrap())).collect();
+        let stages: Vec<_> = clients.into_iter().map(|client| stage(client.join().unwrap())).collect();
+        assert!(stages.iter().any(|stage| stage == "php"), "one ran: {stages:?}");
+        assert!(stages.iter().any(|stage| stage == "queue"), "others waited in the balancer: {stages:?}");
+        assert!(stages.iter().all(|stage| ["php", "php-pool", "queue"].contains(&stage.as_str())), "{stages:?}");
+    });
+}
+
 #[test]
 fn a_client_that_leaves_gives_its_place_back() {
     in_both("[php.default.processes]\nmin = 1\nmax = 1\n", |stack| {
