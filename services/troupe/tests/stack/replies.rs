@@ -88,7 +88,7 @@ fn a_long_reply_that_is_read_slowly_becomes_a_stream_or_is_cut() {
             assert_eq!(reader.head().unwrap().status, 200);
         }
         wait::until("one to be cut", HEAL, || stack.logs().contains("cut a long reply").then_some(()));
-        let whole = readers.iter_mut().filter_map(|reader| read_to_its_end(reader)).collect::<Vec<_>>();
+        let whole = readers.iter_mut().filter_map(read_to_its_end).collect::<Vec<_>>();
         assert_eq!(whole, [bytes], "one of the two has the place of a stream");
         assert_eq!(stack.get("/api/hello").status, 200);
     });
