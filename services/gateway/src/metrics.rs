@@ -188,7 +188,7 @@ pub fn describe() {
     crate::cache::l2::describe();
     describe_counter!(
         "troupe_gateway_requests_total",
-        "Requests answered, by `route` (its pattern; `_other` beyond 200, `none` where none matched), `method` (`_other`: an unusual one) and `status` (`2xx`, …, `aborted`: the client left or the answer broke off)."
+        "Requests answered, by `route` (its pattern; `_other` beyond 200, `none` where none matched), `method` (`_other`: an unusual one) and `status` (`1xx`, `2xx`, `3xx`, `4xx`, `5xx`; `aborted`: the client left or the answer broke off)."
     );
     describe_histogram!(
         "troupe_gateway_request_duration_seconds",
@@ -216,7 +216,7 @@ pub fn describe() {
     );
     describe_counter!(
         "troupe_gateway_cache_requests_total",
-        "Requests of cached routes, by `route`, `tier` and `result`: `hit`, `miss`, `pass` (not for the cache), `stale`, `revalidated`, `collapsed` (answered by what another one fetched)."
+        "Requests of cached routes, by `route`, `tier` (`l1`; `l2` of hits in the second tier) and `result`: `hit`, `miss`, `pass` (not for the cache), `stale`, `revalidated`, `collapsed` (answered by what another one fetched)."
     );
     describe_counter!(
         "troupe_gateway_cache_sent_bytes_total",

@@ -13,13 +13,16 @@ fn discovery() {
     describe_gauge!(
         "troupe_discovery_stale_seconds",
         Unit::Seconds,
-        "For how long the names of a `service`'s peers could not be looked up; what was found last is used on."
+        "For how long the names of the instances of a `peer`, a service or an upstream, could not be looked up; what was found last is used on."
     );
     describe_counter!(
         "troupe_discovery_failed_lookups_total",
-        "Look-ups of the names of a `service`'s peers, or of an upstream's servers, that failed, by `cause`: `dns` (the resolver says no), `empty` (the name has no address) or `timeout`."
+        "Look-ups of the names of the instances of a `peer`, a service or an upstream, that failed, by `cause`: `dns` (the resolver says no), `empty` (the name has no address) or `timeout`."
     );
-    describe_gauge!("troupe_discovery_instances", "Instances of a `service` that Redis names, by `state`.");
+    describe_gauge!(
+        "troupe_discovery_instances",
+        "Instances of a `peer`'s service that Redis names, by `state`: `up`, `draining` or `missing` (dialled still, though Redis names them no more)."
+    );
     describe_gauge!(
         "troupe_discovery_redis_up",
         "1 while membership reaches Redis, 0 while what was known last is used on."
@@ -27,7 +30,7 @@ fn discovery() {
     describe_counter!("troupe_discovery_redis_failures_total", "Attempts of membership at Redis that failed.");
     describe_counter!(
         "troupe_discovery_rejected_total",
-        "Entries of Redis that name no instance, and were left out, by `service`."
+        "Entries of Redis that name no instance, and were left out, by the `peer`'s service."
     );
 }
 
@@ -53,9 +56,12 @@ fn links() {
     describe_counter!("troupe_mesh_links_ended_total", "Links that ended, by the `peer`'s service and `reason`.");
     describe_counter!(
         "troupe_mesh_failed_dials_total",
-        "Attempts at a link that failed, by the `peer`'s service and `cause`: `refused` (nobody listens), `timeout`, `unreachable`, `reset`, `key` (the keys differ), `protocol`, `busy` (it has links enough, or drains), `service` (another service is there) or `other`."
+        "Attempts at a link that failed, by the `peer`'s service and `cause`: `refused` (nobody listens), `timeout`, `unreachable`, `reset`, `key` (the keys differ), `protocol`, `busy` (it has links enough, or drains), `stranger` (another service is there) or `other`."
     );
-    describe_counter!("troupe_mesh_refused_links_total", "Links refused because there are too many.");
+    describe_counter!(
+        "troupe_mesh_refused_links_total",
+        "Connections of peers that became no link, by `cause`: `busy` (there are links enough, or this instance drains), `key` (the keys differ), `protocol`, `timeout`, `reset` or `other`."
+    );
     describe_counter!("troupe_mesh_handler_panics_total", "Calls off links whose answering panicked, by `contract`.");
 }
 

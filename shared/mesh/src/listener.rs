@@ -71,6 +71,8 @@ impl MeshListener {
     pub fn bind(address: &Address) -> io::Result<Self> {
         let socket = BoundSocket::bind(address)?;
         let address = socket.address()?;
+        // There from the start, so that the first one is a rise.
+        CAUSES.iter().for_each(|cause| refused(cause).increment(0));
         let shared = Arc::new(Shared {
             threads: Mutex::new(Vec::new()),
             serving: watch::Sender::new(0),
@@ -118,6 +120,15 @@ impl Drop for MeshListener {
     }
 }
 
+/// Why peers that connected got no link, as they are counted; what is none of these is the last.
+const CAUSES: [&str; 6] = ["busy", "key", "protocol", "timeout", "reset", "other"];
+
+/// Counts connections of peers that became no link.
+fn refused(cause: &'static str) -> metrics::Counter {
+    let cause = if CAUSES.contains(&cause) { cause } else { "other" };
+    metrics::counter!("troupe_mesh_refused_links_total", "cause" => cause)
+}
+
 impl Acceptor {
     /// Serves the links that fall to this thread with `setup`, until the thread ends.
     pub fn serve(&self, setup: LinkSetup) {
@@ -158,6 +169,7 @@ impl Shared {
         lane.load.fetch_add(1, Ordering::Relaxed);
         if lane.sockets.try_send(connection).is_err() {
             lane.load.fetch_sub(1, Ordering::Relaxed);
+            refused("busy").increment(1);
             if let Some(suppressed) = self.refusals.allow() {
                 tracing::warn!(suppressed, "dropped a connection: the data thread does not keep up with new links");
             }

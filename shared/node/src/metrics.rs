@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use metrics::SetRecorderError;
 
+use crate::telemetry;
+
 pub use buckets::{Buckets, SECONDS, SIZES};
 pub use describe::{Description, Kind, describe, described};
 pub use process::{PROCESS_FAMILIES, ProcessFigures};
@@ -53,6 +55,11 @@ impl Metrics {
         let registry = Arc::new(Registry::default());
         metrics::set_global_recorder(Arc::clone(&registry))?;
         describe();
+        // There from the start, so that the first one is a rise.
+        for name in ["troupe_node_panics_total", "troupe_node_log_lines_left_out_total", registry::REFUSED] {
+            metrics::counter!(name).increment(0);
+        }
+        metrics::counter!("troupe_node_log_lines_dropped_total", "log" => telemetry::LOG).increment(0);
         metrics::gauge!(
             "troupe_build_info",
             "version" => build.version,

@@ -25,6 +25,8 @@ use repeats::Repeats;
 
 /// The environment variable that overrides the configured level, for one run: `TROUPE_LOG=debug`.
 pub const LEVEL_VARIABLE: &str = "TROUPE_LOG";
+/// What the process's log is called where its lost lines are counted.
+pub(crate) const LOG: &str = "log";
 
 /// What the log of a process is set up with.
 #[derive(Debug, Clone)]
@@ -90,7 +92,7 @@ pub fn install(options: &LogOptions) -> Result<LogGuard, TelemetryError> {
     let from_environment = std::env::var(LEVEL_VARIABLE).ok();
     let filter = filter(&options.level, from_environment.as_deref())?;
     let terminal = std::io::stderr().is_terminal();
-    let outlet = Outlet::start("log", std::io::stderr()).map_err(TelemetryError::Thread)?;
+    let outlet = Outlet::start(LOG, std::io::stderr()).map_err(TelemetryError::Thread)?;
     let layer = if as_json(options.format, terminal) {
         JsonLines::new(&options.service, &options.instance, outlet.clone()).boxed()
     } else {

@@ -2,6 +2,7 @@
 
 mod calls;
 mod functions;
+mod names;
 mod usage;
 
 use std::collections::BTreeSet;
@@ -12,7 +13,6 @@ use rustix::process::Signal;
 use troupe_testkit::http::Connection;
 use troupe_testkit::load::{self, Load};
 use troupe_testkit::stack::{Instance, Plan, Stack};
-use troupe_testkit::tools::{self, PROMTOOL};
 use troupe_testkit::{ports, wait};
 
 use crate::support::{binary, functions};
@@ -224,53 +224,4 @@ fn random_hosts_paths_and_methods_leave_the_series_as_they_are() {
     assert!(new.is_empty(), "{new:?}");
     let text = cluster(stack.instance("all"));
     assert!(text.contains("method=\"_other\""), "{text}");
-}
-
-/// The families of a scrape.
-fn families(text: &str) -> BTreeSet<String> {
-    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-    types.filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect()
-}
-
-#[test]
-fn the_page_about_metrics_names_what_is_scraped() {
-    let page = include_str!("../../../../docs/metrics.md");
-    let named = |family: &str| page.contains(&format!("| `{family}` |"));
-    let config = "[[route]]\npath = \"/api/{function*}\"\nfunctions = \"default\"\ncache = { ttl = \"60s\" }\n";
-    let mut stack = Plan::apart().with_cache().with_metrics().start(binary(), &functions(), config);
-    for target in ["/api/hello", "/api/nowhere", "/api/exits", "/api/throws", "/api/killed"] {
-        let _ = stack.get(target);
-    }
-    wait::until("all to be heard of", SOON, || {
-        (sum(&cluster(stack.instance("metrics")), "troupe_metrics_instance_up{") == 5.0).then_some(())
-    });
-    let mut seen = families(&cluster(stack.instance("metrics")));
-    for service in ["gateway", "balancer", "php-pool", "cache", "metrics"] {
-        let text = stack.instance(service).admin("/metrics").unwrap().text();
-        for family in families(&text) {
-            assert!(text.contains(&format!("# HELP {family} ")), "{family} has no meaning");
-            seen.insert(family);
-        }
-        promtool(&text);
-    }
-    let unnamed: Vec<_> = seen.iter().filter(|family| !named(family)).collect();
-    assert!(unnamed.is_empty(), "{unnamed:?}");
-    assert!(seen.len() > 50, "{seen:?}");
-    promtool(&cluster(stack.instance("metrics")));
-}
-
-/// `promtool check metrics`.
-fn promtool(text: &str) {
-    use std::io::Write;
-    use std::process::{Command, Stdio};
-    if !tools::there(&PROMTOOL) {
-        return;
-    }
-    let mut check = Command::new("promtool");
-    check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = check.spawn().expect("promtool starts");
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.trim().is_empty(), "{said}");
 }

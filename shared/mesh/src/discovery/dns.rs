@@ -86,7 +86,7 @@ impl DnsDiscovery {
             }
         }
         let (published, endpoints) = watch::channel(distinct(fixed.clone()));
-        let stale = metrics::gauge!("troupe_discovery_stale_seconds", "service" => service.to_owned());
+        let stale = metrics::gauge!("troupe_discovery_stale_seconds", "peer" => service.to_owned());
         stale.set(0.0);
         let service = service.to_owned();
         let task = tokio::spawn(async move {
@@ -184,7 +184,7 @@ impl Lookups {
                 Ok(Err(error)) => ("dns", error.to_string()),
                 Err(_) => ("timeout", format!("no answer within {RESOLVE_TIMEOUT:?}")),
             };
-            metrics::counter!("troupe_discovery_failed_lookups_total", "service" => self.service.clone(), "cause" => cause)
+            metrics::counter!("troupe_discovery_failed_lookups_total", "peer" => self.service.clone(), "cause" => cause)
                 .increment(1);
             // Once per outage; the gauge tells the rest.
             if !name.failing {

@@ -117,7 +117,7 @@ impl ConnectError {
                 RefusalCode::Draining | RefusalCode::Busy => "busy",
                 RefusalCode::Magic | RefusalCode::Version | RefusalCode::Malformed => "protocol",
             },
-            Self::Service { .. } => "service",
+            Self::Service { .. } => "stranger",
         }
     }
 
@@ -290,6 +290,6 @@ mod tests {
             service,
         ]
         .map(|error| error.cause());
-        assert_eq!(causes, ["refused", "timeout", "unreachable", "reset", "other", "service"]);
+        assert_eq!(causes, ["refused", "timeout", "unreachable", "reset", "other", "stranger"]);
     }
 }

@@ -41,6 +41,8 @@ impl Services {
     #[must_use]
     pub fn with<C: Contract>(mut self, port: Port<C>) -> Self {
         let contract = ContractVersion { id: C::ID, version: C::VERSION };
+        // There from the start, so that the first one is a rise.
+        panics(C::NAME).increment(0);
         let list = Rc::make_mut(&mut self.list);
         list.retain(|entry| entry.contract.id != C::ID);
         list.push(Entry { contract, name: C::NAME, serve: Rc::new(Typed(port)) });
@@ -63,6 +65,11 @@ impl std::fmt::Debug for Services {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_list().entries(self.list.iter().map(|entry| entry.name)).finish()
     }
+}
+
+/// Counts calls of a contract whose answering panicked.
+fn panics(contract: &'static str) -> metrics::Counter {
+    metrics::counter!("troupe_mesh_handler_panics_total", "contract" => contract)
 }
 
 /// A call as it came off the link.
@@ -96,7 +103,7 @@ impl<C: Contract> Serve for Typed<C> {
                 port.call(Envelope { call, deadline, trace }).await
             };
             let result = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
-                metrics::counter!("troupe_mesh_handler_panics_total", "contract" => C::NAME).increment(1);
+                panics(C::NAME).increment(1);
                 tracing::error!(contract = C::NAME, "a handler panicked; its call is answered as an internal failure");
                 Err(Failure::new(Outcome::Internal, Stage::Link, "the service failed"))
             });

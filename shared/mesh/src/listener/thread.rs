@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use troupe_wire::handshake::RefusalCode;
 
 use super::socket::RawSocket;
-use super::{MAX_LINKS, Shared};
+use super::{MAX_LINKS, Shared, refused};
 use crate::link::{self, Link, LinkSetup, LinkState, Socket};
 
 /// Handshakes at once per thread; each holds a connection for two seconds at most.
@@ -45,10 +45,12 @@ pub(super) async fn serve(
 
 async fn let_in(shared: &Shared, socket: Socket, setup: &LinkSetup) -> Option<Link> {
     if shared.draining.borrow().is_some() {
+        refused("busy").increment(1);
         link::refuse(socket, setup, RefusalCode::Draining, "this instance is stopping").await;
         return None;
     }
     if *shared.links.borrow() >= MAX_LINKS {
+        refused("busy").increment(1);
         link::refuse(socket, setup, RefusalCode::Busy, "this instance has as many links as it may").await;
         return None;
     }
@@ -60,7 +62,7 @@ async fn let_in(shared: &Shared, socket: Socket, setup: &LinkSetup) -> Option<Li
             Some(link)
         }
         Err(error) => {
-            metrics::counter!("troupe_mesh_refused_links_total").increment(1);
+            refused(error.cause()).increment(1);
             if let Some(suppressed) = shared.refusals.allow() {
                 tracing::warn!(from, %error, suppressed, "no link with a peer that connected");
             }

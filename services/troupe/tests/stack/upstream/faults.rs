@@ -179,7 +179,7 @@ fn a_name_that_cannot_be_resolved_stops_nothing_else() {
         wait::until("the look-ups in vain to be counted", BOUND, || {
             // A resolver may say no, or nothing.
             let causes = ["dns", "empty", "timeout"];
-            let name = |cause| format!("troupe_discovery_failed_lookups_total{{service=\"{pool}\",cause=\"{cause}\"}}");
+            let name = |cause| format!("troupe_discovery_failed_lookups_total{{peer=\"{pool}\",cause=\"{cause}\"}}");
             (causes.map(|cause| metric(&mut stack, &name(cause))).iter().sum::<f64>() >= 1.0).then_some(())
         });
     }

@@ -19,15 +19,15 @@ impl Meters {
 
 /// How old the set of a service is beyond a poll's pause.
 pub(super) fn stale(service: &str) -> Gauge {
-    metrics::gauge!("troupe_discovery_stale_seconds", "service" => service.to_owned())
+    metrics::gauge!("troupe_discovery_stale_seconds", "peer" => service.to_owned())
 }
 
 /// Instances of a service by what Redis says of them: `up`, `draining`, `missing`.
 pub(super) fn instances(service: &str, state: &'static str) -> Gauge {
-    metrics::gauge!("troupe_discovery_instances", "service" => service.to_owned(), "state" => state)
+    metrics::gauge!("troupe_discovery_instances", "peer" => service.to_owned(), "state" => state)
 }
 
 /// What stood in Redis and was no instance.
 pub(super) fn rejected(service: &str) -> Counter {
-    metrics::counter!("troupe_discovery_rejected_total", "service" => service.to_owned())
+    metrics::counter!("troupe_discovery_rejected_total", "peer" => service.to_owned())
 }

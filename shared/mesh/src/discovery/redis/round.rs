@@ -192,12 +192,13 @@ fn publish(shared: &Shared, index: usize, found: &[Vec<u8>]) {
     let service = watched.service.as_str();
     let mut members = Vec::with_capacity(found.len() / 2);
     let mut refused = None;
+    let rejected = meters::rejected(service);
     for pair in found.chunks_exact(2).take(MAX_ENDPOINTS) {
         let [uid, text] = pair else { continue };
         match record::read(uid, text) {
             Ok(member) => members.push(member),
             Err(error) => {
-                meters::rejected(service).increment(1);
+                rejected.increment(1);
                 refused = Some(error);
             }
         }
