@@ -1,5 +1,7 @@
 //! The commands that ask a running Troupe, as people and scripts use them.
 
+mod every;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};

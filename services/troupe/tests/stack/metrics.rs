@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use troupe_testkit::http::Connection;
 use troupe_testkit::load::{self, Load};
 use troupe_testkit::stack::{Instance, Plan, Stack};
+use troupe_testkit::upstream::Upstream;
 use troupe_testkit::{ports, wait};
 
 use crate::support::{binary, functions};
@@ -189,39 +190,81 @@ fn series(text: &str) -> BTreeSet<String> {
     lines.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
 }
 
+/// Methods that reach a server; the last stands for those that nobody has heard of.
+const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "M"];
+
+/// What number `number` asks for, and whether something answers it. Hosts, paths, queries, methods and fields are used once.
+fn asked(number: u32) -> Vec<(String, bool)> {
+    let ask = |method: &str, target: String| {
+        format!("{method} {target} HTTP/1.1\r\nHost: h{number}.test\r\nX-R{number}: y\r\n\r\n")
+    };
+    let nothing = [ask(&format!("M{number}"), format!("/p{number}/x?{number}")), ask("GET", format!("/api/f{number}"))];
+    let mut all = nothing.map(|head| (head, false)).to_vec();
+    if number.is_multiple_of(4) {
+        let method = METHODS[number as usize / 4 % METHODS.len()];
+        let method = if method == "M" { format!("M{number}") } else { method.to_owned() };
+        let real = [
+            ask("GET", format!("/api/hello?q{number}={number}")),
+            ask("GET", format!("/cached/c{number}/x?{number}")),
+            ask(&method, format!("/up/u{number}?{number}")),
+        ];
+        all.extend(real.map(|head| (head, true)));
+    }
+    all
+}
+
 #[test]
 fn random_hosts_paths_and_methods_leave_the_series_as_they_are() {
-    let mut stack = Stack::one_process(binary(), &functions(), "");
+    let server = Upstream::start(|exchange| {
+        exchange.read_body()?;
+        exchange.answer(200, "up")
+    });
+    let config = format!(
+        "[[route]]\npath = \"/api/{{function*}}\"\nfunctions = \"default\"\n\
+         [[route]]\npath = \"/cached/{{rest*}}\"\nfunction = \"hello\"\ncache = {{ ttl = \"60s\" }}\n\
+         [[route]]\npath = \"/up/{{rest*}}\"\nupstream = \"app\"\n[upstream.app]\nservers = [\"{}\"]\n",
+        server.address
+    );
+    let mut stack = Stack::one_process(binary(), &functions(), &config);
     let address = stack.address;
     // Some at once: what is asked for by one connection is answered in its order.
     let ask = |numbers: Range<u32>| {
         let mut connection = Connection::open(address).unwrap();
-        let head = |number| {
-            format!(
-                "M{number} /p{number}/x?{number} HTTP/1.1\r\nHost: h{number}.test\r\nX-R{number}: y\r\n\r\n\
-                 GET /api/f{number} HTTP/1.1\r\nHost: h{number}.test\r\n\r\n"
-            )
-        };
-        connection.send(numbers.clone().map(head).collect::<String>().as_bytes()).unwrap();
-        for _ in 0..2 * numbers.len() {
+        let all: Vec<(String, bool)> = numbers.flat_map(asked).collect();
+        let heads: String = all.iter().map(|(head, _)| head.as_str()).collect();
+        connection.send(heads.as_bytes()).unwrap();
+        for (head, real) in &all {
             let status = connection.response(false).unwrap().status;
-            assert!((400..500).contains(&status), "{status}");
+            assert!(if *real { status == 200 } else { (400..500).contains(&status) }, "{status}: {head}");
         }
+        all.len() as f64
     };
-    ask(0..50);
+    let mut sent = ask(0..100);
     let told = |stack: &mut Stack, requests: f64| {
         wait::until("the requests to be told", SOON, || {
             let text = cluster(stack.instance("all"));
             (self::requests(&text) >= requests).then(|| series(&text))
         })
     };
-    let before = told(&mut stack, 100.0);
-    for batch in 1..=1_000 {
-        ask(50 * batch..50 * batch + 50);
+    let before = told(&mut stack, sent);
+    for batch in 1..=400 {
+        sent += ask(100 * batch..100 * batch + 100);
     }
-    let after = told(&mut stack, 100_100.0);
+    assert!(sent > 100_000.0, "{sent}");
+    let after = told(&mut stack, sent);
     let new: Vec<&String> = after.difference(&before).collect();
     assert!(new.is_empty(), "{new:?}");
     let text = cluster(stack.instance("all"));
     assert!(text.contains("method=\"_other\""), "{text}");
+    // They went where they were to go.
+    for (series, least) in [
+        ("troupe_php_function_seconds_count{pool=\"default\",function=\"hello\"}", 20_000.0),
+        ("troupe_gateway_cache_requests_total{route=\"/cached/{rest*}\",result=\"miss\"", 10_000.0),
+        ("troupe_balancer_calls_total{outcome=\"ok\",pool=\"upstream:app\"}", 10_000.0),
+    ] {
+        let labels: Vec<&str> = series.split(['{', '}', ',']).collect();
+        let lines = text.lines().filter(|line| labels.iter().all(|label| line.contains(label)));
+        let sum: f64 = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum();
+        assert!(sum >= least, "{series}: {sum}");
+    }
 }
