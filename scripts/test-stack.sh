@@ -32,6 +32,16 @@ fi
 
 images "$TROUPE_BINARY" test prebuilt:troupe prebuilt-php:troupe-php edge:troupe-edge
 [ -z "${TROUPE_NEXT_BINARY:-}" ] || images "$TROUPE_NEXT_BINARY" test-next prebuilt:troupe prebuilt-php:troupe-php
+# What runs the load tests in a container: its base, which may not be here, is not ours to fetch for a test.
+python=${TROUPE_BASE_PYTHON:-python:3.11-slim-bookworm}
+if asked_for load "$@" || asked_for locust "$@"; then
+    if docker image inspect "$python" >/dev/null 2>&1; then
+        say "== image troupe-load:test"
+        docker build -q -f loadtests/Dockerfile --build-arg BASE_PYTHON="$python" -t troupe-load:test loadtests >&2
+    else
+        say "without the image $python, the load tests are not run in a container"
+    fi
+fi
 
 say "== faults"
 python3 docker/tests --compose "${COMPOSE[*]}" --tag test "$@"

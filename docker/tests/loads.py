@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from scenario import Bench, Scenario
-from stack import ROOT, Skipped, check, free_port
+from stack import ROOT, Skipped, check, free_port, run
 
 # Tools that are missing are installed first.
 LOAD_SECONDS = 300
@@ -77,4 +77,20 @@ def one_report(folder: Path) -> Path:
     return reports[0]
 
 
-SCENARIOS: list[Scenario] = [the_load_tests_run]
+def the_load_tests_run_in_a_container(bench: Bench) -> str:
+    """`compose run load` prints a report, `compose run wrk` what it measured."""
+    bench.stack.needs_image("load")
+    bench.traffic.pause()
+    once = (*bench.stack.compose_command, "run", "--rm", "-T")
+    # Goals of its own, again.
+    goal = ("-e", "SLO=/dev/null")
+    report = run(*once, *goal, "load", "load", *SHORT, "--locust-seconds", "4", env=bench.stack.env)
+    check("## wrk" in report and "## Locust" in report and "Every goal is reached." in report, f"printed: {report[-800:]}")
+    wrk = ("-t1", "-c4", "-d1s", "-s", "/loadtests/wrk/report.lua", "http://edge:8080/api/hello")
+    told = json.loads(run(*once, "wrk", *wrk, env=bench.stack.env).strip().rpartition("\n")[2])
+    check(told["requests"] > 0 and not any(told["errors"].values()), f"wrk: {told}")
+    bench.nothing_left()
+    return f"{told['requests']} requests of wrk"
+
+
+SCENARIOS: list[Scenario] = [the_load_tests_run, the_load_tests_run_in_a_container]

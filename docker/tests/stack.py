@@ -87,6 +87,16 @@ class Stack:
     def roll(self, service: str) -> None:
         run(str(ROOT / "scripts" / "stack.sh"), "roll", service, env=self.env)
 
+    def needs_image(self, service: str) -> None:
+        """Images that a machine may not have."""
+        profiles = [word for profile in PROFILES for word in ("--profile", profile)]
+        listed = self.compose(*profiles, "config").partition("services:")[2]
+        image = listed.partition(f"\n  {service}:\n")[2].partition("\n    image: ")[2].partition("\n")[0].strip()
+        try:
+            run("docker", "image", "inspect", image)
+        except Failed as missing:
+            raise Skipped(f"the image {image or service} is not here") from missing
+
     def ids(self, service: str) -> list[str]:
         """The containers of a service, those that have ended included, the oldest first."""
         # Asked of docker itself: compose takes a second for it, and this is asked for all the time.

@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from scenario import Bench
-from stack import PROFILES, ROOT, TROUPE, Failed, Skipped, check, free_port, run, wait
+from stack import PROFILES, ROOT, TROUPE, check, free_port, run, wait
 
 # An instance tells its first snapshot within a second or two of its link; membership names it within two.
 TOLD_SECONDS = 20
@@ -107,7 +107,7 @@ def look(port: int, headers: dict[str, str]) -> tuple[int, str]:
 
 def prometheus_scrapes_every_instance(bench: Bench) -> str:
     """Profile `observe`: every instance is found by its service's name, also after --scale, and its rules are loaded."""
-    needs_image(bench, "prometheus")
+    bench.stack.needs_image("prometheus")
     port = free_port()
     environment = bench.stack.env | {"PROMETHEUS_PORT": str(port)}
     prometheus = (*bench.stack.compose_command, "--profile", "observe")
@@ -150,7 +150,7 @@ def asked(port: int, path: str) -> dict:
 
 def locust_shares_its_users_out(bench: Bench) -> str:
     """Profile `load`: a master and two workers of Locust, 20 users for some seconds: no request fails."""
-    needs_image(bench, "locust")
+    bench.stack.needs_image("locust")
     port = free_port()
     environment = bench.stack.env | {"LOCUST_PORT": str(port)}
     locust = (*bench.stack.compose_command, "--profile", "load")
@@ -181,17 +181,6 @@ def workers(page: str) -> int:
         return sum(worker["state"] != "missing" for worker in statistics(page).get("workers", []))
     except OSError:
         return 0
-
-
-def needs_image(bench: Bench, service: str) -> None:
-    """Images that the test does not build, and that a machine may not have."""
-    profiles = [word for profile in PROFILES for word in ("--profile", profile)]
-    listed = bench.stack.compose(*profiles, "config").partition("services:")[2]
-    image = listed.partition(f"\n  {service}:\n")[2].partition("\n    image: ")[2].partition("\n")[0].strip()
-    try:
-        run("docker", "image", "inspect", image)
-    except Failed as missing:
-        raise Skipped(f"the image {image or service} is not here") from missing
 
 
 def every_compose_file_is_understood(bench: Bench) -> str:
