@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use troupe_wire::head::RequestHead;
 
 use crate::entry::Entry;
-use crate::freshness::date;
+use crate::freshness::{Source, date};
 use crate::time::Moment;
 
 /// Most variants of one URL; the least preferred goes when another comes.
@@ -22,14 +22,37 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 /// Most objects have one: it needs no memory of its own.
 type Variants = SmallVec<[Arc<Entry>; 1]>;
 
+/// Whose requests do not wait for each other, because their responses are not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Of those with a cookie or credentials: what they are answered says nothing about others.
+    Personal,
+    /// Everybody's.
+    All,
+}
+
+/// Until when they do not.
+#[derive(Debug, Clone, Copy, Default)]
+struct Apart {
+    personal: Moment,
+    all: Moment,
+}
+
+impl Apart {
+    /// What of it a new response leaves: it ends what was believed of all, and of personal requests too if it is for them.
+    fn after(self, entry: &Entry) -> Self {
+        let personal = if entry.terms().source == Source::Route { self.personal } else { Moment::default() };
+        Self { personal, all: Moment::default() }
+    }
+}
+
 /// What is kept under one key. It is replaced whole, never changed.
 #[derive(Debug)]
 pub struct Object {
     id: u64,
     /// In the order in which they are preferred, see [`beside`].
     variants: Variants,
-    /// Until when requests for it do not wait for each other, because its responses are not stored.
-    uncacheable_until: Moment,
+    apart: Apart,
     weight: usize,
     /// Counts it when it has to make room.
     evictions: Option<Counter>,
@@ -43,7 +66,8 @@ impl Object {
     pub fn with(entry: Arc<Entry>, request: &RequestHead, before: Option<&Self>) -> Self {
         let others = before.into_iter().flat_map(|object| &object.variants);
         let others = others.filter(|other| !other.terms().selection.fits(request));
-        Self::of(beside(entry, others.cloned()), Moment::default(), before)
+        let apart = before.map(|object| object.apart).unwrap_or_default().after(&entry);
+        Self::of(beside(entry, others.cloned()), apart, before)
     }
 
     /// The same, and its eviction is counted there.
@@ -71,7 +95,8 @@ impl Object {
         let others = before.into_iter().flat_map(|object| &object.variants);
         let variant = entry.terms().selection.variant();
         let others = others.filter(|other| other.terms().selection.variant() != variant).cloned();
-        Self::of(beside(entry, others), Moment::default(), before)
+        let apart = before.map(|object| object.apart).unwrap_or_default().after(&entry);
+        Self::of(beside(entry, others), apart, before)
     }
 
     /// The variant that was selected as `entry` was.
@@ -80,25 +105,30 @@ impl Object {
         self.variants.iter().find(|other| other.terms().selection.variant() == variant)
     }
 
-    /// An object whose responses are not stored for now, beside what is stored of it.
-    pub fn uncacheable(until: Moment, before: Option<&Self>) -> Self {
-        Self::of(before.map(|object| object.variants.clone()).unwrap_or_default(), until, before)
+    /// An object whose responses to `whose` requests are not stored for now, beside what is stored of it.
+    pub fn uncacheable(whose: Whose, until: Moment, before: Option<&Self>) -> Self {
+        let mut apart = before.map(|object| object.apart).unwrap_or_default();
+        match whose {
+            Whose::Personal => apart.personal = until,
+            Whose::All => apart.all = until,
+        }
+        Self::of(before.map(|object| object.variants.clone()).unwrap_or_default(), apart, before)
     }
 
     /// The object without `entry`; `None` when nothing is left.
     pub fn without(&self, entry: &Arc<Entry>) -> Option<Self> {
         let variants: Variants = self.variants.iter().filter(|other| !Arc::ptr_eq(other, entry)).cloned().collect();
-        let something = !variants.is_empty() || self.uncacheable_until > Moment::default();
-        something.then(|| Self::of(variants, self.uncacheable_until, Some(self)))
+        let something = !variants.is_empty() || self.apart.all.max(self.apart.personal) > Moment::default();
+        something.then(|| Self::of(variants, self.apart, Some(self)))
     }
 
-    fn of(variants: Variants, uncacheable_until: Moment, before: Option<&Self>) -> Self {
+    fn of(variants: Variants, apart: Apart, before: Option<&Self>) -> Self {
         let entries: usize = variants.iter().map(|entry| entry.weight() + size_of::<Arc<Entry>>()).sum();
         // An allocator rounds up by an eighth at most.
         let weight = OVERHEAD + entries + entries / 8;
         let evictions = before.and_then(|object| object.evictions.clone());
         let (id, replaced) = (NEXT.fetch_add(1, Ordering::Relaxed), AtomicBool::new(false));
-        Self { id, variants, uncacheable_until, weight, evictions, replaced }
+        Self { id, variants, apart, weight, evictions, replaced }
     }
 
     /// Its number.
@@ -116,9 +146,9 @@ impl Object {
         &self.variants
     }
 
-    /// Whether requests for it are not to wait for each other.
-    pub fn is_uncacheable(&self, now: Moment) -> bool {
-        now < self.uncacheable_until
+    /// Whether requests for it are not to wait for each other; `personal`: those with a cookie or credentials.
+    pub fn is_uncacheable(&self, personal: bool, now: Moment) -> bool {
+        now < self.apart.all || (personal && now < self.apart.personal)
     }
 
     /// What tells the variant that `request` asks for from others, as far as is known what the object varies on.
@@ -267,11 +297,31 @@ mod tests {
 
     #[test]
     fn what_cannot_be_cached_is_remembered_for_a_while() {
-        let object = Object::uncacheable(Moment::from_secs(5), None);
-        assert!(object.is_uncacheable(Moment::from_secs(4)) && !object.is_uncacheable(Moment::from_secs(5)));
+        let (before, until) = (Moment::from_secs(4), Moment::from_secs(5));
+        let object = Object::uncacheable(Whose::All, until, None);
+        assert!(object.is_uncacheable(false, before) && !object.is_uncacheable(true, until));
         let (request, entry) = entry("de", "");
-        assert!(!Object::with(Arc::clone(&entry), &request, Some(&object)).is_uncacheable(Moment::from_secs(4)));
+        assert!(!Object::with(Arc::clone(&entry), &request, Some(&object)).is_uncacheable(false, before));
         let only = Object::with(Arc::clone(&entry), &request, None);
         assert!(only.without(&entry).is_none());
+    }
+
+    /// What those with cookies are answered says nothing about the others. A response ends it that is for both.
+    #[test]
+    fn personal_responses_are_remembered_by_themselves() {
+        let (before, until) = (Moment::from_secs(4), Moment::from_secs(5));
+        let personal = |object: &Object| (object.is_uncacheable(true, before), object.is_uncacheable(false, before));
+        let object = Object::uncacheable(Whose::Personal, until, None);
+        assert_eq!(personal(&object), (true, false));
+        assert!(!object.is_uncacheable(true, until));
+        let (request, said) = entry("de", "");
+        assert_eq!(personal(&Object::with(said, &request, Some(&object))), (false, false));
+        let route = Policy { ttl: Some(std::time::Duration::from_secs(9)), ..Policy::new() };
+        let (head, times) = (response(200, &[]), Times { requested: before, received: before });
+        let terms = judge(&request, &head, times, &route).unwrap();
+        let made = Arc::new(Entry::new(terms, &head, Bytes::new()));
+        let beside = Object::with(Arc::clone(&made), &request, Some(&object));
+        assert_eq!(personal(&beside), (true, false));
+        assert_eq!(beside.without(&made).map(|left| personal(&left)), Some((true, false)));
     }
 }

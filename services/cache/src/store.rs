@@ -18,7 +18,7 @@ use troupe_wire::head::RequestHead;
 
 use crate::entry::Entry;
 use crate::key::{Key, Sought};
-use crate::object::Object;
+use crate::object::{Object, Whose};
 use crate::partial::combined;
 use crate::time::Moment;
 use index::GroupIndex;
@@ -180,11 +180,11 @@ impl Store {
         self.drop_if_purged(key, &entry, began)
     }
 
-    /// Remembers that responses of a URL are not stored, so that requests for it do not wait for each other.
-    pub fn put_uncacheable(&self, key: &Arc<Key>, until: Moment) {
+    /// Remembers that a URL's responses to `whose` requests are not stored, so that those do not wait for each other.
+    pub fn put_uncacheable(&self, key: &Arc<Key>, whose: Whose, until: Moment) {
         let _writer = self.writer(key);
         let before = self.objects.peek(key);
-        let object = Arc::new(Object::uncacheable(until, before.as_deref()));
+        let object = Arc::new(Object::uncacheable(whose, until, before.as_deref()));
         self.replace(key, before.as_deref(), &object);
     }
 

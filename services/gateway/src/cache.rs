@@ -21,6 +21,7 @@ pub mod l2;
 mod lookup;
 mod memory;
 mod origin;
+mod others;
 mod outcome;
 mod parts;
 mod route;

@@ -95,7 +95,7 @@ impl Embedded {
                 self.leases.give(name, token, false, Instant::now());
                 Leased::No
             }
-            (true, Want::Answer, None) => Leased::No,
+            (true, Want::Answer, None) | (_, Want::Stored, _) => Leased::No,
             (_, _, Some((name, token))) => Leased::Granted { name, token },
             (_, _, None) => {
                 let variant = object.as_ref().map(|object| object.variant_of(&call.head)).unwrap_or_default();

@@ -91,12 +91,13 @@ impl InRedis {
     }
 
     pub(crate) async fn look_up(&self, call: Lookup) -> Result<Looked, Failure> {
-        let mut found = objects::find(&self.redis, &self.shared, &call, true).await.map_err(|error| away(&error))?;
+        let claims = call.want != Want::Stored;
+        let mut found = objects::find(&self.redis, &self.shared, &call, claims).await.map_err(|error| away(&error))?;
         if let Some(leased) = found.leased {
             return Ok(Looked { found: None, leased, born: found.born });
         }
         let mut leased = Leased::No;
-        if call.want != Want::Answer || !found.is_fresh() {
+        if claims && (call.want == Want::Refresh || !found.is_fresh()) {
             leased = match claims::take(&self.redis, &self.shared, url_name(&call.url, &found.variant)).await {
                 Ok(leased) => leased,
                 // Without room for a lease each fetches for itself.

@@ -177,12 +177,16 @@ fn what_was_fetched_before_a_purge_is_not_stored_after_it() {
 fn urls_that_are_not_stored_are_remembered() {
     let store = Store::new(8 << 20, 1 << 20);
     let one = stored("a", "/x", "", 10);
-    store.put_uncacheable(&one.key, NOW.after(std::time::Duration::from_secs(9)));
+    store.put_uncacheable(&one.key, Whose::All, NOW.after(std::time::Duration::from_secs(9)));
     let mut buffer = HostBuffer::default();
     let sought = Sought::of(&one.request, &mut buffer).unwrap();
-    assert!(store.get(&sought).is_some_and(|object| object.is_uncacheable(NOW) && object.find(&one.request).is_none()));
+    assert!(
+        store
+            .get(&sought)
+            .is_some_and(|object| object.is_uncacheable(false, NOW) && object.find(&one.request).is_none())
+    );
     store.put(&one.key, &one.request, Arc::clone(&one.entry), store.stamp());
-    assert!(store.get(&sought).is_some_and(|object| !object.is_uncacheable(NOW)));
+    assert!(store.get(&sought).is_some_and(|object| !object.is_uncacheable(false, NOW)));
 }
 
 /// Writers, purges and evictions from many threads: what is found is always whole and of its own key.

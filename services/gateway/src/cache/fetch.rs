@@ -11,6 +11,7 @@ use bytes::Bytes;
 use troupe_cache::cache_status::Forward;
 use troupe_cache::entry::Entry;
 use troupe_cache::freshness::Times;
+use troupe_cache::object::Whose;
 use troupe_cache::policy::Policy;
 use troupe_cache::reuse::Reuse;
 use troupe_cache::store::Stamp;
@@ -26,10 +27,11 @@ use troupe_wire::trace::TraceContext;
 
 use super::filler::{Filler, Landing};
 use super::filling::Filling;
-use super::flight::{Joined, Leader, Settled};
+use super::flight::{Joined, Leader, Party, Settled};
 use super::l2::{L2, Second};
 use super::lookup::{Known, Lack, Miss};
 use super::origin::Own;
+use super::others::{APART, is_shared, settle};
 use super::outcome::{CacheResult, Outcome, Response};
 use super::route::RouteCaching;
 use super::spent::{Clock, Spent};
@@ -37,9 +39,6 @@ use super::{Cache, now, origin};
 
 /// How often a request waits for another's fetch that turns out not to be for it, before it fetches for itself.
 const ATTEMPTS: usize = 3;
-/// For how long requests do not wait for each other after a response that could not be stored. The next one that can be
-/// ends it at once.
-pub(super) const APART: Duration = Duration::from_secs(60);
 
 /// A fetch under way. Dropping it gives it up, unless the response is already on its way into the store.
 pub(crate) struct Fetching {
@@ -49,7 +48,7 @@ pub(crate) struct Fetching {
 
 /// All that a fetch needs, beside the store.
 #[derive(Clone)]
-pub(crate) struct Fetch(Rc<Parts>);
+pub(crate) struct Fetch(pub(super) Rc<Parts>);
 
 pub(super) struct Parts {
     pub(super) cache: Arc<Cache>,
@@ -124,19 +123,27 @@ impl Fetch {
         for attempt in 0..ATTEMPTS {
             let mut lack = match attempt {
                 // Whoever fetches looks again before it does.
-                0 if miss.unknown.is_some() => Lack::new(Forward::UriMiss, None, false, false, Vec::new()),
+                0 if miss.unknown.is_some() => {
+                    let party = Party { variant: Box::default(), personal: asked.personal };
+                    Lack::new(Forward::UriMiss, None, false, false, party)
+                }
                 _ => match cache.known(miss, head, caching) {
                     Known::Answer { entry, stale, refresh } => return self.answer(entry, stale, refresh, collapsed),
                     Known::Nothing(lack) => lack,
                 },
             };
             if asked.control.only_if_cached && caching.policy.obey_requests {
-                return Outcome::forwarded(Response::Absent, lack.forward, CacheResult::Pass);
+                return match self.0.only_stored(&mut lack).await {
+                    Some((entry, reuse)) => Outcome::shared(entry, lack.forward, reuse != Reuse::Fresh),
+                    None => {
+                        Outcome::forwarded(Response::Absent, lack.forward, CacheResult::Pass).after_second(lack.second)
+                    }
+                };
             }
             if alone || lack.apart {
                 return self.lead(None, lack, timeouts.deadline).await;
             }
-            match cache.flights.join(key, lack.variant.clone()) {
+            match cache.flights.join(key, lack.party.clone()) {
                 Joined::Leader(leader) => {
                     // Stored between the look-up and the place in front: then the fetch is over already.
                     if !cache.is_unknown(miss)
@@ -149,7 +156,7 @@ impl Fetch {
                         Second::Answer(entry, reuse) => return self.shared(leader, &lack, entry, reuse),
                         Second::Fetch => Some(leader),
                         Second::Apart => {
-                            cache.store.put_uncacheable(key, now().after(APART));
+                            cache.store.put_uncacheable(key, Whose::All, now().after(APART));
                             leader.settle(Settled::Apart);
                             None
                         }
@@ -216,19 +223,20 @@ impl Fetch {
     fn refresh(&self, entry: &Arc<Entry>) {
         let Parts { cache, miss, call: Invoke { head, .. }, timeouts, .. } = &*self.0;
         let Some(place) = cache.begin_refresh() else { return };
-        let variant = match cache.store.get_key(&miss.key) {
-            Some(object) => object.variant_of(head),
-            None => Vec::new(),
+        // Whoever asks for it: it is stored, so it is for all.
+        let party = match cache.store.get_key(&miss.key) {
+            Some(object) => Party { variant: object.variant_of(head).into(), personal: false },
+            None => Party::default(),
         };
         // Asked here, so that most of those who get the stale version start no task.
-        if cache.flights.is_under_way(&miss.key, &variant) {
+        if cache.flights.is_under_way(&miss.key, &party) {
             return;
         }
         let (fetch, stale, deadline) = (self.clone(), Arc::clone(entry), Deadline::after(timeouts.request));
         actix_rt::spawn(async move {
             let cache = Arc::clone(&fetch.0.cache);
-            let Joined::Leader(leader) = cache.flights.join(&fetch.0.miss.key, variant.clone()) else { return };
-            let mut lack = Lack::new(Forward::Stale, Some(Arc::clone(&stale)), true, false, variant);
+            let Joined::Leader(leader) = cache.flights.join(&fetch.0.miss.key, party.clone()) else { return };
+            let mut lack = Lack::new(Forward::Stale, Some(Arc::clone(&stale)), true, false, party);
             if !fetch.0.may_refresh(&stale, &mut lack).await {
                 return;
             }
@@ -330,7 +338,9 @@ impl Fetch {
             }
             // As updated it may not be stored any more; this request it answers.
             Err(refusal) => {
-                cache.store.drop_entry(&miss.key, entry);
+                if !self.is_own_doing(refusal) {
+                    cache.store.drop_entry(&miss.key, entry);
+                }
                 settle(leader, Settled::Apart);
                 let body = Body::full(entry.body().clone());
                 let reply = Reply { head: entry.updated_head(&reply.head), load: reply.load, times: reply.times, body };
@@ -351,7 +361,7 @@ impl Fetch {
         let terms = match judge(head, &reply.head, times, &caching.policy) {
             Ok(terms) => terms,
             Err(refusal) => {
-                if let Some(stale) = &lack.stale {
+                if let Some(stale) = lack.stale.as_ref().filter(|_| !self.is_own_doing(refusal)) {
                     // It is not what the URL stands for any more.
                     cache.store.drop_entry(&miss.key, stale);
                 }
@@ -439,42 +449,6 @@ impl Fetch {
         };
         actix_rt::spawn(filler.run(reply.body));
         answered(Response::Stored(entry, Some(follower))).stored(true)
-    }
-
-    /// Gives those who wait what was fetched, if it may answer them.
-    fn share(&self, leader: Option<Leader<'_>>, lack: &Lack, entry: &Arc<Entry>) {
-        if is_shared(entry) {
-            if let Some(grant) = lack.grant.take() {
-                grant.keep(&self.0.miss.key, entry);
-            }
-            settle(leader, Settled::Stored(Arc::clone(entry)));
-        } else {
-            self.keep_apart(leader, lack, Refusal::NoFreshness, entry.terms().times);
-        }
-    }
-
-    /// Lets those who wait fetch for themselves, and those who come as well for a while.
-    fn keep_apart(&self, leader: Option<Leader<'_>>, lack: &Lack, refusal: Refusal, times: Times) {
-        // What is this request's own doing says nothing about others.
-        if !matches!(refusal, Refusal::RequestNoStore | Refusal::Method) {
-            self.0.cache.store.put_uncacheable(&self.0.miss.key, times.received.after(APART));
-            if let Some(grant) = lack.grant.take() {
-                grant.apart();
-            }
-        }
-        settle(leader, Settled::Apart);
-    }
-}
-
-/// Whether a response answers those who asked while it was fetched: one that must be validated before each use does not
-/// (RFC 9111 §5.2.2.4).
-fn is_shared(entry: &Entry) -> bool {
-    !entry.terms().no_cache && entry.terms().lifetime > entry.terms().initial_age
-}
-
-pub(super) fn settle(leader: Option<Leader<'_>>, settled: Settled) {
-    if let Some(leader) = leader {
-        leader.settle(settled);
     }
 }
 

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use troupe_cache::entry::Entry;
 use troupe_cache::key::Key;
+use troupe_cache::object::Whose;
 use troupe_cache::store::Stamp;
 use troupe_cache::storing::Terms;
 use troupe_mesh::body::Body;
 use troupe_wire::head::{RequestHead, ResponseHead};
 
-use super::fetch::APART;
 use super::filling::Filling;
 use super::flight::Place;
 use super::l2::Grant;
+use super::others::APART;
 use super::route::RouteCaching;
 use super::{Cache, Counted, now};
 
@@ -55,7 +56,7 @@ impl Filler {
                         // Too large: no entry any more, only passed on.
                         fits = false;
                         self.landing.leave();
-                        cache.store.put_uncacheable(&self.key, now().after(APART));
+                        cache.store.put_uncacheable(&self.key, Whose::All, now().after(APART));
                         filling.pass();
                         if let Some(grant) = self.grant.take() {
                             grant.apart();

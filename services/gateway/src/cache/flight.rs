@@ -18,8 +18,17 @@ use super::filling::Filling;
 /// Parts of the table, each with a lock of its own, held for one look-up.
 const PARTS: usize = 64;
 
-/// The URL, and what of the request its known variants are told apart by.
-type FlightKey = (Arc<Key>, Vec<u8>);
+/// The URL, and who may fly together.
+type FlightKey = (Arc<Key>, Party);
+
+/// Requests that one response may answer, as far as that is known before it is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(super) struct Party {
+    /// What of the request the URL's known variants are told apart by.
+    pub(super) variant: Box<[u8]>,
+    /// It has a cookie or credentials: what it is answered may be for it alone, and what others are answered not for it.
+    pub(super) personal: bool,
+}
 
 /// A part of the fetches under way.
 type Part = Mutex<HashMap<FlightKey, Arc<Flight>, KeyHasher>>;
@@ -89,8 +98,8 @@ impl Default for Flights {
 
 impl Flights {
     /// Joins the fetch of `key`, or begins it.
-    pub(super) fn join(&self, key: &Arc<Key>, variant: Vec<u8>) -> Joined<'_> {
-        let key = (Arc::clone(key), variant);
+    pub(super) fn join(&self, key: &Arc<Key>, party: Party) -> Joined<'_> {
+        let key = (Arc::clone(key), party);
         let mut part = self.part(&key).lock();
         match part.entry(key) {
             HashEntry::Occupied(under_way) => Joined::Waiter(Arc::clone(under_way.get())),
@@ -103,8 +112,8 @@ impl Flights {
     }
 
     /// Whether `key` is being fetched.
-    pub(super) fn is_under_way(&self, key: &Arc<Key>, variant: &[u8]) -> bool {
-        let key = (Arc::clone(key), variant.to_vec());
+    pub(super) fn is_under_way(&self, key: &Arc<Key>, party: &Party) -> bool {
+        let key = (Arc::clone(key), party.clone());
         self.part(&key).lock().contains_key(&key)
     }
 
@@ -233,10 +242,14 @@ mod tests {
     #[test]
     fn the_first_fetches_and_the_others_wait() {
         let flights = Flights::default();
-        let Joined::Leader(leader) = flights.join(&key("/"), Vec::new()) else { panic!("not the first") };
-        let Joined::Waiter(flight) = flights.join(&key("/"), Vec::new()) else { panic!("not a waiter") };
-        assert!(matches!(flights.join(&key("/"), b"de".to_vec()), Joined::Leader(_)));
-        assert!(matches!(flights.join(&key("/other"), Vec::new()), Joined::Leader(_)));
+        let Joined::Leader(leader) = flights.join(&key("/"), Party::default()) else { panic!("not the first") };
+        let Joined::Waiter(flight) = flights.join(&key("/"), Party::default()) else { panic!("not a waiter") };
+        assert!(matches!(
+            flights.join(&key("/"), Party { variant: (*b"de").into(), personal: false }),
+            Joined::Leader(_)
+        ));
+        assert!(matches!(flights.join(&key("/"), Party { personal: true, ..Party::default() }), Joined::Leader(_)));
+        assert!(matches!(flights.join(&key("/other"), Party::default()), Joined::Leader(_)));
         let mut waiting = Box::pin(Arc::clone(&flight).settled());
         assert!(poll(&mut waiting).is_pending());
         leader.settle(Settled::Apart);
@@ -247,20 +260,20 @@ mod tests {
     #[test]
     fn a_leader_that_leaves_makes_way() {
         let flights = Flights::default();
-        let Joined::Leader(leader) = flights.join(&key("/"), Vec::new()) else { panic!("not the first") };
-        let Joined::Waiter(flight) = flights.join(&key("/"), Vec::new()) else { panic!("not a waiter") };
+        let Joined::Leader(leader) = flights.join(&key("/"), Party::default()) else { panic!("not the first") };
+        let Joined::Waiter(flight) = flights.join(&key("/"), Party::default()) else { panic!("not a waiter") };
         let mut waiting = Box::pin(flight.settled());
         assert!(poll(&mut waiting).is_pending());
         drop(leader);
         assert!(matches!(poll(&mut waiting), Poll::Ready(Settled::Left)));
-        assert!(matches!(flights.join(&key("/"), Vec::new()), Joined::Leader(_)));
+        assert!(matches!(flights.join(&key("/"), Party::default()), Joined::Leader(_)));
     }
 
     #[test]
     fn a_waiter_that_leaves_leaves_nothing_behind() {
         let flights = Flights::default();
-        let Joined::Leader(_leader) = flights.join(&key("/"), Vec::new()) else { panic!("not the first") };
-        let Joined::Waiter(flight) = flights.join(&key("/"), Vec::new()) else { panic!("not a waiter") };
+        let Joined::Leader(_leader) = flights.join(&key("/"), Party::default()) else { panic!("not the first") };
+        let Joined::Waiter(flight) = flights.join(&key("/"), Party::default()) else { panic!("not a waiter") };
         let mut waiting = Box::pin(Arc::clone(&flight).settled());
         assert!(poll(&mut waiting).is_pending());
         assert_eq!(flight.state.lock().waiting.len(), 1);
@@ -271,14 +284,14 @@ mod tests {
     #[test]
     fn nobody_joins_what_a_purge_is_about() {
         let flights = Flights::default();
-        let first = flights.join(&key("/a"), Vec::new());
+        let first = flights.join(&key("/a"), Party::default());
         flights.detach(&Selector::Url(key("/b").as_ref().clone()));
-        assert!(matches!(flights.join(&key("/a"), Vec::new()), Joined::Waiter(_)));
+        assert!(matches!(flights.join(&key("/a"), Party::default()), Joined::Waiter(_)));
         flights.detach(&Selector::Group("any".into(), None));
-        let second = flights.join(&key("/a"), Vec::new());
+        let second = flights.join(&key("/a"), Party::default());
         assert!(matches!(second, Joined::Leader(_)));
         drop(first);
         // The first one's end does not take the second one's place.
-        assert!(matches!(flights.join(&key("/a"), Vec::new()), Joined::Waiter(_)));
+        assert!(matches!(flights.join(&key("/a"), Party::default()), Joined::Waiter(_)));
     }
 }

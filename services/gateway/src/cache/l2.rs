@@ -11,6 +11,7 @@
 //! | module | subject |
 //! |---|---|
 //! | `coherence` | whether this process's memory may be believed |
+//! | `alone` | that there is one service where there must be one |
 //! | `watch` | the stream that says so |
 //! | `ask` | look-ups, leases and stores, each within its time |
 //! | `grant` | the right to fetch, and what becomes of it |
@@ -18,6 +19,7 @@
 //! | `orders` | purges that are passed on |
 //! | `second` | the fetch path's part |
 
+mod alone;
 mod ask;
 mod breaker;
 mod coherence;
@@ -28,6 +30,7 @@ mod second;
 mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -41,6 +44,7 @@ use troupe_contracts::cache::store::Store;
 use troupe_mesh::port::Port;
 
 use super::config::CacheConfig;
+pub use alone::Services;
 use breaker::Breaker;
 use coherence::Coherence;
 pub(super) use grant::Grant;
@@ -60,11 +64,15 @@ pub struct Tier {
     name: String,
     /// How long a request waits for the tier.
     timeout: Duration,
+    /// How long another gateway may fetch what is waited for.
+    lease: Duration,
     stale_when_cut: Duration,
     max_object: usize,
     /// Bytes that answers on their way into the tier may take where there is no first one.
     room: u64,
     coherence: Coherence,
+    /// There are several services with a store each, see [`alone`].
+    contested: AtomicBool,
     breaker: Breaker,
     orders: mpsc::Sender<orders::Order>,
     untold: Arc<orders::Untold>,
@@ -102,10 +110,12 @@ impl Tier {
             uid,
             name: name.to_owned(),
             timeout,
+            lease: config.store.lease.get(),
             stale_when_cut: config.stale_when_cut.get(),
             max_object: config.store.max_object.as_usize(),
             room: config.store.size.bytes(),
             coherence: Coherence::new(),
+            contested: AtomicBool::new(false),
             breaker: Breaker::new(),
             orders: sender,
             untold: Arc::default(),

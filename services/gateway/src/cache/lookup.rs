@@ -13,6 +13,7 @@ use troupe_cache::reuse::{Asked, Reuse, decide_within};
 use troupe_cache::time::Moment;
 use troupe_wire::head::RequestHead;
 
+use super::flight::Party;
 use super::l2::Grant;
 use super::route::RouteCaching;
 use super::{Cache, now};
@@ -81,8 +82,8 @@ pub(super) struct Lack {
     pub(super) on_error: bool,
     /// Requests for this do not wait for each other.
     pub(super) apart: bool,
-    /// What of the request the URL's variants are told apart by.
-    pub(super) variant: Vec<u8>,
+    /// Whom one fetch may answer.
+    pub(super) party: Party,
     /// What the second tier said.
     pub(super) second: Option<CacheStatus>,
     /// The right to fetch it for all gateways; whoever does something about the answer takes it.
@@ -90,14 +91,8 @@ pub(super) struct Lack {
 }
 
 impl Lack {
-    pub(super) fn new(
-        forward: Forward,
-        stale: Option<Arc<Entry>>,
-        on_error: bool,
-        apart: bool,
-        variant: Vec<u8>,
-    ) -> Self {
-        Self { forward, stale, on_error, apart, variant, second: None, grant: Cell::new(None) }
+    pub(super) fn new(forward: Forward, stale: Option<Arc<Entry>>, on_error: bool, apart: bool, party: Party) -> Self {
+        Self { forward, stale, on_error, apart, party, second: None, grant: Cell::new(None) }
     }
 
     /// The second tier has a version that does not answer; it may be validated, if it is newer than what there is.
@@ -184,10 +179,10 @@ impl Cache {
     pub(super) fn known(&self, miss: &Miss, head: &RequestHead, caching: &RouteCaching) -> Known {
         let (Miss { key, asked, early, .. }, now) = (miss, now());
         let object = self.store.get_key(key);
-        let apart = object.as_ref().is_some_and(|object| object.is_uncacheable(now));
+        let apart = object.as_ref().is_some_and(|object| object.is_uncacheable(asked.personal, now));
         let variant = object.as_ref().map(|object| object.variant_of(head)).unwrap_or_default();
-        let lack =
-            |forward, stale, on_error, apart| Known::Nothing(Lack::new(forward, stale, on_error, apart, variant));
+        let party = Party { variant: variant.into(), personal: asked.personal };
+        let lack = |forward, stale, on_error, apart| Known::Nothing(Lack::new(forward, stale, on_error, apart, party));
         let Some(entry) = object.as_ref().and_then(|object| object.find(head)) else {
             return lack(forward_without(object.as_deref()), None, false, apart);
         };

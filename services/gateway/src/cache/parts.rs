@@ -9,9 +9,10 @@ use troupe_cache::storing::judge_part;
 use troupe_contracts::invoke::Reply;
 use troupe_mesh::body::Body;
 
-use super::fetch::{Fetch, settle};
+use super::fetch::Fetch;
 use super::flight::{Leader, Settled};
 use super::lookup::Lack;
+use super::others::settle;
 use super::outcome::{CacheResult, Outcome, Response};
 
 impl Fetch {

@@ -2,6 +2,7 @@
 
 mod clauses;
 mod parts;
+mod personal;
 mod short;
 mod together;
 mod warm;

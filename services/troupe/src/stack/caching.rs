@@ -136,6 +136,7 @@ fn here(service: &CacheService, wiring: Wiring) -> (PortsFactory, MakeWatchPorts
             watch: wired::<Watch>(wiring, faces.watch()),
             purge: wired::<Purge>(wiring, faces.purge()),
             lease: wired::<Lease>(wiring, faces.lease()),
+            services: None,
         }
     });
     (ports, watch_ports)
@@ -144,14 +145,15 @@ fn here(service: &CacheService, wiring: Wiring) -> (PortsFactory, MakeWatchPorts
 /// Ports to the services elsewhere; `None` where there are none.
 fn there(config: &Config, apart: &mut Apart) -> Result<Option<(PortsFactory, MakeWatchPorts)>, CommandError> {
     let Some(links) = apart.cache_links(config)? else { return Ok(None) };
-    let other = links.clone();
+    let (other, one_only) = (links.clone(), config.cache.l2 == SecondTier::Embedded);
     let ports: PortsFactory = Arc::new(move |_| {
         let links = links();
         Ports { lookup: links.port(), store: links.port(), lease: links.port() }
     });
     let watch_ports: MakeWatchPorts = Arc::new(move || {
         let links = other();
-        WatchPorts { watch: links.port(), purge: links.port(), lease: links.port() }
+        let services = one_only.then(|| links.instances());
+        WatchPorts { watch: links.port(), purge: links.port(), lease: links.port(), services }
     });
     Ok(Some((ports, watch_ports)))
 }

@@ -27,6 +27,8 @@ pub enum Want {
     Answer,
     /// The right to fetch it, whatever is stored; with what is stored, to validate it.
     Refresh,
+    /// What is stored. It will not be fetched.
+    Stored,
 }
 
 /// What is stored.

@@ -91,7 +91,7 @@ pub(super) async fn is_fenced(redis: &Redis, shared: &Shared, name: LeaseName, t
     Ok(held.is_some_and(|held| held != "apart" && held > digits(token)))
 }
 
-/// Waits until the lease is over; for `wait` at most.
+/// Waits until the lease is over; for `wait` at most, and not for Redis.
 pub(super) async fn wait(redis: &Redis, shared: &Shared, name: LeaseName, wait: Duration) -> Leased {
     let until = Instant::now() + wait;
     let key = shared.keys.lease(&name);
@@ -103,6 +103,8 @@ pub(super) async fn wait(redis: &Redis, shared: &Shared, name: LeaseName, wait: 
         let leased = match held.as_ref().map(Option::as_deref) {
             Ok(None) => Some(Leased::Over),
             Ok(Some("apart")) => Some(Leased::Apart),
+            // Who waits for another's fetch does not wait for Redis to come back as well.
+            Err(_) => Some(Leased::No),
             _ if Instant::now() >= until => Some(Leased::Held { name }),
             _ => None,
         };

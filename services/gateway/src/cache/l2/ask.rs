@@ -1,6 +1,9 @@
 //! Look-ups, waits and stores. A request waits for a look-up as long as it waits for Redis, and no longer.
 
+use std::cell::Cell;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -25,6 +28,9 @@ use crate::cache::{Counted, now};
 /// How long a store may take; nobody waits for it.
 const STORING: Duration = Duration::from_secs(5);
 
+/// How often a request that waits for another's fetch looks whether the cache service is there still.
+const HEARD: Duration = Duration::from_millis(100);
+
 /// What the second tier says to a request.
 #[derive(Debug)]
 pub(super) struct Answered {
@@ -41,14 +47,16 @@ impl L2 {
     /// A word for why nothing is known.
     pub(super) async fn look_up(&self, key: &Key, head: &RequestHead, want: Want) -> Result<Answered, &'static str> {
         let tier = &self.tier;
-        if !tier.breaker.lets_through() {
+        if tier.contested.load(Ordering::Acquire) || !tier.breaker.lets_through() {
             tier.meters.asked(Told::Unasked, Duration::ZERO);
             return Err("away");
         }
         let began = Instant::now();
         let call = Lookup { url: Url::from(key), want, head: head.clone() };
+        let answers = Cell::new(false);
         let asked = async {
             let looked = self.ports.lookup.call(Envelope::new(call, Deadline::after(tier.timeout))).await?;
+            answers.set(true);
             Ok(self.read(looked, head).await)
         };
         let (told, answer) = match timeout(tier.timeout, asked).await {
@@ -60,12 +68,11 @@ impl L2 {
             }
             Err(_) => (Told::Late, Err("late")),
         };
-        match &answer {
-            Ok(_) => tier.breaker.answered(),
-            Err(_) if tier.breaker.failed() => {
-                tracing::warn!("the second tier of the cache does not answer; it is asked once a second from now on");
-            }
-            Err(_) => {}
+        // A body that takes longer than a request may wait is large, and says nothing about who sends it.
+        if answers.get() {
+            tier.breaker.answered();
+        } else if tier.breaker.failed() {
+            tracing::warn!("the second tier of the cache does not answer; it is asked once a second from now on");
         }
         tier.meters.asked(told, began.elapsed());
         answer
@@ -117,10 +124,15 @@ impl L2 {
         let millis = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
         let call = Lease { name, ask: Ask::Await { millis } };
         let patience = wait + self.tier.timeout;
-        let call = self.ports.lease.call(Envelope::new(call, Deadline::after(patience)));
-        let leased = match timeout(patience, call).await {
-            Ok(Ok(leased)) => leased,
-            Ok(Err(_)) | Err(_) => Leased::No,
+        let mut call = pin!(self.ports.lease.call(Envelope::new(call, Deadline::after(patience))));
+        let leased = loop {
+            match timeout(HEARD, &mut call).await {
+                Ok(answer) => break answer.unwrap_or(Leased::No),
+                // A service that is not heard of any more will not say when the lease is over.
+                Err(_) if !self.tier.is_live() => break Leased::No,
+                Err(_) if began.elapsed() >= patience => break Leased::No,
+                Err(_) => {}
+            }
         };
         self.tier.meters.waited(began.elapsed());
         leased

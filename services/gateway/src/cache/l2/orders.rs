@@ -95,6 +95,11 @@ pub(in crate::cache) enum PurgeFailed {
     /// Too many wait.
     #[error("too many purges wait for the cache service")]
     TooMany,
+    /// Whatever one service confirms, what others store is still given.
+    #[error(
+        "there are several cache services, each with a store of its own: stop all but one, or set cache.l2 to \"redis\""
+    )]
+    Contested,
     /// The service is away, or its store.
     #[error("the cache service did not confirm it: {0}")]
     Unconfirmed(Failure),
@@ -108,6 +113,9 @@ pub(super) fn channel() -> (mpsc::Sender<Order>, Orders) {
 impl Tier {
     /// Takes out what `selector` is about, in every tier and at every gateway; returns when none gives it any more.
     pub(in crate::cache) async fn purge(&self, selector: &Selector, soft: bool) -> Result<Purged, PurgeFailed> {
+        if self.contested.load(Ordering::Acquire) {
+            return Err(PurgeFailed::Contested);
+        }
         let (reply, answer) = oneshot::channel();
         let purge = Purge { target: Target::from(selector), soft, source: None };
         self.orders.try_send(Order::Purge(purge, reply)).map_err(|_| PurgeFailed::TooMany)?;

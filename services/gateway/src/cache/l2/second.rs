@@ -1,7 +1,6 @@
 //! The fetch path's part: what the second tier makes of a miss.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use troupe_cache::cache_status::{CacheStatus, Forward};
 use troupe_cache::entry::Entry;
@@ -17,8 +16,6 @@ use crate::cache::fetch::Parts;
 use crate::cache::lookup::Lack;
 use crate::cache::now;
 
-/// How long a request waits for another gateway that fetches the same, before it fetches for itself.
-const LEASE_WAIT: Duration = Duration::from_secs(5);
 /// How often a request looks again after such a wait.
 const ROUNDS: usize = 3;
 
@@ -56,7 +53,7 @@ impl Parts {
             }
             if let Some(entry) = answered.entry.filter(|entry| !is_untold(&untold, &self.miss.key, entry)) {
                 let reuse = decide(&self.miss.asked, &entry, now(), &self.caching.policy);
-                if want == Want::Answer && matches!(reuse, Reuse::Fresh | Reuse::Stale | Reuse::WhileRevalidating) {
+                if want == Want::Answer && is_answer(reuse) {
                     self.cache.put(&self.caching, &self.miss.key, &self.call.head, Arc::clone(&entry), began);
                     return Second::Answer(entry, reuse);
                 }
@@ -67,7 +64,8 @@ impl Parts {
                 Leased::Apart => return Second::Apart,
                 _ => return Second::Fetch,
             };
-            let waited = l2.wait(name, LEASE_WAIT.min(deadline.remaining() / 2));
+            // As long as the other may fetch, or half of the time that is left: the other half is for a fetch of its own.
+            let waited = l2.wait(name, l2.tier.lease.min(deadline.remaining() / 2));
             match self.clock.count(|spent| &mut spent.lease, waited).await {
                 Leased::Over => {}
                 Leased::Apart => return Second::Apart,
@@ -77,24 +75,46 @@ impl Parts {
         Second::Fetch
     }
 
+    /// What the second tier has for a request that nothing is to be fetched for, if it answers it.
+    pub(in crate::cache) async fn only_stored(&self, lack: &mut Lack) -> Option<(Arc<Entry>, Reuse)> {
+        let l2 = self.l2.as_ref()?;
+        let (began, untold) = (self.cache.store.stamp(), l2.tier.untold.now());
+        let asked = l2.look_up(&self.miss.key, &self.call.head, Want::Stored);
+        let answered = self.clock.count(|spent| &mut spent.l2, asked).await;
+        lack.second = Some(said(lack, answered.as_ref().err().copied()));
+        let entry = answered.ok()?.entry.filter(|entry| !is_untold(&untold, &self.miss.key, entry))?;
+        let reuse = decide(&self.miss.asked, &entry, now(), &self.caching.policy);
+        is_answer(reuse).then(|| {
+            self.cache.put(&self.caching, &self.miss.key, &self.call.head, Arc::clone(&entry), began);
+            (entry, reuse)
+        })
+    }
+
     /// Asks for the right to refresh `entry`. Whether to fetch; where somebody has fetched already, that is stored here.
     pub(in crate::cache) async fn may_refresh(&self, entry: &Entry, lack: &mut Lack) -> bool {
         let Some(l2) = &self.l2 else { return true };
         let (began, untold) = (self.cache.store.stamp(), l2.tier.untold.now());
         let Ok(answered) = l2.look_up(&self.miss.key, &self.call.head, Want::Refresh).await else { return true };
         let grant = match answered.leased {
-            Leased::Granted { name, token } => Grant::new(l2.clone(), Right { name, token, born: answered.born }),
+            Leased::Granted { name, token } => Some(Grant::new(l2.clone(), Right { name, token, born: answered.born })),
             // Another does, and what it brings is found there when this one is stale.
-            _ => return false,
+            Leased::Held { .. } => return false,
+            // There is no right to be had, as in a Redis that is full: each gateway looks after what it has.
+            _ => None,
         };
         let told = |theirs: &Arc<Entry>| !is_untold(&untold, &self.miss.key, theirs);
         if let Some(theirs) = answered.entry.filter(|theirs| told(theirs) && is_newer(theirs, entry)) {
             self.cache.put(&self.caching, &self.miss.key, &self.call.head, theirs, began);
             return false;
         }
-        lack.grant.set(Some(grant));
+        lack.grant.set(grant);
         true
     }
+}
+
+/// Whether it answers a request as it is.
+fn is_answer(reuse: Reuse) -> bool {
+    matches!(reuse, Reuse::Fresh | Reuse::Stale | Reuse::WhileRevalidating)
 }
 
 /// Whether one is fresh for clearly longer than the other.

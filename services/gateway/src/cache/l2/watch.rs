@@ -19,6 +19,7 @@ use troupe_mesh::port::Port;
 use troupe_node::threads::stop_requested;
 
 use super::Tier;
+use super::alone::{Alone, Services};
 use super::orders::{self, Orders};
 use crate::cache::Cache;
 
@@ -42,6 +43,8 @@ pub struct WatchPorts {
     pub purge: Port<Purge>,
     /// For leases that are given back.
     pub lease: Port<Lease>,
+    /// The services that are linked, where there must be one.
+    pub services: Option<Services>,
 }
 
 /// Follows what is purged, and carries out what is ordered. On a thread that does nothing else, so that nothing keeps it.
@@ -50,7 +53,7 @@ pub async fn follow(cache: Arc<Cache>, ports: WatchPorts, orders: Orders) {
     let work = async {
         tokio::join!(
             orders::carry_out(&tier, orders, ports.purge, ports.lease),
-            watch_forever(&cache, &tier, &ports.watch),
+            watch_forever(&cache, &tier, &ports.watch, Alone::new(ports.services)),
             notice(&tier),
         )
     };
@@ -61,13 +64,14 @@ pub async fn follow(cache: Arc<Cache>, ports: WatchPorts, orders: Orders) {
     }
 }
 
-async fn watch_forever(cache: &Cache, tier: &Tier, port: &Port<Watch>) {
+async fn watch_forever(cache: &Cache, tier: &Tier, port: &Port<Watch>, mut alone: Alone) {
     let mut pause = PAUSES.0;
     loop {
+        alone.wait(tier).await;
         match begin(tier, port).await {
             Ok((watching, signals)) => {
                 pause = PAUSES.0;
-                let why = Stream::new(cache, tier, watching, signals).run().await;
+                let why = Stream::new(cache, tier, watching, signals).run(&alone).await;
                 tracing::debug!(why, "the stream from the cache service ended");
             }
             Err(failure) => {
@@ -149,7 +153,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Runs until the stream ends; why it did.
-    async fn run(mut self) -> &'static str {
+    async fn run(mut self, alone: &Alone) -> &'static str {
         let mut beat = interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
@@ -168,6 +172,9 @@ impl<'a> Stream<'a> {
                 _ = beat.tick() => {
                     if heard.elapsed() > SILENCE {
                         return "nothing came";
+                    }
+                    if alone.is_contested() {
+                        return "there are several services";
                     }
                     self.beat();
                 }

@@ -1,5 +1,7 @@
 //! Many who ask for the same at once.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,22 +23,42 @@ fn requests_for_the_same_are_one_call() {
     assert!(responses.iter().filter(|response| status(response).contains("collapsed")).count() >= 40);
 }
 
+/// The rest of the stream comes when each of them has read its beginning, and no sooner.
 #[test]
 fn those_who_wait_read_the_stream_as_it_comes() {
-    let (running, calls) = cached(on(), |_, _| async move {
-        let (mut writer, reader) = body::channel(None);
-        actix_rt::spawn(async move {
-            for piece in 0..20 {
-                let _ = writer.write(Bytes::from(vec![b'a' + piece; 10_000])).await;
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            writer.finish();
-        });
-        Ok(reply(200, &[FRESH], Body::Stream(reader)))
+    let all_began = Arc::new(AtomicBool::new(false));
+    let go_on = Arc::clone(&all_began);
+    let (running, calls) = cached(on(), move |_, _| {
+        let go_on = Arc::clone(&go_on);
+        async move {
+            let (mut writer, reader) = body::channel(None);
+            actix_rt::spawn(async move {
+                for piece in 0..20 {
+                    let _ = writer.write(Bytes::from(vec![b'a' + piece; 10_000])).await;
+                    while !go_on.load(Ordering::SeqCst) {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                }
+                writer.finish();
+            });
+            Ok(reply(200, &[FRESH], Body::Stream(reader)))
+        }
     });
+    let mut clients: Vec<_> = (0..20).map(|_| Client::connect(&running)).collect();
+    for client in &mut clients {
+        client.send("GET /a HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    }
+    for client in &clients {
+        // Head and some of the first piece: as much as is there is looked at, and left.
+        let mut beginning = [0; 4096];
+        while client.0.peek(&mut beginning).expect("the stream begins") < 1000 {
+            pause(Duration::from_millis(5));
+        }
+    }
+    all_began.store(true, Ordering::SeqCst);
     let expected: Vec<u8> = (0..20).flat_map(|piece| vec![b'a' + piece; 10_000]).collect();
-    for response in together(&running, 20, "/a") {
-        assert!(response.body == expected);
+    for client in &mut clients {
+        assert!(client.response(false).body == expected);
     }
     assert_eq!(calls.count(), 1);
     let hit = Client::connect(&running).get("/a");
@@ -122,7 +144,7 @@ fn when_whoever_fetches_leaves_another_takes_over() {
 }
 
 /// `count` clients that ask at once.
-fn together(running: &Running, count: usize, target: &str) -> Vec<Response> {
+pub(super) fn together(running: &Running, count: usize, target: &str) -> Vec<Response> {
     let mut clients: Vec<_> = (0..count).map(|_| Client::connect(running)).collect();
     for client in &mut clients {
         client.send(format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n"));

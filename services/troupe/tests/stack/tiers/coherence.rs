@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use troupe_testkit::http::Connection;
-use troupe_testkit::stack::Stack;
+use troupe_testkit::redis::Redis;
+use troupe_testkit::stack::{self, Stack};
 use troupe_testkit::wait;
 
 use super::{BOUND, Origin, await_live, embedded, get, metric, purge, version};
+use crate::support::{binary, functions};
 
 /// Readers that ask all gateways without a pause, and check each answer: it is of a version no older than the one whose
 /// purge was answered before the request was sent.
@@ -206,4 +208,29 @@ fn an_unsafe_request_at_one_gateway_is_heard_by_the_others() {
     wait::until("the other gateway to hear of it", BOUND, || {
         (version(&get(stack.addresses[1], "/a")) == 2).then_some(())
     });
+}
+
+/// The configuration names no cache services here: they are found. Two with a store each would tell two truths.
+#[test]
+fn two_embedded_services_are_believed_neither() {
+    let redis = Redis::start();
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let plan = stack::Plan::apart().several("gateway", 2).several("cache", 2).through_redis(redis.url());
+    let mut stack = plan.start(binary(), &functions(), &origin.config("cache.l2 = \"embedded\""));
+    let gateway = stack.instance_at("gateway", 0).admin;
+    wait::until("a gateway to notice", BOUND, || {
+        stack.instance_at("gateway", 0).log().contains("several cache services").then_some(())
+    });
+    wait::until("nothing to be believed", BOUND, || {
+        (metric(&stack, "gateway", "troupe_gateway_cache_live") == 0.0).then_some(())
+    });
+    for n in 1..=3 {
+        origin.version.store(n, Ordering::SeqCst);
+        assert_eq!(version(&get(stack.addresses[0], "/a")), n, "it is validated");
+    }
+    let refused = purge(gateway, "all=true");
+    assert!(refused.status == 503 && refused.text().contains("stop all but one"), "{}", refused.text());
+    stack.instance("cache").kill();
+    await_live(&stack);
+    assert_eq!(purge(gateway, "all=true").status, 200);
 }

@@ -114,3 +114,12 @@ fn what_is_not_stored_is_waited_for_by_no_gateway() {
     assert_eq!(origin.asked("/a"), 32);
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
+
+/// As long as another may fetch, its answer is waited for.
+#[test]
+fn an_origin_that_takes_long_is_asked_once() {
+    let origin = Origin::start("max-age=600", Duration::from_secs(7));
+    let stack = embedded(3, &origin.config(""));
+    all_at_once(&stack.addresses, "/a");
+    assert_eq!(origin.asked("/a"), 1);
+}

@@ -1,11 +1,13 @@
 //! Redis away, frozen, flushed, full, started anew: requests go on, what was purged stays purged, and it heals by itself.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use troupe_testkit::redis::Redis;
+use troupe_testkit::upstream::{Then, Upstream};
 use troupe_testkit::{stack, wait};
 
 use super::coherence::{Readers, admins, churn};
@@ -104,7 +106,9 @@ fn a_frozen_redis_costs_a_request_no_more_than_its_wait() {
     redis.pause();
     let began = Instant::now();
     for n in 0..100 {
+        let asked = Instant::now();
         assert_eq!(version(&get(stack.addresses[0], &format!("/{n}"))), 1);
+        assert!(asked.elapsed() < Duration::from_secs(5), "request {n} took {:?}", asked.elapsed());
     }
     // Five wait for half a second each, then one each second.
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
@@ -143,4 +147,45 @@ fn a_full_redis_keeps_what_it_has_and_purges_all_the_same() {
     wait::until("there to be room", BOUND, || {
         (metric(&stack, "cache", "troupe_cache_redis_full") == 0.0).then_some(())
     });
+}
+
+/// Who waits for another gateway's fetch does not wait for Redis as well: it fetches for itself when Redis does not answer.
+#[test]
+fn a_frozen_redis_does_not_hold_those_who_wait_for_another_gateway() {
+    let redis = Redis::start();
+    let asked = AtomicUsize::new(0);
+    let server = Upstream::start(move |exchange| {
+        exchange.read_body()?;
+        // The first one's is longer than anybody waits here.
+        thread::sleep(Duration::from_secs(if asked.fetch_add(1, Ordering::SeqCst) == 0 { 20 } else { 0 }));
+        exchange.send("HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: 9\r\n\r\nversion 1")?;
+        Ok(Then::Keep)
+    });
+    let origin = Origin { server, version: Arc::default() };
+    let stack = in_redis(2, 1, &redis, &origin.config(""));
+    let (first, second) = (stack.addresses[0], stack.addresses[1]);
+    thread::spawn(move || troupe_testkit::http::get(first, "/a"));
+    wait::until("the first to fetch", BOUND, || (origin.asked("/a") == 1).then_some(()));
+    let waiting = thread::spawn(move || (get(second, "/a"), Instant::now()));
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(origin.asked("/a"), 1, "the second waits");
+    redis.pause();
+    let paused = Instant::now();
+    let (answer, at) = waiting.join().unwrap();
+    assert_eq!(version(&answer), 1);
+    assert!(at.duration_since(paused) < Duration::from_secs(6), "{:?}", at.duration_since(paused));
+    redis.go_on();
+}
+
+/// There is no lease to be had in a Redis that is full; what is stale is made new all the same.
+#[test]
+fn what_is_stale_is_made_new_though_redis_is_full() {
+    let redis = Redis::start_with(&["--maxmemory", "16mb", "--maxmemory-policy", "noeviction"]);
+    let origin = Origin::start("max-age=1, stale-while-revalidate=600", Duration::ZERO);
+    let stack = in_redis(1, 1, &redis, &origin.config(""));
+    assert_eq!(version(&get(stack.addresses[0], "/a")), 1);
+    redis.command(&["CONFIG", "SET", "maxmemory", "100kb"]);
+    origin.version.store(2, Ordering::SeqCst);
+    let renewed = || (version(&get(stack.addresses[0], "/a")) == 2).then_some(());
+    wait::until("what is stale to be made new", BOUND, renewed);
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use troupe_testkit::http::Connection;
+use troupe_testkit::redis::Redis;
 use troupe_testkit::upstream::{Then, Upstream};
 use troupe_testkit::wait;
 
-use super::{BOUND, Origin, embedded, get, metric, version};
+use super::{BOUND, Origin, embedded, get, in_redis, metric, version};
 
 #[test]
 fn what_one_gateway_fetched_another_gives() {
@@ -122,4 +124,26 @@ fn what_is_too_large_for_the_first_tier_goes_through_it_to_the_second() {
         assert!(again.text() == body);
     }
     assert_eq!(origin.asked("/a"), 1);
+}
+
+/// RFC 9111 §5.2.1.7: what another gateway has fetched is in the cache, too. Nothing is fetched, and nobody has to wait after it.
+#[test]
+fn only_if_cached_is_answered_out_of_the_second_tier() {
+    let redis = Redis::start();
+    for in_redis_too in [false, true] {
+        let origin = Origin::start("max-age=600", Duration::ZERO);
+        let config = origin.config("");
+        let stack = if in_redis_too { in_redis(2, 1, &redis, &config) } else { embedded(2, &config) };
+        let only = |gateway: usize, target: &str| {
+            let mut connection = Connection::open(stack.addresses[gateway]).unwrap();
+            connection.request("GET", target, &[("Cache-Control", "only-if-cached")], b"").unwrap()
+        };
+        get(stack.addresses[0], "/a");
+        wait::until("the second gateway to find it", BOUND, || (only(1, "/a").status == 200).then_some(()));
+        assert_eq!(origin.asked("/a"), 1);
+        assert_eq!(only(1, "/b").status, 504);
+        assert_eq!(origin.asked("/b"), 0);
+        assert_eq!(version(&get(stack.addresses[0], "/b")), 1);
+        assert_eq!(origin.asked("/b"), 1);
+    }
 }

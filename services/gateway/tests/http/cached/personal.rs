@@ -1,0 +1,108 @@
+//! Requests with cookies or credentials among those without: neither is answered what is the other's, and none of them costs
+//! the others their cache.
+
+use std::time::Duration;
+
+use troupe_gateway::Running;
+use troupe_gateway::cache::config::{CacheDetails, RouteCache};
+use troupe_mesh::body::Body;
+
+use super::{Calls, FRESH, cached, on, status, together::together};
+use crate::support::*;
+
+/// A route whose answers are kept for a minute, though they do not say so; they tell whose they are.
+fn by_route() -> (Running, Calls) {
+    let details = CacheDetails { ttl: Some(troupe_node::units::Duration::from_secs(60)), ..CacheDetails::default() };
+    cached(Some(RouteCache::Details(details)), |envelope, n| async move {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let head = &envelope.call.head;
+        let who = head.field("cookie").or(head.field("authorization")).unwrap_or(b"nobody");
+        Ok(reply(200, &[], Body::full(format!("{n} {}", String::from_utf8_lossy(who)).into())))
+    })
+}
+
+fn asked(client: &mut Client, field: &str) -> Response {
+    client.send(format!("GET /a HTTP/1.1\r\nHost: a.example\r\n{field}\r\n\r\n")).response(false)
+}
+
+/// What one visitor is answered must not keep the others from waiting for one fetch.
+#[test]
+fn one_visitors_cookie_does_not_make_the_others_fetch_each_for_itself() {
+    for field in ["Cookie: me", "Authorization: me"] {
+        let (running, calls) = by_route();
+        assert_eq!(asked(&mut Client::connect(&running), field).text(), "1 me", "{field}");
+        let answers = together(&running, 50, "/a");
+        assert!(answers.iter().all(|answer| answer.text() == "2 nobody"), "{field}");
+        assert_eq!(calls.count(), 2, "{field}");
+    }
+}
+
+/// On a URL that nothing is known of, those with a cookie and those without ask at once.
+#[test]
+fn whoever_waits_gets_what_is_for_it() {
+    let (running, calls) = by_route();
+    let mut clients: Vec<_> = (0..20).map(|_| Client::connect(&running)).collect();
+    for (index, client) in clients.iter_mut().enumerate() {
+        let field = if index % 2 == 0 { "Accept: */*" } else { "Cookie: me" };
+        client.send(format!("GET /a HTTP/1.1\r\nHost: a.example\r\n{field}\r\n\r\n"));
+    }
+    for (index, client) in clients.iter_mut().enumerate() {
+        let answer = client.response(false).text();
+        let whose = if index % 2 == 0 { " nobody" } else { " me" };
+        assert!(answer.ends_with(whose), "client {index} is answered {answer}");
+    }
+    // One for all without a cookie, and one for each with one.
+    assert_eq!(calls.count(), 11);
+}
+
+/// Those with cookies do not wait for each other either, once it is known that their answers are theirs.
+#[test]
+fn personal_requests_do_not_wait_for_each_other() {
+    let (running, calls) = by_route();
+    asked(&mut Client::connect(&running), "Cookie: me");
+    let began = std::time::Instant::now();
+    let mut clients: Vec<_> = (0..40).map(|_| Client::connect(&running)).collect();
+    for client in &mut clients {
+        client.send("GET /a HTTP/1.1\r\nHost: a.example\r\nCookie: me\r\n\r\n");
+    }
+    for client in &mut clients {
+        assert!(client.response(false).text().ends_with(" me"));
+    }
+    // One after the other it would take eight seconds.
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert_eq!(calls.count(), 41);
+}
+
+/// What is stored for all stays when one is answered something of its own.
+#[test]
+fn one_visitor_does_not_take_away_what_is_stored_for_all() {
+    for field in ["Authorization: me", "Cookie: me", "Cache-Control: no-store", "Pragma: x\r\nCookie: me"] {
+        let (running, _) = cached(on(), |envelope, n| async move {
+            let head = &envelope.call.head;
+            let own = head.field("cookie").or(head.field("authorization")).is_some();
+            let control = if own { ("Cache-Control", "private") } else { FRESH };
+            Ok(reply(200, &[control], Body::full(format!("{n}").into())))
+        });
+        let mut client = Client::connect(&running);
+        assert_eq!(client.get("/a").text(), "1");
+        // Asked of the origin, whatever is stored.
+        assert_eq!(asked(&mut client, &format!("{field}\r\nCache-Control: no-cache")).text(), "2", "{field}");
+        let after = client.get("/a");
+        assert!(after.text() == "1" && status(&after).starts_with("troupe-l1; hit"), "{field}: {}", after.head);
+    }
+}
+
+/// An answer that says it is for all is shared by those with cookies, too.
+#[test]
+fn an_answer_for_all_is_one_fetch_for_those_with_cookies() {
+    let (running, calls) = cached(on(), |_, n| async move {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        Ok(reply(200, &[FRESH], Body::full(format!("{n}").into())))
+    });
+    let mut clients: Vec<_> = (0..20).map(|_| Client::connect(&running)).collect();
+    for client in &mut clients {
+        client.send("GET /a HTTP/1.1\r\nHost: a.example\r\nCookie: me\r\n\r\n");
+    }
+    assert!(clients.iter_mut().all(|client| client.response(false).text() == "1"));
+    assert_eq!(calls.count(), 1);
+}
