@@ -15,7 +15,7 @@ pub mod gateway;
 pub mod router;
 
 pub use gateway::{Drained, Gateway, Insight, Options, Routes, Running, Tuner};
-pub use metrics::{ByClass, GatewayFigures, SlowRequest, StageTime, describe};
+pub use metrics::{ByClass, GatewayFigures, SlowRequest, Span, StageTime, describe};
 pub use server::PortFactory;
 
 mod access_log;

@@ -31,7 +31,7 @@ use tunnels::Tunnels;
 use volume::Volume;
 
 use slow::STAGES;
-pub use slow::{SlowRequest, StageTime};
+pub use slow::{SlowRequest, Span, StageTime};
 pub use totals::{ByClass, GatewayFigures};
 
 pub(crate) use slow::Stages;

@@ -325,6 +325,9 @@ pub(crate) struct SlowArgs {
     /// How many.
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 20)]
     pub(crate) most: u32,
+    /// Show each with its trace's id, and its stages within each other: when each began and how long it took.
+    #[arg(long)]
+    pub(crate) spans: bool,
 }
 
 #[derive(Debug, Args)]

@@ -3,9 +3,11 @@
 //! A thread keeps the few slowest of a moment and adds them, when it flushes, to the process's minute; what is faster than
 //! the minute's slowest costs a request one comparison.
 
+mod spans;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -16,6 +18,8 @@ use troupe_wire::head::RequestHead;
 
 use crate::cache::Spent;
 use crate::request::Trace;
+pub use spans::Span;
+use spans::Spans;
 
 /// Requests kept of each minute.
 const PER_MINUTE: usize = 32;
@@ -34,6 +38,8 @@ pub(crate) struct Stages {
     pub(crate) times: Times,
     /// From the call to its reply's head, in microseconds; 0: there was no call.
     pub(crate) call_us: u32,
+    /// From the request's complete head to the first of these, in microseconds: its body was read.
+    before_us: u32,
     cache: Tiers,
     /// The stage that failed.
     pub(crate) failed: Option<&'static str>,
@@ -60,6 +66,8 @@ pub struct StageTime {
 /// A request that took long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SlowRequest {
+    /// When its head was complete, in microseconds since 1970 by the clock of this machine.
+    pub start_unix_us: u64,
     /// How long ago it ended.
     pub seconds_ago: u64,
     /// From its complete head to the last byte handed to the connection, in microseconds.
@@ -81,10 +89,13 @@ pub struct SlowRequest {
     /// The stage that failed, where one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<&'static str>,
-    /// Where its time went, in the order in which it passes; stages without time are left out.
+    /// Where its time went, in the order in which it passes, each stage without those behind it; together all of it. Stages without
+    /// time are left out.
     pub stages: Vec<StageTime>,
     #[serde(skip)]
     ended: Instant,
+    #[serde(skip)]
+    source: (Stages, Trace),
 }
 
 impl Stages {
@@ -93,9 +104,15 @@ impl Stages {
         Self {
             times,
             call_us: micros(call),
+            before_us: 0,
             failed: failure.map(|failure| failure.stage.as_str()),
             cache: Tiers::default(),
         }
+    }
+
+    /// The same, begun so long after the request's head was complete.
+    pub(crate) fn begun(self, before: Duration) -> Self {
+        Self { before_us: micros(before), ..self }
     }
 
     /// Of an answer that was found in the store after `looked`.
@@ -119,9 +136,6 @@ impl Stages {
         let Tiers { l1_us, flight_us, l2_us, lease_us } = self.cache;
         let behind = [l1_us, flight_us, l2_us, lease_us].into_iter().fold(self.call_us, u32::saturating_add);
         let stage = |stage, us| StageTime { stage, us };
-        // An HTTP server says nothing of its time: all of it is its own. Nor does a php-pool that is gone.
-        let upstream = pool_us == 0 && self.failed.is_none_or(|failed| failed == Stage::Upstream.as_str());
-        let worker = if upstream { "upstream" } else { "worker-link" };
         [
             stage("gateway", micros(took).saturating_sub(behind)),
             stage("cache-l1", l1_us),
@@ -131,11 +145,18 @@ impl Stages {
             stage("link", self.call_us.saturating_sub(balancer_us)),
             stage("balancer", balancer_us.saturating_sub(queue_us).saturating_sub(worker_us)),
             stage("queue", queue_us),
-            stage(worker, worker_us.saturating_sub(pool_us)),
+            stage(self.worker(), worker_us.saturating_sub(pool_us)),
             stage("php-pool", pool_wait_us),
             stage("php-pipe", pool_us.saturating_sub(pool_wait_us).saturating_sub(run_us)),
             stage("php", run_us),
         ]
+    }
+
+    /// What the time with a worker is called that php-pool does not account for. An HTTP server says nothing of its time: all of
+    /// it is its own. Nor does a php-pool that is gone.
+    fn worker(&self) -> &'static str {
+        let upstream = self.times.pool_us == 0 && self.failed.is_none_or(|failed| failed == Stage::Upstream.as_str());
+        if upstream { "upstream" } else { "worker-link" }
     }
 }
 
@@ -158,6 +179,7 @@ impl SlowRequest {
         let path = head.path();
         let cut = path.char_indices().nth(LONGEST_PATH).map_or(path.len(), |(at, _)| at);
         Self {
+            start_unix_us: 0,
             seconds_ago: 0,
             took_us: seen.took.as_micros() as u64,
             method: seen.method.to_owned(),
@@ -170,7 +192,14 @@ impl SlowRequest {
             failed: seen.stages.failed,
             stages: seen.stages.list(seen.took).into_iter().filter(|stage| stage.us > 0).collect(),
             ended: seen.ended,
+            source: (*seen.stages, *seen.trace),
         }
+    }
+
+    /// Its stages as spans, the whole request first.
+    pub fn spans(&self) -> Vec<Span> {
+        let (stages, trace) = &self.source;
+        Spans::of(stages, Duration::from_micros(self.took_us), trace)
     }
 }
 
@@ -245,8 +274,12 @@ impl Slowest {
         drop(minutes);
         all.sort_by_key(|slow| std::cmp::Reverse(slow.took_us));
         all.truncate(most);
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         for slow in &mut all {
-            slow.seconds_ago = now.saturating_duration_since(slow.ended).as_secs();
+            let ago = now.saturating_duration_since(slow.ended);
+            slow.seconds_ago = ago.as_secs();
+            let start = unix.checked_sub(ago + Duration::from_micros(slow.took_us)).unwrap_or_default();
+            slow.start_unix_us = u64::try_from(start.as_micros()).unwrap_or(u64::MAX);
         }
         all
     }

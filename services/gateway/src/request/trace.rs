@@ -13,7 +13,7 @@ const SAMPLED: u8 = 0x01;
 const KEPT: u8 = 0x03;
 
 /// What the ids of one request are worked out of.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trace {
     parent: Option<TraceContext>,
     /// Random but for its last bit: whether the trace is sampled, if it begins here.
@@ -38,6 +38,11 @@ impl Trace {
     /// The client's trace goes on, or one begins.
     pub(crate) fn new(parent: Option<TraceContext>, random: u64, sampling: Sampling) -> Self {
         Self { parent, seed: (random & !1) | u64::from(random < sampling.below) }
+    }
+
+    /// The client's span, where it named one.
+    pub(crate) fn parent(&self) -> Option<&TraceContext> {
+        self.parent.as_ref()
     }
 
     /// What those behind the gateway are told: the trace, with the gateway's own span as the parent of theirs.

@@ -252,7 +252,8 @@ impl Handling {
                                     Ok(reply) => (reply.times, None),
                                     Err(failure) => (failure.times, Some(failure)),
                                 };
-                                ticket.called(Stages::of(times, failure, since.elapsed()));
+                                let stages = Stages::of(times, failure, since.elapsed());
+                                ticket.called(stages.begun(since.saturating_duration_since(request.received)));
                             }
                             match (upward.take(), result) {
                                 (Some(upward), Ok(reply)) if reply.head.status() == 101 => {
@@ -273,7 +274,8 @@ impl Handling {
                         Poll::Pending if conn.take_overdue() => {
                             let failure = Failure::deadline(Stage::Gateway);
                             if let Some(ticket) = &mut self.ticket {
-                                ticket.called(Stages::of(Times::default(), Some(&failure), since.elapsed()));
+                                let stages = Stages::of(Times::default(), Some(&failure), since.elapsed());
+                                ticket.called(stages.begun(since.saturating_duration_since(request.received)));
                             }
                             self.thread.front.fail(request, &failure)
                         }

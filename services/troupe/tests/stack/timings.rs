@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use troupe_testkit::stack::Stack;
@@ -60,8 +60,37 @@ fn the_slowest_requests_are_kept_with_where_their_time_went() {
         assert!(waited(second) >= 500_000 && waited(first) < LITTLE, "{second} after {first}");
         let rest: u64 = stages(first).iter().filter(|(stage, _)| *stage != "php").map(|(_, us)| us).sum();
         assert!(rest < LITTLE, "{first}");
+        // As spans: each within the one around it, and the function the innermost.
+        for request in [first, second] {
+            let spans = request["spans"].as_array().unwrap();
+            let span =
+                |name: &str| spans.iter().find(|span| span["name"] == name).unwrap_or_else(|| panic!("{request}"));
+            let us = |span: &Value, key: &str| span[key].as_u64().unwrap();
+            let mut around = span("php");
+            assert!(us(around, "us") >= 700_000, "{request}");
+            let mut names = vec!["php"];
+            while let Some(parent) = spans.iter().find(|span| span["span_id"] == around["parent_span_id"]) {
+                let end = |span: &Value| us(span, "start_us") + us(span, "us");
+                assert!(us(parent, "start_us") <= us(around, "start_us") && end(around) <= end(parent), "{request}");
+                around = parent;
+                names.push(around["name"].as_str().unwrap());
+            }
+            assert_eq!(names, ["php", "php-pipe", "worker-link", "balancer", "link", "gateway"], "{request}");
+            assert_eq!(us(around, "us"), request["took_us"].as_u64().unwrap(), "{request}");
+            let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;
+            let age = age - request["start_unix_us"].as_u64().unwrap();
+            assert!((700_000..600_000_000).contains(&age), "{request}");
+        }
+        let queued = second["spans"].as_array().unwrap().iter().find(|span| span["name"] == "queue").unwrap();
+        assert!(queued["us"].as_u64().unwrap() >= 500_000 && queued["start_us"].as_u64().unwrap() < LITTLE, "{second}");
         // For people.
         let admin = stack.instance("gateway").admin;
+        let output =
+            Command::new(binary()).args(["slow", "--spans", "-n", "1", "--admin", &format!("http://{admin}")]).output();
+        let text = String::from_utf8_lossy(&output.unwrap().stdout).into_owned();
+        let shown = |name: &str| text.lines().position(|line| line.ends_with(name)).unwrap_or_else(|| panic!("{text}"));
+        assert!(text.contains(requests[0]["trace_id"].as_str().unwrap()), "{text}");
+        assert!(shown("  gateway") < shown("    link") && shown("    link") < shown("            php"), "{text}");
         let output = Command::new(binary()).args(["slow", "-n", "2", "--admin", &format!("http://{admin}")]).output();
         let text = String::from_utf8_lossy(&output.unwrap().stdout).into_owned();
         assert_eq!(text.lines().count(), 3, "{text}");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use troupe_balancer::{PoolSnapshot, State, WorkerSnapshot};
+use troupe_gateway::SlowRequest;
 use troupe_node::admin::Api;
 
 use super::{Face, counts};
@@ -19,6 +20,14 @@ const MEMORY_FULL: u16 = 900;
 /// Share of `descriptors` in use that is worth a word, in percent.
 const DESCRIPTORS_FULL: u64 = 90;
 
+fn with_spans(slow: &SlowRequest) -> Value {
+    let mut told = json!(slow);
+    if let Some(fields) = told.as_object_mut() {
+        fields.insert("spans".to_owned(), json!(slow.spans()));
+    }
+    told
+}
+
 pub(super) fn register(api: &Api, face: &Face) {
     if let Some(insight) = face.insight.clone() {
         let noted = insight.clone();
@@ -32,7 +41,7 @@ pub(super) fn register(api: &Api, face: &Face) {
         let slow = insight.clone();
         api.get("slow", move |ask| {
             let most = ask.get("most").and_then(|most| most.parse().ok()).unwrap_or(SLOWEST);
-            Ok(json!({ "requests": slow.slow(most) }))
+            Ok(json!({ "requests": slow.slow(most).iter().map(with_spans).collect::<Vec<_>>() }))
         });
         api.section("gateway", move || json!(insight.figures()));
     }
