@@ -14,6 +14,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use metrics::{Counter, counter};
 use troupe_node::config::LogFormat;
+use troupe_node::telemetry::Origin;
 use troupe_wire::head::RequestHead;
 
 use crate::request::{Incoming, Method, Refused, Request, Trace};
@@ -29,6 +30,12 @@ const WRITE: usize = 256 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct AccessLog {
     queue: SyncSender<Vec<Entry>>,
+}
+
+/// What lines look like, and whose they are.
+struct Style {
+    json: bool,
+    origin: Origin,
 }
 
 /// One thread's entries on their way.
@@ -59,7 +66,7 @@ impl AccessLog {
     ///
     /// # Errors
     /// When the kernel refuses the thread.
-    pub(crate) fn start(format: LogFormat, to: Option<Box<dyn Write + Send>>) -> io::Result<Self> {
+    pub(crate) fn start(format: LogFormat, origin: Origin, to: Option<Box<dyn Write + Send>>) -> io::Result<Self> {
         let json = match format {
             LogFormat::Json => true,
             LogFormat::Text => false,
@@ -67,7 +74,9 @@ impl AccessLog {
         };
         let (queue, batches) = sync_channel(QUEUE);
         let to = to.unwrap_or_else(|| Box::new(io::stderr()));
-        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_all(&batches, json, to))?;
+        std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || write_all(&batches, &Style { json, origin }, to))?;
         Ok(Self { queue })
     }
 
@@ -134,14 +143,14 @@ impl Entry {
     }
 }
 
-fn write_all(batches: &Receiver<Vec<Entry>>, json: bool, mut to: Box<dyn Write + Send>) {
+fn write_all(batches: &Receiver<Vec<Entry>>, style: &Style, mut to: Box<dyn Write + Send>) {
     let mut out = Vec::with_capacity(WRITE);
     while let Ok(mut batch) = batches.recv() {
         loop {
             // Both clocks at one moment, so that requests need to read one of them only.
             let now = (Instant::now(), SystemTime::now());
             for entry in &batch {
-                line::put(entry, now, json, &mut out);
+                line::put(entry, now, style, &mut out);
             }
             if out.len() >= WRITE {
                 break;

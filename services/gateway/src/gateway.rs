@@ -14,6 +14,7 @@ use actix_server::ServerHandle;
 use arc_swap::ArcSwap;
 use tokio::sync::{oneshot, watch};
 use troupe_node::config::LogFormat;
+use troupe_node::telemetry::Origin;
 
 use crate::access_log::AccessLog;
 use crate::cache::config::WarmConfig;
@@ -53,6 +54,8 @@ pub struct Options {
     pub warm: WarmConfig,
     /// The shape of the access log, where the configuration asks for one.
     pub log_format: LogFormat,
+    /// Who writes it.
+    pub log_origin: Origin,
     /// Where the access log goes; `None` is stderr.
     pub log_to: Option<Box<dyn io::Write + Send>>,
 }
@@ -170,7 +173,9 @@ impl Gateway {
             cache: options.cache.clone(),
         });
         let log = match config.access_log {
-            true => Some(AccessLog::start(options.log_format, options.log_to).map_err(BindError::Threads)?),
+            true => Some(
+                AccessLog::start(options.log_format, options.log_origin, options.log_to).map_err(BindError::Threads)?,
+            ),
             false => None,
         };
         let metrics = Metrics::new(log, options.cache);

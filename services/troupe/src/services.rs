@@ -1,6 +1,7 @@
 //! The services, and which of them this process runs.
 
 use clap::ValueEnum;
+use troupe_node::telemetry::Origin;
 
 /// One of the services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -103,6 +104,11 @@ impl Services {
         let mut services = self.iter();
         let first = services.next();
         if services.next().is_some() { None } else { first }
+    }
+
+    /// As the log calls this process.
+    pub(crate) fn origin(self) -> Origin {
+        Origin::here(self.only().map_or("troupe", Service::name), self.is_apart())
     }
 
     /// Whether some service is elsewhere, so that links are needed.

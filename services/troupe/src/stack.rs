@@ -181,7 +181,8 @@ impl Stack {
                 (true, None) => apart.dashboard_ports(config)?,
             };
             let ways = Ways { workers: ports, dashboard };
-            stack.gateway = Some(start_gateway(config, (count, &pinning), ways, watchdog.clone(), (cache, l2))?);
+            stack.gateway =
+                Some(start_gateway((config, services), (count, &pinning), ways, watchdog.clone(), (cache, l2))?);
         } else if let Some(service) = caching.service() {
             cache::admin::register_service(api, service, cdn(config)?);
         }
@@ -349,18 +350,27 @@ fn cdn(config: &Config) -> Result<Option<Arc<Cdn>>, CommandError> {
 }
 
 fn start_gateway(
-    config: &Config,
+    (config, services): (&Config, Services),
     (count, pinning): (usize, &Pinning),
     ways: Ways,
     watchdog: Watchdog,
     (cache, l2): (Option<Arc<Cache>>, Option<PortsFactory>),
 ) -> Result<Running, CommandError> {
     let cores = pinning.plan(count).map_err(|error| CommandError::new(Code::Configuration, error.to_string()))?;
-    let (development, log_format) = (config.node.development, config.log.format);
+    let (development, log_format, log_origin) = (config.node.development, config.log.format, services.origin());
     let Ways { workers: ports, dashboard } = ways;
     let warm = config.cache.warm.clone();
-    let options =
-        troupe_gateway::Options { threads: count, development, cache, dashboard, l2, warm, log_format, log_to: None };
+    let options = troupe_gateway::Options {
+        threads: count,
+        development,
+        cache,
+        dashboard,
+        l2,
+        warm,
+        log_format,
+        log_origin,
+        log_to: None,
+    };
     // Called once on each HTTP thread, whose event loop drops the registration when it ends.
     let ports: PortFactory = Arc::new(move |index| {
         threads::pin_current(cores.get(index).copied().flatten());

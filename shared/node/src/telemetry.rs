@@ -1,5 +1,6 @@
 //! Logs: one line per event on stderr, text for people, JSON for machines, and a panic hook that writes there too.
 //!
+//! A line of text is the time, the service (and the instance, where services run apart), the level, the target and the event.
 //! A JSON line is `{"ts":…,"level":…,"service":…,"instance":…,"target":…,"msg":…}` plus the event's own fields and those
 //! of the spans around it, all on one level. A line that repeats itself is written a few times and then counted. Lines are written by a thread of their own: a log that cannot keep up loses
 //! lines, which are counted, and never stalls a request. stdout is never written to: it is an interface of the command line.
@@ -8,13 +9,16 @@ mod json;
 mod outlet;
 mod panics;
 mod repeats;
+mod text;
 
+use std::fmt;
 use std::io::IsTerminal;
 
 use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{Layer, Registry, fmt, reload};
+use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::LogConfig;
 
@@ -22,6 +26,7 @@ pub use crate::config::LogFormat;
 pub use json::JsonLines;
 pub use outlet::{LineWriter, LogGuard, Outlet};
 use repeats::Repeats;
+use text::Stamp;
 
 /// The environment variable that overrides the configured level, for one run: `TROUPE_LOG=debug`.
 pub const LEVEL_VARIABLE: &str = "TROUPE_LOG";
@@ -35,21 +40,40 @@ pub struct LogOptions {
     pub level: String,
     /// How lines look.
     pub format: LogFormat,
-    /// What runs in this process, as shown in each JSON line: `gateway`, or `troupe` for everything at once.
+    /// Who writes it.
+    pub origin: Origin,
+}
+
+/// Who writes log lines, as each of them says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// What runs in this process: `gateway`, or `troupe` for several services at once.
     pub service: String,
     /// Which instance of it.
     pub instance: String,
+    /// Whether services run in other processes, too: lines of text then name the instance.
+    pub apart: bool,
+}
+
+impl Origin {
+    /// This process, which runs `service`, named after the host and the process.
+    pub fn here(service: &str, apart: bool) -> Self {
+        Self { service: service.to_owned(), instance: format!("{}/{}", host(), std::process::id()), apart }
+    }
+}
+
+/// As lines of text name it.
+impl fmt::Display for Origin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.service)?;
+        if self.apart { write!(out, " {}", self.instance) } else { Ok(()) }
+    }
 }
 
 impl LogOptions {
-    /// The log of `service` as configured, its instance named after the host and the process.
-    pub fn new(config: &LogConfig, service: &str) -> Self {
-        Self {
-            level: config.level.clone(),
-            format: config.format,
-            service: service.to_owned(),
-            instance: format!("{}/{}", host(), std::process::id()),
-        }
+    /// The log of `origin` as configured.
+    pub fn new(config: &LogConfig, origin: Origin) -> Self {
+        Self { level: config.level.clone(), format: config.format, origin }
     }
 }
 
@@ -94,11 +118,12 @@ pub fn install(options: &LogOptions) -> Result<LogGuard, TelemetryError> {
     let terminal = std::io::stderr().is_terminal();
     let outlet = Outlet::start(LOG, std::io::stderr()).map_err(TelemetryError::Thread)?;
     let layer = if as_json(options.format, terminal) {
-        JsonLines::new(&options.service, &options.instance, outlet.clone()).boxed()
+        JsonLines::new(&options.origin, outlet.clone()).boxed()
     } else {
         let no_color = std::env::var_os("NO_COLOR");
-        fmt::layer()
+        layer()
             .with_writer(outlet.clone())
+            .with_timer(Stamp::new(&options.origin))
             .with_ansi(terminal && no_color.is_none_or(|value| value.is_empty()))
             // A log that cannot be written must not panic on its way to say so.
             .log_internal_errors(false)

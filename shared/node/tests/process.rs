@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use troupe_node::shutdown::{DrainOptions, Shutdown};
-use troupe_node::telemetry::{self, LogFormat, LogOptions};
+use troupe_node::telemetry::{self, LogFormat, LogOptions, Origin};
 
 const CHILD: &str = "TROUPE_TEST_CHILD";
 
@@ -20,8 +20,7 @@ fn child() {
     let options = LogOptions {
         level: "info".to_owned(),
         format: LogFormat::Auto,
-        service: "gateway".to_owned(),
-        instance: "a1".to_owned(),
+        origin: Origin { service: "gateway".to_owned(), instance: "a1".to_owned(), apart: true },
     };
     let log = telemetry::install(&options).expect("the first of this process");
     let code = actix_rt::System::new().block_on(async {

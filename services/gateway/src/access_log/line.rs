@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::Entry;
+use super::{Entry, Style};
 
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
@@ -14,6 +14,8 @@ const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Au
 #[derive(Serialize)]
 struct Line<'a> {
     time: &'a str,
+    service: &'a str,
+    instance: &'a str,
     remote: &'a str,
     method: &'a str,
     host: &'a str,
@@ -34,7 +36,7 @@ struct Line<'a> {
 }
 
 /// Appends the line of `entry`; `now` is one moment on both clocks.
-pub(super) fn put(entry: &Entry, now: (Instant, SystemTime), json: bool, out: &mut Vec<u8>) {
+pub(super) fn put(entry: &Entry, now: (Instant, SystemTime), style: &Style, out: &mut Vec<u8>) {
     let at = now.1.checked_sub(now.0.saturating_duration_since(entry.received)).unwrap_or(now.1);
     let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (year, month, day) = civil(seconds.as_secs() / 86_400);
@@ -52,11 +54,13 @@ pub(super) fn put(entry: &Entry, now: (Instant, SystemTime), json: bool, out: &m
     let request_id = std::str::from_utf8(&entry.id).unwrap_or_default();
     let trace_id = entry.trace.id_text();
     let (referer, user_agent) = (field("referer"), field("user-agent"));
-    if json {
+    if style.json {
         let time =
             format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", seconds.subsec_millis());
         let line = Line {
             time: &time,
+            service: &style.origin.service,
+            instance: &style.origin.instance,
             remote: &remote,
             method,
             host: head.map_or("", |head| head.authority()),
@@ -87,7 +91,11 @@ pub(super) fn put(entry: &Entry, now: (Instant, SystemTime), json: bool, out: &m
     quote(if referer.is_empty() { "-" } else { &referer }, &mut text);
     text.push_str("\" \"");
     quote(if user_agent.is_empty() { "-" } else { &user_agent }, &mut text);
-    let _ = writeln!(text, "\" {:.3}ms {request_id} {trace_id}", entry.took.as_secs_f64() * 1000.0);
+    let _ = write!(text, "\" {:.3}ms {request_id} {trace_id}", entry.took.as_secs_f64() * 1000.0);
+    if style.origin.apart {
+        let _ = write!(text, " {}", style.origin);
+    }
+    text.push('\n');
     out.extend_from_slice(text.as_bytes());
 }
 

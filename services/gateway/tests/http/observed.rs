@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use troupe_gateway::Options;
 use troupe_gateway::config::GatewayConfig;
 use troupe_node::config::LogFormat;
+use troupe_node::telemetry::Origin;
 
 use crate::support::*;
 
@@ -38,10 +39,15 @@ impl Written {
     }
 }
 
-fn logged(format: LogFormat) -> Vec<String> {
+fn logged(format: LogFormat, apart: bool) -> Vec<String> {
     let written = Written::default();
-    let options =
-        Options { threads: 1, log_format: format, log_to: Some(Box::new(written.clone())), ..Options::default() };
+    let options = Options {
+        threads: 1,
+        log_format: format,
+        log_origin: Origin { service: "gateway".into(), instance: "host/7".into(), apart },
+        log_to: Some(Box::new(written.clone())),
+        ..Options::default()
+    };
     let running = serve_with(GatewayConfig { access_log: true, ..config() }, &functions(), options, echo);
     let mut client = Client::connect(&running);
     client.send("GET /hello?a=b HTTP/1.1\r\nHost: a\r\nX-Request-Id: id-1\r\nUser-Agent: \"x\"\r\n\r\n");
@@ -53,7 +59,7 @@ fn logged(format: LogFormat) -> Vec<String> {
 
 #[test]
 fn the_access_log_has_a_line_for_each_request() {
-    let lines = logged(LogFormat::Text);
+    let lines = logged(LogFormat::Text, false);
     assert!(
         lines[0].starts_with("127.0.0.1 - - [") && lines[0].contains("\"GET /hello?a=b HTTP/1.1\" 200 "),
         "{}",
@@ -63,6 +69,8 @@ fn the_access_log_has_a_line_for_each_request() {
     let traces = lines.iter().map(|line| line.rsplit(' ').next().unwrap_or_default());
     assert!(traces.clone().all(|trace| trace.len() == 32 && trace.bytes().all(|byte| byte.is_ascii_hexdigit())));
     assert_eq!(traces.collect::<std::collections::HashSet<_>>().len(), 3, "{lines:?}");
+    // Where other services log, too, a line says whose it is.
+    assert!(logged(LogFormat::Text, true).iter().all(|line| line.ends_with(" gateway host/7")));
     assert!(lines[1].contains("\"HEAD /health HTTP/1.1\" 200 0 "), "{}", lines[1]);
     assert!(lines[2].contains("\"- - -\" 400 "), "{}", lines[2]);
 }
@@ -70,7 +78,7 @@ fn the_access_log_has_a_line_for_each_request() {
 #[test]
 fn the_access_log_is_json_for_programs() {
     let lines: Vec<serde_json::Value> =
-        logged(LogFormat::Json).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        logged(LogFormat::Json, false).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(
         (&lines[0]["status"], &lines[0]["target"], &lines[0]["route"]),
         (&200.into(), &"/hello?a=b".into(), &"/{function*}".into())
@@ -79,4 +87,5 @@ fn the_access_log_is_json_for_programs() {
     assert_eq!((&lines[1]["method"], &lines[2]["status"]), (&"HEAD".into(), &400.into()));
     assert!(lines[0]["duration_us"].as_u64().unwrap() < 10_000_000);
     assert!(lines.iter().all(|line| line["trace_id"].as_str().is_some_and(|trace| trace.len() == 32)), "{lines:?}");
+    assert!(lines.iter().all(|line| line["service"] == "gateway" && line["instance"] == "host/7"), "{lines:?}");
 }

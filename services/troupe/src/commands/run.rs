@@ -12,7 +12,7 @@ use troupe_node::limits;
 use troupe_node::metrics::{BuildInfo, Metrics};
 use troupe_node::notices::Notices;
 use troupe_node::shutdown::{DrainOptions, Shutdown};
-use troupe_node::telemetry::{self, LogOptions};
+use troupe_node::telemetry::{self, LogOptions, Origin};
 use troupe_node::threads::{Watchdog, WatchdogOptions};
 
 use crate::config::{Config, admin_address};
@@ -35,9 +35,8 @@ const COMMIT: &str = match option_env!("TROUPE_COMMIT") {
 ///
 /// What kept them from starting or ended them, with the exit code for it.
 pub(crate) fn run(loaded: Loaded<Config>, sources: Sources, services: Services) -> Result<(), CommandError> {
-    let name = services.only().map_or("troupe", Service::name);
     // Held to the end: dropping it writes the last lines.
-    let log = telemetry::install(&LogOptions::new(&loaded.config.log, name))
+    let log = telemetry::install(&LogOptions::new(&loaded.config.log, services.origin()))
         .map_err(|error| CommandError::new(Code::Configuration, error.to_string()))?;
     let gateway = services.contains(Service::Gateway);
     let notices = Notices::default();
@@ -46,7 +45,7 @@ pub(crate) fn run(loaded: Loaded<Config>, sources: Sources, services: Services) 
         notices.raise(&format!("limit {number}"), false, shortage.to_string());
     }
     let reconfigure = Reconfigure { sources: Arc::new(sources), services, level: log.level() };
-    let outcome = actix_rt::System::new().block_on(serve(loaded, services, name, notices, reconfigure));
+    let outcome = actix_rt::System::new().block_on(serve(loaded, services, notices, reconfigure));
     drop(log);
     outcome
 }
@@ -54,7 +53,6 @@ pub(crate) fn run(loaded: Loaded<Config>, sources: Sources, services: Services) 
 async fn serve(
     loaded: Loaded<Config>,
     services: Services,
-    name: &str,
     notices: Notices,
     reconfigure: Reconfigure,
 ) -> Result<(), CommandError> {
@@ -70,7 +68,7 @@ async fn serve(
     let readiness = Readiness::new();
     let mut options = AdminOptions::from(&loaded.config.admin);
     options.listen = admin_address(&loaded, services);
-    let LogOptions { service, instance, .. } = LogOptions::new(&loaded.config.log, name);
+    let Origin { service, instance, .. } = services.origin();
     let api = Api::new(Identity { service, instance, version: env!("CARGO_PKG_VERSION"), commit: COMMIT });
     let state = AdminState {
         readiness: readiness.clone(),

@@ -74,6 +74,9 @@ fn a_request_without_a_trace_begins_one_and_all_who_tell_of_it_name_the_same() {
         assert!(!other["parent"].as_str().unwrap().contains(trace), "{other}");
         for line in lines_of(stack, "traced-1") {
             assert_eq!(line["trace_id"], trace, "{line}");
+            let whole = ["troupe", if line["target"] == "php" { "php-pool" } else { "gateway" }];
+            assert!(whole.contains(&line["service"].as_str().unwrap_or_default()), "{line}");
+            assert!(line["instance"].as_str().is_some_and(|instance| instance.contains('/')), "{line}");
         }
         let slow = wait::until("it to be kept", Duration::from_secs(10), || {
             slow(stack).into_iter().find(|request| request["request_id"] == "traced-1")

@@ -16,6 +16,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
+use super::Origin;
+
 /// A layer that writes each event as one JSON object and a newline, in one write.
 #[derive(Debug)]
 pub struct JsonLines<W> {
@@ -28,9 +30,9 @@ pub struct JsonLines<W> {
 struct SpanFields(Map<String, Value>);
 
 impl<W> JsonLines<W> {
-    /// Lines of this service and instance, to `writer`.
-    pub fn new(service: &str, instance: &str, writer: W) -> Self {
-        Self { service: service.to_owned(), instance: instance.to_owned(), writer }
+    /// Lines of `origin`, to `writer`.
+    pub fn new(origin: &Origin, writer: W) -> Self {
+        Self { service: origin.service.clone(), instance: origin.instance.clone(), writer }
     }
 }
 
@@ -130,7 +132,7 @@ impl Visit for Fields<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
     use std::time::{Duration, UNIX_EPOCH};
 
@@ -140,7 +142,13 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
+    pub(in crate::telemetry) struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Sink {
+        pub(in crate::telemetry) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().clone()).expect("text")
+        }
+    }
 
     impl Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -155,14 +163,10 @@ mod tests {
     fn lines(run: impl FnOnce()) -> Vec<Value> {
         let sink = Sink::default();
         let out = sink.clone();
-        let subscriber = tracing_subscriber::registry().with(JsonLines::new("gateway", "a1", move || out.clone()));
+        let origin = Origin { service: "gateway".into(), instance: "a1".into(), apart: false };
+        let subscriber = tracing_subscriber::registry().with(JsonLines::new(&origin, move || out.clone()));
         tracing::subscriber::with_default(subscriber, run);
-        let bytes = sink.0.lock().clone();
-        String::from_utf8(bytes)
-            .expect("text")
-            .lines()
-            .map(|line| serde_json::from_str(line).expect("one object per line"))
-            .collect()
+        sink.text().lines().map(|line| serde_json::from_str(line).expect("one object per line")).collect()
     }
 
     #[test]

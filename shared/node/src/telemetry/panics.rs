@@ -44,7 +44,7 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
-    use crate::telemetry::JsonLines;
+    use crate::telemetry::{JsonLines, Origin};
 
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -63,7 +63,7 @@ mod tests {
     fn a_caught_panic_is_logged_with_its_place() {
         let sink = Sink::default();
         let out = sink.clone();
-        let subscriber = tracing_subscriber::registry().with(JsonLines::new("test", "1", move || out.clone()));
+        let subscriber = tracing_subscriber::registry().with(JsonLines::new(&Origin::default(), move || out.clone()));
         install();
         let caught =
             tracing::subscriber::with_default(subscriber, || std::panic::catch_unwind(|| panic!("slot {} is gone", 3)));
