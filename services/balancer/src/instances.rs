@@ -46,7 +46,7 @@ impl Serialize for InstanceId {
 }
 
 /// One php-pool instance, or one upstream server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Instance {
     /// Its id.
     pub id: InstanceId,

@@ -18,8 +18,9 @@ use actix::{Actor, Context, Handler, Message};
 use tokio::sync::Notify;
 use tokio::time::Interval;
 use troupe_contracts::report::{InstanceReport, Report};
+use troupe_mesh::contract::Contract;
 use troupe_mesh::port::Port;
-use troupe_mesh::supervise::{self, Handle, Spec};
+use troupe_mesh::supervise::{self, Handle, Mark, SendError, Spec};
 
 use crate::clock;
 use crate::directory::Directory;
@@ -66,13 +67,13 @@ async fn feed(
     let mut tick = ticking(tuning.report_interval());
     let mut source_open = true;
     let listed = instances.borrow_and_update().clone();
-    let mut sent = supervisor.send(Listed(listed)).await;
-    while !matches!(sent, Err(supervise::SendError::Down)) {
+    let mut sent = tell(&supervisor, listed).await;
+    while !matches!(sent, Err(SendError::Down)) {
         sent = tokio::select! {
             changed = instances.changed(), if source_open => {
                 source_open = changed.is_ok();
                 let listed = instances.borrow_and_update().clone();
-                supervisor.send(Listed(listed)).await
+                tell(&supervisor, listed).await
             }
             () = wake.notified() => {
                 let sent = supervisor.send(Woken).await;
@@ -87,6 +88,26 @@ async fn feed(
         }
     }
     own.borrow_mut().take();
+}
+
+/// Tells the supervisor who is there. A list that it panics over is told once more, and then refused: what was known before
+/// stays until the next one.
+async fn tell(supervisor: &Handle<Supervisor>, listed: Arc<[Instance]>) -> Result<(), SendError> {
+    let mark = Mark::of(Report::ID, &listed);
+    loop {
+        match supervisor.send_marked(mark, Listed(Arc::clone(&listed))).await {
+            // The third time, at the latest, it is refused.
+            Err(SendError::Panicked) => {}
+            Err(SendError::Poison) => {
+                tracing::error!(
+                    instances = listed.len(),
+                    "the list of instances cannot be taken; the one before it stays"
+                );
+                return Err(SendError::Poison);
+            }
+            told => return told,
+        }
+    }
 }
 
 fn ticking(period: Duration) -> Interval {

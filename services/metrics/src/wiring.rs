@@ -9,10 +9,10 @@ use actix_web::web;
 use tokio::sync::watch;
 use troupe_contracts::invoke::Invoke;
 use troupe_contracts::snapshot::Snapshot;
-use troupe_mesh::contract::Envelope;
+use troupe_mesh::contract::{Contract, Envelope};
 use troupe_mesh::failure::{Failure, Stage};
 use troupe_mesh::port::{CallFuture, Service};
-use troupe_mesh::supervise::{self, Handle, Spec, WhenStuck};
+use troupe_mesh::supervise::{self, Handle, Mark, Spec, WhenStuck};
 use troupe_node::admin::Access;
 use troupe_node::metrics::Metrics;
 use troupe_node::threads::{DataThreads, Pinning, Registration, Watchdog, spawn_data_threads};
@@ -128,7 +128,9 @@ impl Service<Snapshot> for Face {
         let handle = self.0.clone();
         Box::pin(async move {
             let wait = envelope.deadline.remaining();
-            handle.send_within(Take(envelope.call), wait).await.map_err(|error| {
+            // An instance whose snapshots the collector panics over is left out, instead of all of them.
+            let mark = Mark::of(Snapshot::ID, &envelope.call.source.uid);
+            handle.send_marked_within(mark, Take(envelope.call), wait).await.map_err(|error| {
                 let failure = Failure::new(error.outcome(), Stage::Metrics, "the metrics service did not take it");
                 if error.not_started() { failure.not_started() } else { failure }
             })

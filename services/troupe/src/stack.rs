@@ -10,6 +10,7 @@ pub(crate) mod face;
 mod failures;
 mod here;
 mod reporting;
+pub(crate) mod supervision;
 mod troubles;
 
 use std::rc::Rc;

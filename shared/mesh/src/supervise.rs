@@ -8,8 +8,8 @@
 //! - The message during which an actor panics is answered with [`SendError::Panicked`], counted, and not tried again;
 //!   messages behind it wait for the new actor.
 //! - A message that carries a [`Mark`] and panics twice is refused from then on ([`SendError::Poison`]).
-//! - Too many restarts in too short a time end it: the escalation callback is told, senders get [`SendError::Down`], the
-//!   process stays up so that it can drain.
+//! - Too many restarts in too short a time end it: it is among those [`given_up`], the escalation callback is told, senders get
+//!   [`SendError::Down`]. The process stays up so that it can drain; whoever runs it makes it unready.
 //! - An actor that takes no message for a while although some wait is stuck: counted, logged and, if the spec says so,
 //!   restarted.
 //!
@@ -38,6 +38,7 @@
 //! });
 //! ```
 
+mod given_up;
 mod inbox;
 mod meters;
 mod poison;
@@ -58,6 +59,7 @@ use self::inbox::{Delivery, Fate, Parcel};
 use self::meters::Meters;
 use crate::failure::Outcome;
 
+pub use given_up::given_up;
 pub use poison::Mark;
 pub use restarts::{Backoff, Intensity};
 
@@ -110,7 +112,7 @@ pub struct Spec {
     pub stuck_after: Duration,
     /// What is done then.
     pub when_stuck: WhenStuck,
-    /// Told when restarts are given up, on the supervisor's thread: mark the instance unready.
+    /// Told when restarts are given up, on the supervisor's thread, where more is to be done than [`given_up`] brings about.
     pub on_escalate: Option<OnEscalate>,
 }
 
@@ -126,6 +128,15 @@ pub struct Escalation {
     pub subject: String,
     /// Why its last life ended: `panic`, `stop` or `stuck`.
     pub reason: &'static str,
+}
+
+impl fmt::Display for Escalation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.subject.as_str() {
+            "" => write!(formatter, "the actor {} failed too often and is given up", self.name),
+            subject => write!(formatter, "the actor {} of {subject} failed too often and is given up", self.name),
+        }
+    }
 }
 
 impl fmt::Debug for Spec {
@@ -285,7 +296,8 @@ impl<A: Actor<Context = Context<A>>> Handle<A> {
         self.deliver(None, message, wait).await
     }
 
-    /// As [`send`](Self::send), for a message from outside: when the same one makes the actor panic twice, it is refused.
+    /// As [`send`](Self::send), for a message that comes from outside and comes again: when the same one has made the actor panic
+    /// twice, it is refused for ten minutes, instead of costing the actor all its restarts.
     ///
     /// # Errors
     ///
@@ -296,6 +308,19 @@ impl<A: Actor<Context = Context<A>>> Handle<A> {
         M: Message<Result: Send> + Send + 'static,
     {
         self.deliver(Some(mark), message, self.shared.wait).await
+    }
+
+    /// As [`send_marked`](Self::send_marked), with a bound of its own.
+    ///
+    /// # Errors
+    ///
+    /// See [`SendError`].
+    pub async fn send_marked_within<M>(&self, mark: Mark, message: M, wait: Duration) -> Result<M::Result, SendError>
+    where
+        A: Handler<M>,
+        M: Message<Result: Send> + Send + 'static,
+    {
+        self.deliver(Some(mark), message, wait).await
     }
 
     /// Sends a message whose reply nobody waits for, or says at once why not.

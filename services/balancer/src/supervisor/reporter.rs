@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use troupe_contracts::report::Report;
-use troupe_mesh::contract::Envelope;
+use troupe_contracts::report::{InstanceReport, Report};
+use troupe_mesh::contract::{Contract, Envelope};
 use troupe_mesh::deadline::Deadline;
 use troupe_mesh::port::Port;
-use troupe_mesh::supervise::Handle;
+use troupe_mesh::supervise::{Handle, Mark, SendError};
 
 use super::roster::Roster;
 use super::{Reported, Supervisor};
@@ -55,6 +55,24 @@ pub(super) fn start(
     Reporter { task, hurry }
 }
 
+/// Tells the supervisor what came. An instance whose answers it has panicked over twice counts as one that does not answer: so
+/// the balancer loses that one, and not its supervisor.
+async fn tell(
+    supervisor: &Handle<Supervisor>,
+    instance: &InstanceId,
+    report: Option<InstanceReport>,
+) -> Result<Duration, SendError> {
+    let reported = |report| Reported { instance: instance.clone(), report };
+    if report.is_some() {
+        let mark = Mark::of(Report::ID, instance);
+        match supervisor.send_marked(mark, reported(report)).await {
+            Err(SendError::Poison) => tracing::debug!(%instance, "its report is refused"),
+            told => return told,
+        }
+    }
+    supervisor.send(reported(None)).await
+}
+
 async fn ask(
     instance: InstanceId,
     port: Port<Report>,
@@ -80,7 +98,7 @@ async fn ask(
             }
         };
         answered |= report.is_some();
-        let next = supervisor.send(Reported { instance: instance.clone(), report }).await.unwrap_or(interval);
+        let next = tell(&supervisor, &instance, report).await.unwrap_or(interval);
         let pause = if answered {
             next
         } else {

@@ -21,7 +21,7 @@ use crate::meanings;
 use crate::output;
 use crate::services::{Service, Services};
 use crate::stack::face::{Reconfigure, on_signal};
-use crate::stack::{Node, Stack};
+use crate::stack::{Node, Stack, supervision};
 
 /// The commit the binary was built from, where the build says so.
 const COMMIT: &str = match option_env!("TROUPE_COMMIT") {
@@ -66,6 +66,7 @@ async fn serve(
     let watchdog = Watchdog::start(WatchdogOptions::default())
         .map_err(|error| CommandError::failed(format!("cannot start the watchdog: {error}")))?;
     let readiness = Readiness::new();
+    supervision::watch(&readiness);
     let mut options = AdminOptions::from(&loaded.config.admin);
     options.listen = admin_address(&loaded, services);
     let Origin { service, instance, .. } = services.origin();

@@ -1,6 +1,7 @@
 //! Which messages made an actor panic.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,13 +15,22 @@ const REMEMBERED: usize = 64;
 /// After this long a message may try again: the state or the code it tripped over may have changed.
 const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 
-/// What makes two messages the same: the contract they belong to and a hash of their head, both the caller's.
+/// What makes two messages the same: the contract they belong to and a hash of what they are about, both the caller's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mark {
     /// The contract's id.
     pub contract: u16,
-    /// A hash of the head.
+    /// A hash of what is the same whenever it comes: who sends it, or what it says.
     pub hash: u64,
+}
+
+impl Mark {
+    /// The mark of the messages of `contract` that are the same if `what` is.
+    pub fn of(contract: u16, what: &impl Hash) -> Self {
+        let mut hasher = DefaultHasher::new();
+        what.hash(&mut hasher);
+        Self { contract, hash: hasher.finish() }
+    }
 }
 
 /// The memory of one supervisor.

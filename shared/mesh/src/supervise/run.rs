@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::given_up;
 use super::inbox::{Feeder, Inbox, Parcel};
 use super::meters::Meters;
 use super::restarts::Restarts;
@@ -106,6 +107,7 @@ fn escalate(spec: &Spec, end: End, meters: &Meters) {
         "actor failed too often and is given up"
     );
     let escalation = Escalation { name: spec.name, subject: spec.subject.clone(), reason: end.reason() };
+    given_up::remember(&escalation);
     if let Some(told) = &spec.on_escalate {
         // What the callback does wrong must not keep the senders from their answer.
         let _ = catch_unwind(AssertUnwindSafe(|| told(&escalation)));
