@@ -1,7 +1,6 @@
 // Renews the dashboard by one stream of events, and draws its charts. Without it the page is complete and reloads itself.
 "use strict";
 (() => {
-  const SHOWN = 300;
   const RETRY = 2000;
   // After so long without a second the connection is dead, whatever the browser thinks.
   const SILENCE = 10000;
@@ -19,6 +18,7 @@
   let paused = false;
   let drawn = 0;
   let times = [];
+  let minutes = Number(new URLSearchParams(location.search).get("minutes")) === 15 ? 15 : 5;
   let columns = {};
 
   // === numbers, as the server writes them ===
@@ -143,6 +143,8 @@
 
   // Markup is made equal node by node, so that what is focused, selected, scrolled or pressed stays what it is.
   const parts = {};
+  // As they were told last: a second brings those that it has changed, whether they are drawn or not.
+  let latest = {};
   const equal = (from, to) => {
     if (from.nodeType !== to.nodeType || from.nodeName !== to.nodeName) {
       from.replaceWith(to.cloneNode(true));
@@ -161,8 +163,8 @@
     now.forEach((node, at) => { if (old[at]) equal(old[at], node); else from.append(node.cloneNode(true)); });
     old.slice(now.length).forEach((node) => node.remove());
   };
-  const renew = (html) => {
-    for (const [id, markup] of Object.entries(html)) {
+  const renew = () => {
+    for (const [id, markup] of Object.entries(latest)) {
       if (parts[id] === markup) continue;
       parts[id] = markup;
       const made = document.createElement("template");
@@ -216,11 +218,11 @@
     byId("status-text").textContent = words;
   };
 
-  const draw = (html) => {
+  const draw = () => {
     if (document.hidden || paused) return;
     if (calm.matches && Date.now() - drawn < 5000) return;
     drawn = Date.now();
-    renew(html);
+    renew();
     for (const chart of charts) chart.draw();
   };
 
@@ -230,25 +232,27 @@
     const told = JSON.parse(event.data);
     times = told.at.map((at) => at / 1000);
     columns = told.columns;
+    latest = told.parts;
     drawn = 0;
-    arrived(told);
+    arrived();
   };
 
   const second = (event) => {
     const told = JSON.parse(event.data);
     times.push(told.at / 1000);
     for (const [id, value] of Object.entries(told.columns)) (columns[id] ??= []).push(value);
-    if (times.length > SHOWN) {
+    Object.assign(latest, told.parts);
+    if (times.length > minutes * 60) {
       times.shift();
       for (const column of Object.values(columns)) column.shift();
     }
-    arrived(told);
+    arrived();
   };
 
-  const arrived = (told) => {
+  const arrived = () => {
     heard = Date.now();
     say(paused ? "paused" : "live", paused ? "paused" : "live");
-    draw(told.parts);
+    draw();
   };
 
   const close = () => {
@@ -260,7 +264,7 @@
   const open = () => {
     close();
     heard = Date.now();
-    stream = new EventSource("/dashboard/events");
+    stream = new EventSource(`/dashboard/events?minutes=${minutes}`);
     stream.addEventListener("snapshot", everything);
     stream.addEventListener("second", second);
     stream.onerror = () => {
@@ -270,6 +274,20 @@
       again = setTimeout(open, RETRY);
     };
   };
+
+  // How far back: another beginning of the same stream.
+  byId("spans").addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-minutes]");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    minutes = Number(link.dataset.minutes);
+    for (const other of byId("spans").querySelectorAll("a")) {
+      if (other === link) other.setAttribute("aria-current", "true"); else other.removeAttribute("aria-current");
+    }
+    byId("charts-title").textContent = link.dataset.words;
+    history.replaceState(null, "", link.href);
+    if (!paused) open();
+  });
 
   pause.hidden = false;
   pause.addEventListener("click", () => {

@@ -25,6 +25,8 @@ use merged::Merged;
 
 pub(crate) use columns::COLUMNS;
 pub(crate) use history::Frame;
+#[cfg(test)]
+pub(crate) use history::SECONDS;
 pub(crate) use problems::{Level, Problem};
 #[cfg(test)]
 pub(crate) use view::LinkRow;
@@ -45,6 +47,9 @@ const QUANTILES_OVER: usize = 10;
 
 /// Seconds between two looks for series that no instance has any more.
 const SWEEP_EVERY: u64 = 10;
+
+/// Seconds between two renewals of how long ago things were.
+const AGED_EVERY: u64 = 10;
 
 /// The uid of a process's start.
 type Uid = [u8; 16];
@@ -207,7 +212,9 @@ impl Cluster {
 
     /// What people see of the moment.
     pub(crate) fn view(&self, now: Instant) -> View {
-        view::of(self.shown(now), &self.merged, &self.history, now)
+        // Ages that move on each second would have all else that is told with them told again.
+        let aged = now.checked_sub(Duration::from_secs(self.ticks % AGED_EVERY)).unwrap_or(now);
+        view::of(self.shown(now), &self.merged, &self.history, (now, aged))
     }
 
     /// The merged view in Prometheus text: sums over all instances, and what each process uses.

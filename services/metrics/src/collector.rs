@@ -15,6 +15,8 @@ use troupe_contracts::snapshot::{Act, Outcome, Snapshot, Taken};
 use troupe_node::metrics::Metrics;
 
 use crate::cluster::{Cluster, Refused};
+use crate::pages::html::Parts;
+use crate::pages::span::Span;
 use crate::pages::{events, html};
 
 /// A second of history.
@@ -59,6 +61,8 @@ pub(crate) struct Collector {
     meters: Rc<Meters>,
     /// Whoever waits for what came of an order, by its number.
     waiting: BTreeMap<u64, oneshot::Sender<Outcome>>,
+    /// The parts of the page as dashboards have them, and of which second they are.
+    told: Option<(u64, Parts)>,
 }
 
 pub(crate) struct Meters {
@@ -103,9 +107,9 @@ pub(crate) struct Look(pub(crate) Looks);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Looks {
     /// The page.
-    Page,
+    Page(Span),
     /// The stream of events.
-    Stream,
+    Stream(Span),
 }
 
 /// What a dashboard begins with.
@@ -127,18 +131,28 @@ impl Collector {
         viewers: Arc<Viewers>,
         meters: Rc<Meters>,
     ) -> Self {
-        Self { cluster, metrics, published, viewers, meters, waiting: BTreeMap::new() }
+        Self { cluster, metrics, published, viewers, meters, waiting: BTreeMap::new(), told: None }
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
         let mut cluster = self.cluster.borrow_mut();
         cluster.tick(now, since_1970());
+        let tick = cluster.ticks();
         let event = match self.viewers.count() {
             0 => Bytes::new(),
             _ => {
                 let frames: Vec<_> = cluster.history().last(html::LATELY).cloned().collect();
-                events::delta(cluster.ticks(), &cluster.view(now), &frames)
+                let parts = Parts::new(&cluster.view(now), &frames);
+                // Whoever has heard of the second before has its parts; to whom that was not told nothing is known.
+                let event = match &self.told {
+                    Some((told, before)) if told + 1 == tick => {
+                        events::delta(tick, parts.changed_since(before), &frames)
+                    }
+                    _ => events::delta(tick, parts.all(), &frames),
+                };
+                self.told = Some((tick, parts));
+                event
             }
         };
         self.meters.update(&cluster, &self.viewers, now);
@@ -228,14 +242,23 @@ impl Handler<Look> for Collector {
 
     fn handle(&mut self, Look(at): Look, _: &mut Self::Context) -> Self::Result {
         let (cluster, now) = (self.cluster.borrow(), Instant::now());
-        let view = cluster.view(now);
-        let frames: Vec<_> = cluster.history().last(events::SHOWN).cloned().collect();
+        let tick = cluster.ticks();
+        let (Looks::Page(span) | Looks::Stream(span)) = at;
+        let frames: Vec<_> = cluster.history().last(span.seconds()).cloned().collect();
         let (mut event, mut page) = (Bytes::new(), String::new());
         match at {
-            Looks::Page => page = html::page(&view, &frames),
-            Looks::Stream => event = events::snapshot(cluster.ticks(), &view, &frames),
+            Looks::Page(span) => page = html::page(&cluster.view(now), &frames, span),
+            Looks::Stream(_) => {
+                // The same for all who begin within a second: what follows says what has changed since.
+                let told = match self.told.take().filter(|(told, _)| *told == tick) {
+                    Some(told) => told,
+                    None => (tick, Parts::new(&cluster.view(now), &frames)),
+                };
+                event = events::snapshot(tick, &told.1, &frames);
+                self.told = Some(told);
+            }
         }
-        actix::MessageResult(Sight { tick: cluster.ticks(), event, page })
+        actix::MessageResult(Sight { tick, event, page })
     }
 }
 

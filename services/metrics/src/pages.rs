@@ -8,6 +8,7 @@ mod assets;
 pub(crate) mod events;
 pub(crate) mod face;
 pub(crate) mod html;
+pub(crate) mod span;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use troupe_node::admin::{Access, problem};
 
 use crate::collector::{Collector, Look, Looks, Published, Render, Sight, Viewers};
 use events::Events;
+use span::Span;
 
 /// Where the dashboard is; everything of it is below.
 const DASHBOARD: &str = "/dashboard";
@@ -89,11 +91,11 @@ impl Shown {
         let below = asked.path.strip_prefix(DASHBOARD).unwrap_or_default();
         Answer::Whole(match (asked.post, below) {
             (true, below) => actions::carry_out(self, below, asked.query).await,
-            (false, "" | "/") => match self.look(Looks::Page).await {
+            (false, "" | "/") => match self.look(Looks::Page(Span::of_query(asked.query))).await {
                 Ok(sight) => Whole { page: true, ..Whole::new(200, "text/html; charset=utf-8", sight.page) },
                 Err(error) => Whole::away(&error),
             },
-            (false, "/events") => match events::open(self) {
+            (false, "/events") => match events::open(self, Span::of_query(asked.query)) {
                 Some(events) => return Answer::Events(events),
                 None => {
                     Whole { retry_after: Some("10"), ..Whole::problem(503, "too many dashboards are open; close one") }

@@ -143,13 +143,14 @@ fn state(metrics: &Metrics) -> AdminState {
     }
 }
 
-fn viewer(address: SocketAddr, seen: Arc<AtomicU64>, over: Arc<AtomicBool>) {
+fn viewer(address: SocketAddr, seen: Arc<AtomicU64>, read: Arc<AtomicU64>, over: Arc<AtomicBool>) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(b"GET /dashboard/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut lines = BufReader::new(stream);
     let mut line = String::new();
     while !over.load(Ordering::Relaxed) && lines.read_line(&mut line).is_ok_and(|read| read > 0) {
         seen.fetch_add(u64::from(line.starts_with("event: second")), Ordering::Relaxed);
+        read.fetch_add(line.len() as u64, Ordering::Relaxed);
         line.clear();
     }
 }
@@ -201,11 +202,11 @@ fn fifty_instances_and_ten_dashboards_cost_a_part_of_a_core() {
             });
         })
     };
-    let seen = Arc::new(AtomicU64::new(0));
+    let (seen, read) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let viewers: Vec<_> = (0..VIEWERS)
         .map(|_| {
-            let (seen, over) = (Arc::clone(&seen), Arc::clone(&over));
-            thread::Builder::new().name("viewer".into()).spawn(move || viewer(address, seen, over)).unwrap()
+            let (seen, read, over) = (Arc::clone(&seen), Arc::clone(&read), Arc::clone(&over));
+            thread::Builder::new().name("viewer".into()).spawn(move || viewer(address, seen, read, over)).unwrap()
         })
         .collect();
 
@@ -215,16 +216,19 @@ fn fifty_instances_and_ten_dashboards_cost_a_part_of_a_core() {
     let (before, from) = (cpu(&names), Instant::now());
     let (bytes, snapshots, events) =
         (sent.load(Ordering::Relaxed), told.load(Ordering::Relaxed), seen.load(Ordering::Relaxed));
+    let before_read = read.load(Ordering::Relaxed);
     thread::sleep(MEASURED);
     let share = (cpu(&names) - before) / from.elapsed().as_secs_f64();
     let snapshots = told.load(Ordering::Relaxed) - snapshots;
     let size = (sent.load(Ordering::Relaxed) - bytes) / snapshots.max(1);
     let events = seen.load(Ordering::Relaxed) - events;
+    let event_size = (read.load(Ordering::Relaxed) - before_read) / events.max(1);
     let (merged, merged_size) = scraped(address, "/metrics/cluster");
     let (page, page_size) = scraped(address, "/dashboard");
     over.store(true, Ordering::Relaxed);
 
     println!("processor: {:.1} % of a core; events: {events}; snapshots: {snapshots}", share * 100.0);
+    println!("event: {event_size} bytes each second to a dashboard");
     println!("snapshot: {size} bytes each second, the first of an instance {} bytes", largest.load(Ordering::Relaxed));
     println!("/metrics/cluster: {merged:?}, {merged_size} bytes; /dashboard: {page:?}, {page_size} bytes");
     assert!(events >= VIEWERS as u64, "the dashboards are told nothing: {events}");

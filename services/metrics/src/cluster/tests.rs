@@ -9,6 +9,7 @@ use troupe_node::metrics::{Metrics, OVER};
 
 use super::problems::Level;
 use super::*;
+use crate::pages::span::Span;
 use crate::reporter::{About, Tables, Teller};
 
 /// An instance with a registry of its own.
@@ -460,4 +461,35 @@ proptest! {
         prop_assert!(view.workers.is_empty());
         let _ = rendered(&cluster, now);
     }
+}
+
+#[test]
+fn a_dashboard_may_look_back_as_far_as_is_kept() {
+    let (mut cluster, now) = (Cluster::new(), Instant::now());
+    for second in 0..1_000 {
+        cluster.tick(now, second * 1_000);
+    }
+    for (span, first) in [(Span::FiveMinutes, 700), (Span::FifteenMinutes, 100)] {
+        let frames: Vec<Frame> = cluster.history().last(span.seconds()).cloned().collect();
+        assert_eq!((frames.len(), frames[0].at_ms), (1_000 - first as usize, first * 1_000), "{span:?}");
+        let page = crate::pages::html::page(&cluster.view(now), &frames, span);
+        assert!(page.contains(span.words()) && page.matches("aria-current").count() == 1, "{page}");
+    }
+}
+
+/// How long ago something was is told anew every ten seconds, so that what else is told with it need not be told again.
+#[test]
+fn ages_stand_still_for_ten_seconds() {
+    let (mut cluster, start) = (Cluster::new(), Instant::now());
+    let mut one = Told::new(1, "gateway", 60_000);
+    one.about.slow = Some(vec![Slow { took_us: 9, ago_ms: 20_000, ..Slow::default() }]);
+    let mut ages = Vec::new();
+    for second in 0..40 {
+        let now = start + Duration::from_secs(second);
+        one.tell(&mut cluster, now);
+        cluster.tick(now, 0);
+        ages.push(cluster.view(now).slow[0].ago);
+    }
+    ages.dedup();
+    assert!(ages.len() <= 5 && ages.windows(2).all(|pair| pair[0] < pair[1]), "{ages:?}");
 }

@@ -39,7 +39,7 @@ pub(crate) struct View {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SlowRow {
     pub(crate) slow: Slow,
-    /// Seconds since it ended.
+    /// Seconds since it ended, up to ten seconds ago.
     pub(crate) ago: u64,
     /// The gateway that answered it.
     pub(crate) gateway: String,
@@ -120,7 +120,7 @@ pub(super) fn of<'a>(
     instances: impl Iterator<Item = &'a Instance> + Clone,
     merged: &Merged,
     history: &History,
-    now: Instant,
+    (now, aged): (Instant, Instant),
 ) -> View {
     let live = instances.clone().filter(|instance| !instance.lost(now));
     let mut view = View::default();
@@ -145,7 +145,7 @@ pub(super) fn of<'a>(
         (other.state == "ready").cmp(&(one.state == "ready")).then(other.score.total_cmp(&one.score))
     });
     view.links.truncate(MAX_LINKS);
-    view.slow = slow(instances.clone(), now);
+    view.slow = slow(instances.clone(), now, aged);
     view.instances = instances.clone().map(|instance| instance_row(instance, merged, now)).collect();
     view.instances.sort_by(|one, other| (&one.services, &one.instance).cmp(&(&other.services, &other.instance)));
     view.problems = problems::find(instances, &view, history, now);
@@ -155,17 +155,17 @@ pub(super) fn of<'a>(
 }
 
 /// What a gateway told counts after its end, too: it may have ended for what made it slow.
-fn slow<'a>(instances: impl Iterator<Item = &'a Instance>, now: Instant) -> Vec<SlowRow> {
-    let mut all: Vec<(&Instance, &Slow, Duration)> = Vec::new();
+fn slow<'a>(instances: impl Iterator<Item = &'a Instance>, now: Instant, aged: Instant) -> Vec<SlowRow> {
+    let mut all: Vec<(&Instance, &Slow, Instant)> = Vec::new();
     for instance in instances {
-        all.extend(instance.slow.iter().map(|(slow, ended)| (instance, slow, now.saturating_duration_since(*ended))));
+        all.extend(instance.slow.iter().map(|(slow, ended)| (instance, slow, *ended)));
     }
-    all.retain(|(_, _, ago)| *ago < SLOW_FOR);
+    all.retain(|(_, _, ended)| now.saturating_duration_since(*ended) < SLOW_FOR);
     all.sort_by_key(|(_, slow, _)| std::cmp::Reverse(slow.took_us));
     all.truncate(MAX_SLOW);
-    let row = |(instance, slow, ago): (&Instance, &Slow, Duration)| SlowRow {
+    let row = |(instance, slow, ended): (&Instance, &Slow, Instant)| SlowRow {
         slow: slow.clone(),
-        ago: ago.as_secs(),
+        ago: aged.saturating_duration_since(ended).as_secs(),
         gateway: instance.source().instance.clone(),
     };
     all.into_iter().map(row).collect()

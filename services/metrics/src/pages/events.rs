@@ -12,12 +12,11 @@ use serde::{Serialize, Serializer};
 use tokio::sync::watch;
 
 use super::Shown;
-use super::html::Parts;
-use crate::cluster::{COLUMNS, Frame, View};
+use super::html::{Parts, PartsByName};
+use super::span::Span;
+use crate::cluster::{COLUMNS, Frame};
 use crate::collector::{Looks, Published};
 
-/// Seconds that a dashboard shows.
-pub(crate) const SHOWN: usize = 300;
 /// Dashboards that may be open at once: each costs one event a second.
 const MAX_VIEWERS: usize = 32;
 /// What the browser waits before it comes back, in milliseconds.
@@ -33,20 +32,20 @@ pub(super) const FIELDS: [(HeaderName, &str); 3] = [
 
 /// Everything that a dashboard begins with.
 #[derive(Serialize)]
-struct Snapshot {
+struct Snapshot<'a> {
     tick: u64,
     at: Vec<u64>,
     columns: BTreeMap<&'static str, Vec<Number>>,
-    parts: Parts,
+    parts: PartsByName<'a>,
 }
 
-/// One more second.
+/// One more second, with what it has changed.
 #[derive(Serialize)]
-struct Delta {
+struct Delta<'a> {
     tick: u64,
     at: u64,
     columns: BTreeMap<&'static str, Number>,
-    parts: Parts,
+    parts: PartsByName<'a>,
 }
 
 /// A number with as many digits as a chart can show; null where there is none.
@@ -67,19 +66,19 @@ impl Serialize for Number {
 }
 
 /// The event that tells everything: the moment, and the seconds up to it.
-pub(crate) fn snapshot(tick: u64, view: &View, frames: &[Frame]) -> Bytes {
+pub(crate) fn snapshot(tick: u64, parts: &Parts, frames: &[Frame]) -> Bytes {
     let column =
         |place: usize| frames.iter().map(move |frame| Number(frame.values.get(place).copied().unwrap_or(f32::NAN)));
     let columns = COLUMNS.iter().enumerate().map(|(place, known)| (known.id, column(place).collect()));
     let at = frames.iter().map(|frame| frame.at_ms).collect();
-    event("snapshot", tick, &Snapshot { tick, at, columns: columns.collect(), parts: Parts::new(view, frames) })
+    event("snapshot", tick, &Snapshot { tick, at, columns: columns.collect(), parts: parts.all() })
 }
 
-/// The event that tells the newest second.
-pub(crate) fn delta(tick: u64, view: &View, frames: &[Frame]) -> Bytes {
+/// The event that tells the newest second, and of the page's parts those that have changed.
+pub(crate) fn delta(tick: u64, parts: PartsByName<'_>, frames: &[Frame]) -> Bytes {
     let Some(frame) = frames.last() else { return Bytes::new() };
     let numbers = COLUMNS.iter().zip(&frame.values).map(|(column, value)| (column.id, Number(*value)));
-    event("second", tick, &Delta { tick, at: frame.at_ms, columns: numbers.collect(), parts: Parts::new(view, frames) })
+    event("second", tick, &Delta { tick, at: frame.at_ms, columns: numbers.collect(), parts })
 }
 
 fn event(name: &str, id: u64, data: &impl Serialize) -> Bytes {
@@ -102,12 +101,13 @@ pub(super) struct Events {
     seat: Seat,
     published: watch::Receiver<Published>,
     told: Option<u64>,
+    span: Span,
 }
 
-/// Opens a stream; `None` while too many are open.
-pub(super) fn open(shown: &Shown) -> Option<Events> {
+/// Opens a stream that begins with so many minutes; `None` while too many are open.
+pub(super) fn open(shown: &Shown, span: Span) -> Option<Events> {
     let seated = shown.viewers.enter(MAX_VIEWERS);
-    seated.then(|| Events { seat: Seat(shown.clone()), published: shown.published.clone(), told: None })
+    seated.then(|| Events { seat: Seat(shown.clone()), published: shown.published.clone(), told: None, span })
 }
 
 impl Events {
@@ -125,7 +125,7 @@ impl Events {
                 break;
             }
         }
-        let sight = self.seat.0.look(Looks::Stream).await.ok()?;
+        let sight = self.seat.0.look(Looks::Stream(self.span)).await.ok()?;
         self.told = Some(sight.tick);
         Some(sight.event)
     }
@@ -139,6 +139,32 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::View;
+
+    #[test]
+    fn a_second_tells_the_parts_that_it_has_changed() {
+        let frame = |value| Frame { at_ms: 1_000, values: vec![value; COLUMNS.len()].into() };
+        let told = |event: Bytes| {
+            let text = String::from_utf8(event.to_vec()).unwrap();
+            let data = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+            serde_json::from_str::<serde_json::Value>(data).unwrap()
+        };
+        let names = |told: &serde_json::Value| told["parts"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let (quiet, busy) = ([frame(0.0)], [frame(7.0)]);
+        let view = View::default();
+        let (before, same) = (Parts::new(&view, &quiet), Parts::new(&view, &quiet));
+        let all = told(snapshot(1, &before, &quiet));
+        assert_eq!(names(&all), ["map", "problems", "services", "slow", "tiles", "workers"]);
+        let second = told(delta(2, same.changed_since(&before), &quiet));
+        assert!(names(&second).is_empty() && second["columns"]["requests"] == 0, "{second}");
+        let other = Parts::new(&view, &busy);
+        let second = told(delta(3, other.changed_since(&same), &busy));
+        assert_eq!(
+            (names(&second), &second["columns"]["requests"]),
+            (vec!["map".to_owned(), "tiles".into()], &7.into())
+        );
+        assert_eq!(second["parts"]["tiles"], told(snapshot(3, &other, &busy))["parts"]["tiles"]);
+    }
 
     #[test]
     fn numbers_are_short_and_nothing_is_null() {

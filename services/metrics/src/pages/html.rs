@@ -9,10 +9,10 @@ mod map;
 mod slow;
 mod tables;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use serde::Serialize;
-
+use super::span::Span;
 use crate::cluster::{Frame, Level, Problem, View};
 use charts::{CHARTS, ERRORS};
 use format::{Unit, escape, percent};
@@ -22,8 +22,11 @@ use lately::Lately;
 /// Seconds after which a page without a script loads itself anew.
 const RELOAD: u32 = 5;
 
-/// The parts of the page that change with each second.
-#[derive(Debug, Serialize)]
+/// Parts by the names of their places.
+pub(crate) type PartsByName<'a> = BTreeMap<&'static str, &'a str>;
+
+/// The parts of the page that may change with each second.
+#[derive(Debug)]
 pub(crate) struct Parts {
     problems: String,
     tiles: String,
@@ -46,11 +49,31 @@ impl Parts {
             services: tables::services(view),
         }
     }
+
+    /// All of them, by the names of their places on the page.
+    pub(crate) fn all(&self) -> PartsByName<'_> {
+        let Self { problems, tiles, map, workers, slow, services } = self;
+        BTreeMap::from([
+            ("problems", problems.as_str()),
+            ("tiles", tiles),
+            ("map", map),
+            ("workers", workers),
+            ("slow", slow),
+            ("services", services),
+        ])
+    }
+
+    /// Those that are not what they were `before`.
+    pub(crate) fn changed_since<'a>(&'a self, before: &Self) -> PartsByName<'a> {
+        let before = before.all();
+        self.all().into_iter().filter(|(name, html)| before.get(name) != Some(html)).collect()
+    }
 }
 
-/// The whole page.
-pub(crate) fn page(view: &View, frames: &[Frame]) -> String {
+/// The whole page, whose charts reach as far back as `frames`, which is what `span` says.
+pub(crate) fn page(view: &View, frames: &[Frame], span: Span) -> String {
     let Parts { problems, tiles, map, workers, slow, services } = Parts::new(view, frames);
+    let (heading, spans) = (span.words(), self::spans(span));
     let charts: String = CHARTS.iter().map(|chart| charts::figure(chart, frames)).collect();
     format!(
         r##"<!doctype html>
@@ -86,7 +109,8 @@ pub(crate) fn page(view: &View, frames: &[Frame]) -> String {
 <div id="map">{map}</div>
 </section>
 <section aria-labelledby="charts-title">
-<h2 id="charts-title">The last five minutes</h2>
+<h2 id="charts-title">{heading}</h2>
+<nav id="spans" aria-label="How far back">{spans}</nav>
 <div id="charts">
 {charts}</div>
 </section>
@@ -118,6 +142,18 @@ pub(crate) fn page(view: &View, frames: &[Frame]) -> String {
 </html>
 "##
     )
+}
+
+/// The choice of how far back the charts go.
+fn spans(chosen: Span) -> String {
+    let link = |span: Span| {
+        let (minutes, words) = (span.minutes(), span.words());
+        let current = if span == chosen { " aria-current=\"true\"" } else { "" };
+        format!(
+            "<a href=\"/dashboard?minutes={minutes}\" data-minutes=\"{minutes}\" data-words=\"{words}\"{current}>{minutes} min</a>"
+        )
+    };
+    Span::ALL.map(link).join(" ")
 }
 
 fn problems(problems: &[Problem]) -> String {

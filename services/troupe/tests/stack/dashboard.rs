@@ -1,6 +1,7 @@
 //! The dashboard: complete without a script, live with one, and who may see it and change something by it.
 
 mod browser;
+mod keys;
 mod looks;
 mod orders;
 mod words;
@@ -111,16 +112,23 @@ fn a_stream_begins_with_everything_and_goes_on_second_by_second() {
     for stream in &mut streams {
         let (name, all) = stream.next();
         assert_eq!(name, "snapshot");
+        assert!(all["parts"]["tiles"].as_str().unwrap().contains("Requests per second"));
         let mut tick = all["tick"].as_u64().unwrap();
         assert_eq!(all["columns"]["requests"].as_array().unwrap().len(), all["at"].as_array().unwrap().len());
         for _ in 0..2 {
             let (name, told) = stream.next();
             let now = told["tick"].as_u64().unwrap();
             assert!(name == "snapshot" || (name == "second" && now == tick + 1), "{name} {now} after {tick}");
-            assert!(told["parts"]["tiles"].as_str().unwrap().contains("Requests per second"));
             tick = now;
         }
     }
+    // Where nothing happens, most of the page is not told again.
+    let stream = &mut streams[0];
+    wait::until("a second without news", SOON, || {
+        let (name, told) = stream.next();
+        let parts = told["parts"].as_object().unwrap();
+        (name == "second" && !parts.contains_key("workers") && !parts.contains_key("problems")).then_some(())
+    });
     // One too many of them is told so, and those who leave make room.
     let more: Vec<Events> = (0..22).map(|_| Events::open(admin)).collect();
     wait::until("the seats to be taken", SOON, || {

@@ -165,3 +165,35 @@ fn a_worker_is_drained_by_a_button_that_asks_first() {
     browser.run("document.getElementById('ask-yes').click()");
     browser.until("both again", "document.querySelectorAll('#workers .state.ready').length === 2");
 }
+
+#[test]
+fn the_charts_go_back_as_far_as_is_chosen() {
+    let Some(browser) = Browser::start() else { return };
+    let mut stack = Plan::apart().with_metrics().start(binary(), &functions(), "");
+    let admin = stack.instance("metrics").admin;
+    browser.go(&format!("http://{admin}/dashboard"));
+    browser.until("the page to be live", LIVE);
+    let chosen = "document.querySelector('#spans [aria-current]').textContent";
+    assert_eq!(
+        (browser.run(chosen), browser.run("document.querySelectorAll('#spans a').length")),
+        ("5 min".into(), 2.into())
+    );
+    let choose =
+        |minutes: u32| browser.run(&format!("document.querySelector('#spans [data-minutes=\"{minutes}\"]').click()"));
+    choose(15);
+    browser.until("it to be live", LIVE);
+    assert_eq!((browser.run(chosen), browser.run("location.search")), ("15 min".into(), "?minutes=15".into()));
+    assert_eq!(browser.run("document.getElementById('charts-title').textContent"), "The last 15 minutes");
+    // A stream is listed once it has ended.
+    choose(5);
+    browser.until(
+        "the stream that began with 15 minutes",
+        "performance.getEntriesByType('resource').some((entry) => entry.name.endsWith('/dashboard/events?minutes=15'))",
+    );
+    assert_eq!((browser.run(chosen), browser.run("location.search")), ("5 min".into(), "?minutes=5".into()));
+    // Loaded anew, or without a script, it is what was chosen.
+    browser.chromium("Emulation.setScriptExecutionDisabled", &json!({ "value": true }));
+    browser.go(&format!("http://{admin}/dashboard?minutes=15"));
+    assert_eq!(browser.run(chosen), "15 min");
+    browser.chromium("Emulation.setScriptExecutionDisabled", &json!({ "value": false }));
+}
