@@ -11,6 +11,7 @@
 //! | `pool`, `queue` | places at workers, and the calls that wait for one |
 //! | `retry`, `lessons` | what is tried again; what a call's end says of its worker |
 //! | `supervisor`, `lifecycle`, `ranking` | who is there, in which state, in which order |
+//! | `survey` | whom a call would go to, for people |
 //!
 //! | [`upstream`] | HTTP servers as workers |
 //!
@@ -48,6 +49,7 @@ pub mod upstream;
 
 mod clock;
 mod meters;
+mod survey;
 
 #[cfg(test)]
 mod simulation;
@@ -56,4 +58,5 @@ pub use directory::TooManyPools;
 pub use meters::describe;
 pub use ranking::{PoolSnapshot, Snapshot, WorkerSnapshot};
 pub use slot::State;
+pub use survey::Surveyor;
 pub use wiring::Balancer;

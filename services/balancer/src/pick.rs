@@ -6,7 +6,7 @@ use crate::worker::Worker;
 
 /// Up to this many workers all are compared. Beyond, the better of two random ones: nearly as even, and it does not herd
 /// when several balancers decide on what they last heard.
-const SCAN_ALL: usize = 8;
+pub(crate) const SCAN_ALL: usize = 8;
 /// A pick that loses its place to another thread this often leaves the call to the queue, which cannot lose it.
 const LOST_RACES: usize = 4;
 

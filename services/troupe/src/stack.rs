@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use troupe_balancer::Balancer;
 use troupe_balancer::upstream::Upstreams;
+use troupe_balancer::{Balancer, Surveyor};
 use troupe_contracts::invoke::Invoke;
 use troupe_gateway::cache::cdn::Cdn;
 use troupe_gateway::cache::l2::PortsFactory;
@@ -43,7 +43,7 @@ use crate::services::{Service, Services};
 use apart::Apart;
 pub(crate) use apart::{dialled, is_unlisted};
 use caching::Caching;
-use face::{Orders, Reconfigure};
+use face::{Orders, Reconfigure, Surveys};
 use reporting::Reporting;
 
 /// How often a drain looks whether the last call is done.
@@ -152,7 +152,8 @@ impl Stack {
             };
             if !services.contains(Service::Gateway) {
                 let relay = Arc::clone(&relay);
-                let serve = move |index| apart::balancer_services(relay(index));
+                let surveyor = Surveyor::new(&balancer, apart.instance().1);
+                let serve = move |index| apart::balancer_services(relay(index), surveyor.clone());
                 stack.serve(Service::Balancer, config, &apart, (count, &pinning), serve).await?;
             }
             (stack.balancer, stack.upstreams) = (Some(balancer), Some(upstreams));
@@ -205,7 +206,9 @@ impl Stack {
         }
         let here = stack.php.as_ref().map(|php| Orders::Here(Arc::downgrade(php)));
         let (peers, orders) = (apart.linked(), here.or_else(|| apart.orders()));
-        face::register(api, config, &stack, node, (peers, orders));
+        let own = stack.balancer.as_ref().map(|balancer| Surveys::Here(Surveyor::new(balancer, "")));
+        let surveys = own.or_else(|| apart.surveys());
+        face::register(api, config, &stack, node, (peers, orders, surveys));
         // Only now: whoever finds this process finds all of it.
         for served in &stack.served {
             apart.join(config, served.service, &served.listener)?;

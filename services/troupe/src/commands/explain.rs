@@ -141,6 +141,12 @@ fn shown(explained: &Value) -> String {
             );
             line("", &said);
         }
+        if number(pick, "more") > 0.0 {
+            line("", &format!("and {} more", number(pick, "more")));
+        }
+        if !text(pick, "balancer").is_empty() {
+            line("", &format!("says the balancer {}; others may see it differently", text(pick, "balancer")));
+        }
     }
     lines
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
-use troupe_balancer::Balancer;
 use troupe_balancer::instances::{Instance, InstanceId};
 use troupe_balancer::upstream::Upstreams;
+use troupe_balancer::{Balancer, Surveyor};
 use troupe_cache::service::Faces;
 use troupe_cache::service::config::SecondTier;
 use troupe_contracts::cache::{lease::Lease, lookup::Lookup, purge::Purge, store::Store, watch::Watch};
@@ -18,6 +18,7 @@ use troupe_contracts::invoke::Invoke;
 use troupe_contracts::operate::Operate;
 use troupe_contracts::report::Report;
 use troupe_contracts::snapshot::Snapshot;
+use troupe_contracts::survey::Survey;
 use troupe_mesh::config::{self, MeshConfig, Peers};
 use troupe_mesh::contract::Contract;
 use troupe_mesh::discovery::{Address, Advertise, Discovery, Endpoints, Membership, Registration, Take, discover};
@@ -31,14 +32,14 @@ use troupe_php_pool::PhpPools;
 use troupe_wire::handshake::{ContractVersion, Key, Keys, Uid};
 
 use super::Ports;
-use super::face::{self, Linked, Orders};
+use super::face::{self, Linked, Orders, Surveys};
 use super::here::{self, Resolvers};
 use crate::config::{Config, mesh_address};
 use crate::failure::{Code, CommandError};
 use crate::redis;
 use crate::services::{Service, Services};
 
-/// Orders of operators that may wait to be passed on.
+/// Orders and questions of operators that may wait to be passed on.
 const ORDERS: usize = 64;
 
 /// What this process needs to have peers in other processes.
@@ -54,6 +55,7 @@ pub(super) struct Apart {
     membership: Option<Membership>,
     linked: Linked,
     orders: Option<Orders>,
+    surveys: Option<Surveys>,
 }
 
 impl Apart {
@@ -69,6 +71,7 @@ impl Apart {
             membership: if registers { Some(Membership::start(redis::open(&config.redis)?)) } else { None },
             linked: Linked::default(),
             orders: None,
+            surveys: None,
         })
     }
 
@@ -166,6 +169,14 @@ impl Apart {
                 }
             }
         });
+        let (surveys, asked) = mpsc::channel(ORDERS);
+        self.surveys = Some(Surveys::There(surveys));
+        actix_rt::spawn({
+            let (caller, endpoints) = (caller.clone(), endpoints.clone());
+            face::pass_on(asked, move || {
+                Pool::start(caller(), Service::Balancer.name(), wait, endpoints.clone()).port::<Survey>()
+            })
+        });
         let linked = self.linked.clone();
         Ok(Arc::new(move |_| {
             let links = Pool::start(caller(), Service::Balancer.name(), wait, endpoints.clone());
@@ -198,6 +209,11 @@ impl Apart {
     /// The way for an operator's orders to instances elsewhere, where this process has one.
     pub(super) fn orders(&self) -> Option<Orders> {
         self.orders.clone()
+    }
+
+    /// The way for an operator's questions to balancers elsewhere, where this process has one.
+    pub(super) fn surveys(&self) -> Option<Surveys> {
+        self.surveys.clone()
     }
 
     /// Makes, on the reporter's thread, the links to the metrics services elsewhere; `None` where there are none.
@@ -263,6 +279,7 @@ impl Apart {
             let calls = [
                 ContractVersion { id: Invoke::ID, version: Invoke::VERSION },
                 ContractVersion { id: Report::ID, version: Report::VERSION },
+                ContractVersion { id: Survey::ID, version: Survey::VERSION },
                 ContractVersion { id: Operate::ID, version: Operate::VERSION },
                 ContractVersion { id: Snapshot::ID, version: Snapshot::VERSION },
                 ContractVersion { id: Lookup::ID, version: Lookup::VERSION },
@@ -330,8 +347,8 @@ fn listed_at(peers: &Peers, service: Service) -> &[String] {
 }
 
 /// What a thread of the balancer serves to gateways.
-pub(super) fn balancer_services(relay: Port<Invoke>) -> Served {
-    Served::new().with(relay)
+pub(super) fn balancer_services(relay: Port<Invoke>, surveyor: Surveyor) -> Served {
+    Served::new().with(relay).with(Port::<Survey>::inline(Rc::new(surveyor)))
 }
 
 /// What a thread of the php-pool serves to balancers.

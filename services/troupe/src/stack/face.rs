@@ -9,6 +9,7 @@ mod orders;
 mod reconfigure;
 mod renewals;
 mod status;
+mod surveys;
 mod taking;
 mod workers;
 
@@ -28,6 +29,7 @@ use troupe_php_pool::PhpPools;
 pub(super) use linked::Linked;
 pub(super) use orders::{Orders, carry_out};
 pub(crate) use reconfigure::{Reconfigure, on_signal};
+pub(super) use surveys::{Surveys, pass_on};
 
 use super::{Node, Stack};
 use crate::config::Config;
@@ -42,6 +44,7 @@ struct Face {
     php: Option<Weak<PhpPools>>,
     linked: Linked,
     orders: Option<Orders>,
+    surveys: Option<Surveys>,
     notices: Notices,
     metrics: Metrics,
 }
@@ -52,7 +55,7 @@ pub(super) fn register(
     config: &Config,
     stack: &Stack,
     node: &Node,
-    (linked, orders): (Linked, Option<Orders>),
+    (linked, orders, surveys): (Linked, Option<Orders>, Option<Surveys>),
 ) {
     let face = Face {
         config: Arc::new(ArcSwap::from_pointee(config.clone())),
@@ -62,6 +65,7 @@ pub(super) fn register(
         php: stack.php.as_ref().map(Arc::downgrade),
         linked,
         orders,
+        surveys,
         notices: node.notices.clone(),
         metrics: node.metrics.clone(),
     };
@@ -75,7 +79,7 @@ pub(super) fn register(
 
 /// The explanation of a request with what the configuration says of it, where nothing runs.
 pub(crate) fn explained(explained: &Explanation, config: &Config) -> Value {
-    explain::whole(explained, config, None)
+    explain::whole(explained, config, Value::Null)
 }
 
 impl Face {

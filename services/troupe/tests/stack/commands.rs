@@ -226,6 +226,41 @@ fn explain_tells_route_limits_and_worker_and_sends_nothing() {
     assert!(out(&output).contains("/shop/{rest*}") && said(&output).contains("by the configuration alone"));
 }
 
+#[test]
+fn explain_names_the_worker_of_a_balancer_elsewhere_too_and_says_where_nobody_can() {
+    let plan = stack::Plan::apart().two("php-pool");
+    let mut stack = plan.start(binary(), &functions(), "balancer.slow_start = \"0s\"\n");
+    let [gateway, balancer] = ["gateway", "balancer"].map(|service| stack.instance(service).admin);
+    wait::until("both workers", SOON, || (workers(balancer).len() == 2).then_some(()));
+    let calls = |stack: &mut Stack| {
+        let page = stack.instance("balancer").admin("/metrics").unwrap().text();
+        page.lines().find(|line| line.starts_with("troupe_balancer_call_seconds_count")).map(str::to_owned)
+    };
+    let before = calls(&mut stack);
+    assert!(before.is_some(), "{}", stack.logs());
+    let explained = json(gateway, &["explain", "GET", "/api/hello"]);
+    let pick = &explained["pick"];
+    let named = |pick: &Value| pick["worker"].as_str().unwrap_or_else(|| panic!("{pick}")).to_owned();
+    let chosen = named(pick);
+    assert!(workers(balancer).iter().any(|worker| worker["name"] == chosen.as_str()), "{explained}");
+    assert_eq!(pick["candidates"].as_array().map(Vec::len), Some(2), "{explained}");
+    assert!(pick["balancer"].as_str().is_some_and(|name| name.starts_with("balancer@")), "{explained}");
+    // It is the balancer's word of now: the one that is drained is no longer chosen.
+    done(balancer, &["drain", &chosen]);
+    let explained = wait::until("the other to be chosen", SOON, || {
+        Some(json(gateway, &["explain", "GET", "/api/hello"])).filter(|explained| named(&explained["pick"]) != chosen)
+    });
+    let other = named(&explained["pick"]);
+    let text = done(gateway, &["explain", "GET", "/api/hello"]);
+    assert!(text.contains(&format!("{other}: it is the only worker that takes calls")), "{text}");
+    assert!(text.contains("says the balancer balancer@"), "{text}");
+    assert_eq!(calls(&mut stack), before, "nothing was sent");
+    // Without a balancer the rest is explained all the same.
+    stack.instance("balancer").kill();
+    let text = done(gateway, &["explain", "GET", "/api/hello"]);
+    assert!(text.contains("function   hello") && text.contains("no balancer says whom: "), "{text}");
+}
+
 /// Which php-pool of a stack a PHP process belongs to.
 fn owner(stack: &mut Stack, pid: u64) -> usize {
     let pids: Vec<u32> = (0..2).map(|index| stack.instance_at("php-pool", index).pid()).collect();

@@ -237,6 +237,23 @@ fn whoever_develops_sees_the_stages_in_the_answer_and_nobody_else_does() {
     assert!(first.header("server-timing").contains("php;dur=9"), "{}", first.header("server-timing"));
     assert!(waited.header("server-timing").contains("cache-wait;dur="), "{}", waited.header("server-timing"));
     drop(stack);
+    // Errors are what one develops with.
+    let config = "node.development = true\n[php.default]\ntimeout = \"300ms\"\n";
+    let stack = Stack::one_process(binary(), &functions(), config);
+    for (method, path, status, stage) in [
+        ("GET", "/api/sleep?ms=9000", 504, "php"),
+        ("GET", "/api/throws", 500, "php"),
+        ("POST", "/api/killed?ms=50", 502, "php"),
+        ("GET", "/api/nothing", 404, "php-pool"),
+        ("GET", "/nothing", 404, "gateway"),
+        ("GET", "/a%2fb", 400, "gateway"),
+    ] {
+        let answer = stack.connect().request(method, path, &[], b"").unwrap();
+        let timing = answer.header("server-timing");
+        let told = timing.split(", ").any(|one| one.starts_with(&format!("{stage};dur=")));
+        assert!(answer.status == status && told, "{path}: {} {timing}", answer.status);
+    }
+    drop(stack);
     let stack = Stack::one_process(binary(), &functions(), "");
     assert_eq!(stack.get("/api/sleep?ms=5").header("server-timing"), "");
 }

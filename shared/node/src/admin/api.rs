@@ -118,6 +118,15 @@ impl Api {
         self.shared.write().reads.insert(name.to_owned(), endpoint);
     }
 
+    /// Adds what is read at `/api/{name}` and has to be asked for elsewhere.
+    pub fn get_later<F>(&self, name: &str, answer: impl Fn(Ask) -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = Answer> + 'static,
+    {
+        let endpoint: Endpoint = Arc::new(move |ask| Box::pin(answer(ask)));
+        self.shared.write().reads.insert(name.to_owned(), endpoint);
+    }
+
     /// Adds what is changed by a POST to `/api/{name}`. Each is logged with who asked.
     pub fn post<F>(&self, name: &str, answer: impl Fn(Ask) -> F + Send + Sync + 'static)
     where
