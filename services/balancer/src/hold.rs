@@ -13,6 +13,7 @@ use troupe_mesh::port::Port;
 use crate::clock;
 use crate::pool::Permit;
 use crate::thread::{LocalPool, View};
+use crate::upload::Upload;
 use crate::worker::Worker;
 
 /// One call counted in at one worker. However it ends, dropped included, the call is counted out once and its worker's
@@ -25,10 +26,21 @@ pub(crate) struct Hold {
     held: bool,
 }
 
-/// Where the place is counted. Both keep the worker alive; a view costs no atomic.
+/// Where the place is counted. All keep the worker alive; a view costs no atomic.
 enum Place {
-    Picked { view: Rc<View>, index: usize },
-    Handed { worker: Arc<Worker>, port: Port<Invoke> },
+    Picked {
+        view: Rc<View>,
+        index: usize,
+    },
+    Handed {
+        worker: Arc<Worker>,
+        port: Port<Invoke>,
+    },
+    /// It is counted when the body is through.
+    Upload {
+        upload: Arc<Upload>,
+        port: Port<Invoke>,
+    },
 }
 
 impl Hold {
@@ -45,27 +57,54 @@ impl Hold {
         Self { local, place: Place::Handed { worker, port }, since_us: now_us, deadline, held: true }
     }
 
+    /// Of a call whose body is on its way. `None`: no worker takes it.
+    pub(crate) fn upload(local: Rc<LocalPool>, call: &mut Invoke, now_us: u64, deadline: Deadline) -> Option<Self> {
+        let (view, _) = local.view();
+        let index = view.table.pick_for_upload(local.pool.median_us(), now_us, local.next_turn())?;
+        let worker = view.table.workers.get(index)?;
+        let upload = Upload::begin(&local.pool, worker, local.shard, &mut call.body);
+        let place = Place::Upload { upload, port: view.port(index).clone() };
+        Some(Self { local, place, since_us: now_us, deadline, held: true })
+    }
+
     pub(crate) fn port(&self) -> &Port<Invoke> {
         match &self.place {
             Place::Picked { view, index } => view.port(*index),
-            Place::Handed { port, .. } => port,
+            Place::Handed { port, .. } | Place::Upload { port, .. } => port,
         }
     }
 
     /// How long ago the place was taken, in microseconds.
     pub(crate) fn age_us(&self, now_us: u64) -> u64 {
-        now_us.saturating_sub(self.since_us)
+        let since_us = match &self.place {
+            Place::Upload { upload, .. } => upload.since_us(),
+            Place::Picked { .. } | Place::Handed { .. } => self.since_us,
+        };
+        now_us.saturating_sub(since_us)
     }
 
     pub(crate) fn worker(&self) -> &Arc<Worker> {
         match &self.place {
             Place::Picked { view, index } => &view.table.workers[*index],
             Place::Handed { worker, .. } => worker,
+            Place::Upload { upload, .. } => upload.worker(),
+        }
+    }
+
+    /// Whether the call counts at its worker, and its time is the worker's.
+    fn is_counted(&self) -> bool {
+        match &self.place {
+            Place::Upload { upload, .. } => upload.is_counted(),
+            Place::Picked { .. } | Place::Handed { .. } => true,
         }
     }
 
     /// The reply's head is here. The place is held until its body ends.
     pub(crate) fn reply(mut self, mut reply: Reply, now_us: u64) -> Reply {
+        if let Place::Upload { upload, .. } = &self.place {
+            // A reply before the end of the body ends the upload as well.
+            upload.arrived();
+        }
         let age_us = self.age_us(now_us);
         reply.times.worker_us = u32::try_from(age_us).unwrap_or(u32::MAX);
         let rtt = age_us as f32;
@@ -86,13 +125,26 @@ impl Hold {
 
     /// The call failed before the first byte of a reply.
     pub(crate) fn fail(mut self, failure: &Failure, now_us: u64) {
-        let rtt = now_us.saturating_sub(self.since_us) as f32;
-        self.local.pool.learn_failure(self.worker(), failure, rtt, now_us);
+        let learns = match failure.outcome {
+            Outcome::Unreachable | Outcome::Broken | Outcome::Incompatible => true,
+            // It was sent whether there was room or not: that there is none is no news.
+            Outcome::Overloaded => !matches!(self.place, Place::Upload { .. }),
+            _ => self.is_counted(),
+        };
+        if learns {
+            let rtt = self.age_us(now_us) as f32;
+            self.local.pool.learn_failure(self.worker(), failure, rtt, now_us);
+        }
         self.release();
     }
 
     fn release(&mut self) {
         self.held = false;
+        if let Place::Upload { upload, .. } = &self.place
+            && !upload.end()
+        {
+            return;
+        }
         self.local.pool.release(self.worker(), self.local.shard, true);
     }
 }
@@ -102,9 +154,11 @@ impl Drop for Hold {
     fn drop(&mut self) {
         if self.held {
             let now_us = clock::now();
-            let elapsed = now_us.saturating_sub(self.since_us) as f32;
             let expired = Instant::now() >= self.deadline.instant();
-            self.local.pool.learn_abandoned(self.worker(), elapsed, expired, now_us);
+            if self.is_counted() {
+                let elapsed = self.age_us(now_us) as f32;
+                self.local.pool.learn_abandoned(self.worker(), elapsed, expired, now_us);
+            }
             self.local.pool.meters.failed(if expired { Outcome::Deadline } else { Outcome::Cancelled });
             self.release();
         }

@@ -6,7 +6,7 @@
 //! | module | subject |
 //! |---|---|
 //! | `wiring` | [`Balancer`]: starting it, and its face on each thread |
-//! | `relay`, `hold`, `thread` | the data path: one call from pick to reply |
+//! | `relay`, `hold`, `upload`, `thread` | the data path: one call from pick to reply |
 //! | `pick`, `slot`, [`score`] | the choice of a worker, its numbers, the arithmetic |
 //! | `pool`, `queue` | places at workers, and the calls that wait for one |
 //! | `retry`, `lessons` | what is tried again; what a call's end says of its worker |
@@ -26,6 +26,7 @@ mod wiring;
 mod hold;
 mod relay;
 mod thread;
+mod upload;
 
 mod pick;
 pub mod score;

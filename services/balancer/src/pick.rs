@@ -42,6 +42,17 @@ impl Table {
             },
         }
     }
+
+    /// Picks a worker for a call whose body is on its way, which takes no place yet; the worker's index. `None`: there is none.
+    pub(crate) fn pick_for_upload(&self, median_us: f32, now_us: u64, turn: usize) -> Option<usize> {
+        let ejected_too = self.ready == 0;
+        let count = if ejected_too { self.workers.len() } else { self.ready };
+        // As many as a pick compares at most, from where it is this call's turn to begin.
+        let compared = (0..count.min(SCAN_ALL)).map(|step| (turn + step) % count);
+        let costs = compared.map(|index| (index, self.workers[index].slot.upload_cost(median_us, now_us, ejected_too)));
+        let cheapest = costs.min_by(|(_, one), (_, other)| one.total_cmp(other));
+        cheapest.filter(|(_, cost)| *cost < f32::INFINITY).map(|(index, _)| index)
+    }
 }
 
 struct View<'a> {

@@ -20,6 +20,7 @@ use crate::clock;
 use crate::hold::Hold;
 use crate::retry::{self, MAX_TRIES, Verdict};
 use crate::thread::{LocalPool, ThreadPools};
+use crate::upload;
 
 /// What a client that finds the pool full is told: places free up as calls end, there is no better guess.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -52,7 +53,13 @@ async fn relay(pools: Rc<ThreadPools>, local: Rc<LocalPool>, mut envelope: Envel
     local.earn();
     let deadline = envelope.deadline;
     let arrived_us = clock::now();
-    let hold = match take(&pools, &local, arrived_us, None, deadline) {
+    let uploads = upload::is_one(&envelope.call);
+    let hold =
+        match uploads.then(|| Hold::upload(Rc::clone(&local), &mut envelope.call, arrived_us, deadline)).flatten() {
+            Some(hold) => Some(hold),
+            None => take(&pools, &local, arrived_us, None, deadline),
+        };
+    let hold = match hold {
         Some(hold) => hold,
         None => {
             let queued = Box::pin(queue(Rc::clone(&local), arrived_us, deadline, local.pool.wait())).await;

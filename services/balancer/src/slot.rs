@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use serde::Serialize;
 
 use crate::score::{self, Estimate};
+use crate::upload::MAX_UPLOADS;
 
 /// One call in flight that still waits for the first byte of its reply.
 const AWAITING: u64 = 1 << 32;
@@ -73,6 +74,8 @@ pub(crate) struct Slot {
     error_rate: AtomicU32,
     /// Failures since the last success.
     failures: AtomicU32,
+    /// Bodies on their way there, of calls that are not counted yet.
+    uploads: AtomicU32,
     state: AtomicU8,
     last_ok: AtomicBool,
     /// It refused a call for being full although it had room by our count: others use it too.
@@ -92,6 +95,7 @@ impl Slot {
             previous: AtomicU64::new(0),
             error_rate: AtomicU32::new(0),
             failures: AtomicU32::new(0),
+            uploads: AtomicU32::new(0),
             state: AtomicU8::new(State::Ready as u8),
             last_ok: AtomicBool::new(true),
             contended_until_us: AtomicU64::new(0),
@@ -113,10 +117,21 @@ impl Slot {
                 Err(seen) => calls = seen,
             }
         }
-        if calls < AWAITING {
+        self.begun(calls, now_us);
+        true
+    }
+
+    /// Counts a call in that is there already, whatever the cap.
+    pub(crate) fn enter(&self, now_us: u64) {
+        let before = self.calls.fetch_add(CALL + AWAITING, Ordering::SeqCst);
+        self.begun(before, now_us);
+    }
+
+    /// A call was counted in beside `before`: it alone waits for a reply from now on, or one of several.
+    fn begun(&self, before: u64, now_us: u64) {
+        if before < AWAITING {
             self.progress_us.store(now_us, Ordering::Relaxed);
         }
-        true
     }
 
     /// Counts a call out; `awaiting`: it got no reply.
@@ -141,6 +156,16 @@ impl Slot {
         in_flight(self.calls.load(Ordering::SeqCst))
     }
 
+    /// A body is on its way there.
+    pub(crate) fn upload_begins(&self) {
+        self.uploads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It is through, or given up.
+    pub(crate) fn upload_ends(&self) {
+        self.uploads.fetch_sub(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn cap(&self) -> u32 {
         self.cap.load(Ordering::Relaxed)
     }
@@ -162,28 +187,41 @@ impl Slot {
 
     /// What one more call costs; infinite when the worker takes none. `ejected_too`: nothing better is left.
     pub(crate) fn cost(&self, median_us: f32, now_us: u64, ejected_too: bool) -> f32 {
-        match self.state() {
-            State::Ready => {}
-            State::Ejected if ejected_too => {}
-            _ => return f32::INFINITY,
-        }
         let calls = self.calls.load(Ordering::Relaxed);
-        if in_flight(calls) >= self.cap() {
+        if !self.takes_calls(ejected_too) || in_flight(calls) >= self.cap() {
             return f32::INFINITY;
         }
-        self.cost_of(calls, median_us, now_us)
+        self.cost_of(calls, 0, median_us, now_us)
+    }
+
+    /// What one more upload costs, which needs no room; infinite when the worker takes none.
+    pub(crate) fn upload_cost(&self, median_us: f32, now_us: u64, ejected_too: bool) -> f32 {
+        let uploads = self.uploads.load(Ordering::Relaxed);
+        if !self.takes_calls(ejected_too) || uploads >= MAX_UPLOADS {
+            return f32::INFINITY;
+        }
+        self.cost_of(self.calls.load(Ordering::Relaxed), uploads, median_us, now_us)
+    }
+
+    fn takes_calls(&self, ejected_too: bool) -> bool {
+        match self.state() {
+            State::Ready => true,
+            State::Ejected => ejected_too,
+            State::Draining | State::Down => false,
+        }
     }
 
     /// The cost whatever the state: for people.
     pub(crate) fn cost_for_people(&self, median_us: f32, now_us: u64) -> f32 {
-        self.cost_of(self.calls.load(Ordering::Relaxed), median_us, now_us)
+        self.cost_of(self.calls.load(Ordering::Relaxed), 0, median_us, now_us)
     }
 
-    fn cost_of(&self, calls: u64, median_us: f32, now_us: u64) -> f32 {
+    /// With so many calls counted in and so many that will be.
+    fn cost_of(&self, calls: u64, coming: u32, median_us: f32, now_us: u64) -> f32 {
         let stalled =
             if calls < AWAITING { 0.0 } else { now_us.saturating_sub(self.progress_us.load(Ordering::Relaxed)) as f32 };
         let compared = score::compared(self.estimate().latency_us, stalled, median_us);
-        score::cost(compared, in_flight(calls) + self.foreign(), self.gain())
+        score::cost(compared, in_flight(calls) + coming + self.foreign(), self.gain())
     }
 
     pub(crate) fn estimate(&self) -> Estimate {

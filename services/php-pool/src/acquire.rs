@@ -11,6 +11,7 @@ use crate::local::{Begun, Local};
 use crate::pool::Condition;
 use crate::process::Process;
 use crate::request::Request;
+use crate::spool::MAX_GATHERING;
 use crate::turn::{Called, Seated, Turn};
 
 /// A call that has waited for so long, and each time it has waited as long again, asks for more processes however fast
@@ -103,11 +104,21 @@ pub(crate) fn admit(local: &Local) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Refuses a call whose body has been gathered only where as many of them wait as are gathered at once: nobody else has it.
+fn admit_uploaded(local: &Local) -> Result<(), Failure> {
+    match local.pool.lanes.waiting() < local.pool.most_calls() as usize + MAX_GATHERING {
+        true => Ok(()),
+        false => Err(Failure::overloaded(Stage::PhpPool, "too many uploads wait for a php process", RETRY_AFTER)),
+    }
+}
+
 /// Waits in the queue.
 async fn wait(local: &Rc<Local>, request: &Request, due: Instant) -> Result<Hand, Failure> {
     let pool = &local.pool;
-    if !request.unseated {
-        admit(local)?;
+    match (request.unseated, request.uploaded) {
+        (true, _) => {}
+        (false, true) => admit_uploaded(local)?,
+        (false, false) => admit(local)?,
     }
     let mut place = Place { local, ticket: pool.lanes.enqueue(local.thread, sits(request)), done: false };
     // One may have become idle between the first look and the ticket.

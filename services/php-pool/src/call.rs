@@ -71,6 +71,8 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>, arrived: Instant) 
         Some(function) => function.clone(),
         None => Box::pin(unknown(local, &call, deadline.instant())).await?,
     };
+    // The balancer gave it no place while its body was on its way: what it finds full is not what it was sent to.
+    let uploaded = matches!(call.body, Body::Stream(_)) && !call.flags.streaming;
     let payload = match std::mem::take(&mut call.body) {
         Body::Empty => Payload::Inline(Bytes::new()),
         Body::Full(body) if body.len() as u64 <= INLINE_BODY && !spool::is_multipart(&call.head) => {
@@ -90,7 +92,7 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>, arrived: Instant) 
     let _counted = counted.unwrap_or_else(|| local.count());
     let queued = call.queued;
     let fast = function.known.pace.is_fast();
-    let mut request = Request { call, trace, payload, known: function.known, fast, unseated: false, arrived };
+    let mut request = Request { call, trace, payload, known: function.known, fast, unseated: false, uploaded, arrived };
     let deadline = deadline.instant();
     for _ in 0..ATTEMPTS {
         // The waits that are not of the usual path are boxed, so that the usual call's future stays small.

@@ -28,6 +28,8 @@ pub(crate) struct Request {
     pub(crate) fast: bool,
     /// It had a seat behind another call and lost it. It does not sit down again, and is not refused any more.
     pub(crate) unseated: bool,
+    /// Its body was gathered here, and it waits for a process however many do.
+    pub(crate) uploaded: bool,
     /// When the call came in.
     pub(crate) arrived: Instant,
 }

@@ -24,7 +24,7 @@ use crate::serialize::{self, Array};
 const WRITE_SIZE: usize = 128 * 1024;
 /// Bodies of one pool that may be on their way at once, each with a descriptor and up to [`WRITE_SIZE`] bytes of memory.
 /// They hold no process, so that slow uploads do not keep other calls out.
-const MAX_GATHERING: usize = 512;
+pub(crate) const MAX_GATHERING: usize = 512;
 
 /// Where bodies are kept, and how much of them.
 #[derive(Debug, Clone)]

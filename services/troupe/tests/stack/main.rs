@@ -29,5 +29,6 @@ mod terminal;
 mod threads;
 mod tiers;
 mod timings;
+mod uploads;
 mod upstream;
 mod volume;
