@@ -353,6 +353,19 @@ impl Handling {
         Some(reply::write(answer, writing, &self.thread, conn))
     }
 
+    /// The client left: nobody will tell of the call, but how long it waited for it is known.
+    fn leave(&mut self) {
+        let Some(ticket) = self.ticket.as_mut().filter(|_| !cfg!(feature = "untimed")) else { return };
+        match (&self.step, self.incoming.as_deref()) {
+            (Step::Call { since, .. }, Some(Incoming::Request(request))) => {
+                let stages = Stages::of(Times::default(), None, since.elapsed());
+                ticket.called(stages.begun(since.saturating_duration_since(request.received)));
+            }
+            (Step::Fetch(fetching), _) => ticket.called(Stages::fetched(&fetching.spent(), None)),
+            _ => {}
+        }
+    }
+
     /// The answer when answering panicked.
     fn lost(&mut self) -> Option<Response<ReplyBody>> {
         let answer = match self.incoming.as_deref()? {
@@ -394,6 +407,7 @@ impl Drop for Handling {
         // Still there: the client left.
         if let Some(conn) = self.conn.take() {
             conn.finish(Instant::now());
+            self.leave();
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Where the time of a request goes: kept for the slowest, and shown to those who develop.
 
 use std::collections::HashMap;
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -166,6 +168,24 @@ fn a_request_whose_time_is_over_tells_where_it_was() {
             assert!(times[expected] >= least, "{request}");
         }
     });
+}
+
+#[test]
+fn a_request_whose_client_left_tells_how_long_its_call_took_until_then() {
+    for config in ["", CACHED] {
+        let mut stack = Stack::one_process(binary(), &functions(), config);
+        let mut client = TcpStream::connect(stack.address).unwrap();
+        client.write_all(b"GET /api/sleep?ms=9000 HTTP/1.1\r\nHost: a\r\nX-Request-Id: left\r\n\r\n").unwrap();
+        thread::sleep(Duration::from_millis(700));
+        drop(client);
+        let request = kept(&mut stack, "left");
+        let times = stages(&request);
+        assert_eq!(
+            (&request["status"], times.values().sum::<u64>()),
+            (&499.into(), request["took_us"].as_u64().unwrap())
+        );
+        assert!(times["link"] >= 500_000 && times["gateway"] < LITTLE, "{request}");
+    }
 }
 
 #[test]
