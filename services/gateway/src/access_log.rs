@@ -165,3 +165,103 @@ fn write_all(batches: &Receiver<Vec<Entry>>, style: &Style, mut to: Box<dyn Writ
         out.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::mpsc::{self, channel};
+
+    use metrics::{Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+    use troupe_testkit::wait;
+
+    use super::*;
+    use crate::request::Sampling;
+
+    /// Longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// Counts what is dropped.
+    struct Dropped(Arc<AtomicU64>);
+
+    impl Recorder for Dropped {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            assert_eq!(key.name(), "troupe_gateway_access_log_dropped_total");
+            Counter::from_arc(Arc::clone(&self.0))
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    /// A terminal that is stopped until the other end of its channel is gone.
+    struct Stopped {
+        go_on: mpsc::Receiver<()>,
+        lines: Arc<AtomicU64>,
+    }
+
+    impl Write for Stopped {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.go_on.recv();
+            self.lines.fetch_add(bytes.iter().filter(|byte| **byte == b'\n').count() as u64, Ordering::SeqCst);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn entry() -> Entry {
+        Entry {
+            head: None,
+            method: Method::Other,
+            id: Bytes::from_static(b"id"),
+            trace: Trace::new(None, 7, Sampling::default()),
+            remote: None,
+            route: None,
+            status: 200,
+            sent: 0,
+            complete: true,
+            took: Duration::ZERO,
+            received: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn what_a_stopped_terminal_does_not_take_is_dropped_and_counted_and_holds_nobody_up() {
+        let (stop, go_on) = channel();
+        let (lines, dropped) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let terminal = Stopped { go_on, lines: Arc::clone(&lines) };
+        let log = AccessLog::start(LogFormat::Json, Origin::default(), Some(Box::new(terminal))).unwrap();
+        let mut spool = metrics::with_local_recorder(&Dropped(Arc::clone(&dropped)), || log.spool());
+        let pushed = (BATCH * (QUEUE + 1_000)) as u64;
+        // Would wait for ever if the terminal could hold it up.
+        for _ in 0..pushed {
+            spool.push(entry());
+        }
+        let lost = dropped.load(Ordering::SeqCst);
+        // Beside the queue, the writer holds what it had taken when it was stopped.
+        assert!(lost > 800 * BATCH as u64 && lost <= 1_000 * BATCH as u64, "{lost} of {pushed}");
+        drop(stop);
+        let written = |count| {
+            wait::until("the lines", PATIENCE, || (lines.load(Ordering::SeqCst) == count).then_some(()));
+        };
+        written(pushed - lost);
+        // Then it goes on, and loses nothing.
+        for _ in 0..BATCH {
+            spool.push(entry());
+        }
+        written(pushed - lost + BATCH as u64);
+        assert_eq!(dropped.load(Ordering::SeqCst), lost);
+    }
+}

@@ -62,7 +62,10 @@ fn links() {
         "troupe_mesh_refused_links_total",
         "Connections of peers that became no link, by `cause`: `busy` (there are links enough, or this instance drains), `key` (the keys differ), `protocol`, `timeout`, `reset` or `other`."
     );
-    describe_counter!("troupe_mesh_handler_panics_total", "Calls off links whose answering panicked, by `contract`.");
+    describe_counter!(
+        "troupe_mesh_handler_panics_total",
+        "Calls off links or out of mailboxes whose answering panicked, by `contract`."
+    );
 }
 
 fn actors() {

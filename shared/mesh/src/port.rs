@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use crate::contract::{Contract, Envelope};
-use crate::failure::Failure;
+use crate::failure::{Failure, Outcome, Stage};
 
 mod mailbox;
 
@@ -22,7 +22,8 @@ pub trait Service<C: Contract> {
 pub struct Port<C: Contract>(Rc<dyn Service<C>>);
 
 impl<C: Contract> Port<C> {
-    /// The peer lives in this thread: a call is a function call. Links, pools of links and the loopback are ports of
+    /// The peer lives in this thread: a call is a function call, so a panic in it is the caller's own, and so is the watch over
+    /// the deadline. Links, pools of links and the loopback are ports of
     /// this kind too, since each of them answers the contract on the thread that owns it.
     pub fn inline(service: Rc<dyn Service<C>>) -> Self {
         Self(service)
@@ -39,6 +40,18 @@ impl<C: Contract> Port<C> {
     pub fn call(&self, envelope: Envelope<C>) -> CallFuture<C> {
         self.0.call(envelope)
     }
+}
+
+/// The failure of a call whose answering panicked and was caught: counted and logged, the panic's place is in the log.
+pub(crate) fn panicked<C: Contract>() -> Failure {
+    panics(C::NAME).increment(1);
+    tracing::error!(contract = C::NAME, "a handler panicked; its call is answered as an internal failure");
+    Failure::new(Outcome::Internal, Stage::Link, "the service failed")
+}
+
+/// Counts calls of a contract whose answering panicked.
+pub(crate) fn panics(contract: &'static str) -> metrics::Counter {
+    metrics::counter!("troupe_mesh_handler_panics_total", "contract" => contract)
 }
 
 impl<C: Contract> Clone for Port<C> {

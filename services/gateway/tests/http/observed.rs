@@ -39,6 +39,24 @@ impl Written {
     }
 }
 
+#[test]
+fn an_access_log_that_is_off_writes_nothing() {
+    for on in [true, false] {
+        let written = Written::default();
+        let options = Options { threads: 1, log_to: Some(Box::new(written.clone())), ..Options::default() };
+        let running = serve_with(GatewayConfig { access_log: on, ..config() }, &functions(), options, echo);
+        let mut client = Client::connect(&running);
+        assert_eq!(client.get("/hello").status, 200);
+        assert_eq!(client.get("/health").status, 200);
+        if on {
+            written.lines(2);
+        }
+        // Longer than entries are collected for.
+        pause(Duration::from_millis(500));
+        assert_eq!(written.0.lock().expect("no panic").is_empty(), !on);
+    }
+}
+
 fn logged(format: LogFormat, apart: bool) -> Vec<String> {
     let written = Written::default();
     let options = Options {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::thread;
 
 use troupe_testkit::http::Connection;
+use troupe_testkit::stack::Stack;
 
 use crate::support::{in_all, in_both};
 
@@ -229,5 +230,32 @@ fn many_clients_at_once_get_their_own_answers() {
         for client in clients {
             client.join().unwrap();
         }
+    });
+}
+
+/// PHP's limit of a file is the pool's `ini`, or PHP's own default: it is not an error of the request.
+#[test]
+fn a_file_beyond_phps_limit_is_left_out_and_says_so() {
+    let upload = |stack: &mut Stack, bytes: usize| {
+        let head = "--X\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nhello\r\n\
+                    --X\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.bin\"\r\n\r\n";
+        let mut body = head.as_bytes().to_vec();
+        body.resize(body.len() + bytes, b'x');
+        body.extend_from_slice(b"\r\n--X--\r\n");
+        let headers = [("Content-Type", "multipart/form-data; boundary=X")];
+        let answer = stack.connect().request("POST", "/api/uploads", &headers, &body).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.json()["note"], "hello");
+        let file = answer.json()["file"].clone();
+        (file["error"].as_u64().unwrap(), file["size"].as_u64().unwrap())
+    };
+    const MIB: usize = 1 << 20;
+    in_both("", |stack| {
+        assert_eq!(upload(stack, 2 * MIB), (0, 2 << 20));
+        assert_eq!(upload(stack, 2 * MIB + 1), (1, 0), "UPLOAD_ERR_INI_SIZE");
+    });
+    in_both("[php.default.ini]\nupload_max_filesize = \"3M\"\n", |stack| {
+        assert_eq!(upload(stack, 3 * MIB), (0, 3 << 20));
+        assert_eq!(upload(stack, 3 * MIB + 1), (1, 0));
     });
 }

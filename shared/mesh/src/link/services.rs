@@ -16,7 +16,7 @@ use crate::body::Body;
 use crate::contract::{Contract, Envelope};
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Outcome, Stage};
-use crate::port::Port;
+use crate::port::{Port, panicked, panics};
 
 /// The contracts that this thread serves to its links. It belongs to the thread that made it.
 #[derive(Clone, Default)]
@@ -67,11 +67,6 @@ impl std::fmt::Debug for Services {
     }
 }
 
-/// Counts calls of a contract whose answering panicked.
-fn panics(contract: &'static str) -> metrics::Counter {
-    metrics::counter!("troupe_mesh_handler_panics_total", "contract" => contract)
-}
-
 /// A call as it came off the link.
 pub(super) struct Incoming {
     pub(super) shared: Rc<Shared>,
@@ -102,11 +97,7 @@ impl<C: Contract> Serve for Typed<C> {
                 })?;
                 port.call(Envelope { call, deadline, trace }).await
             };
-            let result = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
-                panics(C::NAME).increment(1);
-                tracing::error!(contract = C::NAME, "a handler panicked; its call is answered as an internal failure");
-                Err(Failure::new(Outcome::Internal, Stage::Link, "the service failed"))
-            });
+            let result = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(panicked::<C>()));
             shared.answer::<C>(id, result);
         });
         handler.abort_handle()

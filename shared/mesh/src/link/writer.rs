@@ -408,3 +408,61 @@ fn put_failure(batch: &mut Batch, id: StreamId, mut failure: Failure) {
     batch.tail.put_slice(&payload);
     batch.count(payload.len());
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use troupe_wire::decoder::FrameDecoder;
+    use troupe_wire::handshake::{Hello, NONCE_LEN, Session, Uid};
+
+    use super::super::metrics::LinkMetrics;
+    use super::super::signals::Signals;
+    use super::*;
+    use crate::deadline::Deadline;
+
+    /// A link to a peer that gives all the credit there is.
+    fn core() -> Core {
+        let mut peer = Hello::new(Uid([1; 16]), "callee", "b", [0; NONCE_LEN]);
+        (peer.link_window, peer.stream_window) = (1 << 30, 1 << 20);
+        let session = Session { protocol: peer.protocol_max, peer, contracts: vec![1], disabled: Vec::new() };
+        Core::new(&session, 10_000, Arc::new(Signals::default()), LinkMetrics::new("callee"))
+    }
+
+    fn call(core: &mut Core, body: Body) -> StreamId {
+        let deadline = Deadline::after(Duration::from_secs(600));
+        core.open(Box::new(Request { contract: 1, head: Bytes::new(), body, trace: None, deadline })).unwrap()
+    }
+
+    /// The kinds of the frames of the next write.
+    fn written(core: &mut Core) -> Vec<Kind> {
+        let mut batch = Batch::default();
+        core.fill(&mut batch);
+        let mut bytes = BytesMut::new();
+        batch.slices.iter().for_each(|slice| bytes.put_slice(slice));
+        bytes.put_slice(&batch.tail);
+        let mut decoder = FrameDecoder::new();
+        std::iter::from_fn(|| decoder.decode(&mut bytes).unwrap()).map(|frame| frame.header.kind).collect()
+    }
+
+    #[test]
+    fn a_cancel_overtakes_a_thousand_pieces_that_wait() {
+        let mut core = core();
+        let running = call(&mut core, Body::Empty);
+        assert_eq!(written(&mut core), [Kind::Req]);
+        let body = Bytes::from(vec![0; 8 * MAX_BODY_PIECE]);
+        for _ in 0..1_000 {
+            call(&mut core, Body::Full(body.clone()));
+        }
+        while !core.openings.is_empty() {
+            written(&mut core);
+        }
+        assert_eq!(core.ring.len(), 1_000, "each has a piece that waits");
+        assert!(core.cancel(running).is_some());
+        core.ping(Instant::now());
+        let frames = written(&mut core);
+        assert_eq!(frames[..2], [Kind::Cancel, Kind::Ping]);
+        assert!(frames.len() > 2 && frames[2..].iter().all(|kind| *kind == Kind::Data), "{frames:?}");
+        assert_eq!(core.ring.len(), 1_000, "and the pieces still wait");
+    }
+}

@@ -24,6 +24,24 @@ const STABLE: Duration = Duration::from_secs(10);
 /// Most links of one thread to one instance, whatever number of threads it announces.
 const MAX_LINKS_PER_INSTANCE: u16 = 64;
 
+/// Pauses between dials: doubled from the first to the longest, each shortened by up to a half at random, so that those who lost
+/// the same peer do not come back together.
+struct Pauses {
+    next: Duration,
+}
+
+impl Pauses {
+    fn new() -> Self {
+        Self { next: FIRST_PAUSE }
+    }
+
+    fn take(&mut self) -> Duration {
+        let pause = self.next.mul_f64(0.5 + fastrand::f64() / 2.0);
+        self.next = (self.next * 2).min(LONGEST_PAUSE);
+        pause
+    }
+}
+
 /// The tasks that dial; they end with it.
 pub(super) struct Connectors {
     watcher: JoinHandle<()>,
@@ -99,7 +117,7 @@ async fn follow(links: Rc<Links>, setup: Rc<LinkSetup>, mut endpoints: watch::Re
 /// Holds a link to `endpoint`, whatever it takes. The first link of an instance with more threads than this process
 /// has brings further ones, so that each of its threads has a part of the calls.
 async fn keep_connected(links: Rc<Links>, setup: Rc<LinkSetup>, endpoint: Endpoint, first: bool, peer: Peer) {
-    let mut pause = FIRST_PAUSE;
+    let mut pauses = Pauses::new();
     let reports = Reports::about(&links.service, &endpoint);
     loop {
         match dial(&endpoint.address, &setup).await {
@@ -123,13 +141,12 @@ async fn keep_connected(links: Rc<Links>, setup: Rc<LinkSetup>, endpoint: Endpoi
                 listed.until_not_up().await;
                 drop((listed, further));
                 if since.elapsed() >= STABLE {
-                    pause = FIRST_PAUSE;
+                    pauses = Pauses::new();
                 }
             }
             Err(error) => reports.failed(&error),
         }
-        sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        sleep(pauses.take()).await;
     }
 }
 
@@ -176,6 +193,77 @@ impl Links {
             let changed = **known != *instances;
             *known = instances;
             changed
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+    use troupe_wire::handshake::{ContractVersion, Keys};
+
+    use super::*;
+    use crate::discovery::{Discovery as _, StaticDiscovery};
+    use crate::link::Identity;
+    use crate::pool::Pool;
+
+    /// Counts dials that fail.
+    struct Dials(Arc<AtomicU64>);
+
+    impl Recorder for Dials {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            match key.name() {
+                "troupe_mesh_failed_dials_total" => Counter::from_arc(Arc::clone(&self.0)),
+                _ => Counter::noop(),
+            }
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    #[test]
+    fn pauses_double_up_to_half_a_second_and_differ() {
+        let mut pauses = Pauses::new();
+        for doubled in [20, 40, 80, 160, 320] {
+            let pause = pauses.take();
+            let full = Duration::from_millis(doubled);
+            assert!((full / 2..=full).contains(&pause), "{pause:?} of {full:?}");
+        }
+        let capped: BTreeSet<Duration> = (0..1_000).map(|_| pauses.take()).collect();
+        assert!(capped.first() >= Some(&(LONGEST_PAUSE / 2)) && capped.last() <= Some(&LONGEST_PAUSE), "{capped:?}");
+        assert!(capped.len() > 500, "only {} of 1000 pauses differ", capped.len());
+    }
+
+    /// On a clock that jumps from pause to pause, dials take no time: a minute holds as many as the pauses let it.
+    #[test]
+    fn a_peer_that_is_away_is_dialled_twice_a_second_at_least_and_never_in_a_hurry() {
+        let dials = Arc::new(AtomicU64::new(0));
+        let counting = Dials(Arc::clone(&dials));
+        let _recorder = metrics::set_default_local_recorder(&counting);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        actix_rt::System::with_tokio_rt(|| runtime).block_on(async {
+            let nowhere = Address::Unix(tempfile::tempdir().unwrap().path().join("nobody.sock"));
+            let source = StaticDiscovery::new([Endpoint::from(nowhere)]);
+            let identity = Identity::new("caller", "a", 1).unwrap();
+            let setup = LinkSetup::caller(identity, Keys::none(), [ContractVersion { id: 1, version: 1 }]);
+            let _pool = Pool::start(setup, "callee", Duration::from_secs(1), source.watch());
+            sleep(Duration::from_secs(60)).await;
+            let count = dials.load(Ordering::SeqCst);
+            assert!((120..=250).contains(&count), "{count} dials in a minute");
         });
     }
 }

@@ -33,8 +33,10 @@ pub(crate) enum What {
     Hang,
     /// Fail in detail.
     Fail,
-    /// Panic.
+    /// Panic while the call runs.
     Panic,
+    /// Panic before there is a call to wait for.
+    PanicAtOnce,
     /// Reply with the milliseconds that the deadline leaves, and the trace.
     Context,
 }
@@ -113,6 +115,7 @@ impl Drop for Running {
 
 impl Service<Ask> for Teller {
     fn call(&self, envelope: Envelope<Ask>) -> CallFuture<Ask> {
+        assert!(!matches!(envelope.call.what, What::PanicAtOnce), "asked to, at once");
         self.begun.set(self.begun.get() + 1);
         self.running.set(self.running.get() + 1);
         let running = Running(Rc::clone(&self.running));
@@ -171,7 +174,7 @@ async fn tell(envelope: Envelope<Ask>, produced: Rc<Cell<u64>>) -> Result<Said, 
             failure.retry_after = Some(Duration::from_millis(1500));
             Err(failure)
         }
-        What::Panic => panic!("asked to"),
+        What::Panic | What::PanicAtOnce => panic!("asked to"),
         What::Context => {
             let left = u64::try_from(deadline.remaining().as_millis()).unwrap();
             Ok(Said { number: left, trace: trace.as_ref().map(TraceContext::to_string), body: Body::Empty })

@@ -1,6 +1,6 @@
 //! What a service may rely on, whatever stands behind its port.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -11,7 +11,7 @@ use troupe_mesh::failure::{Outcome, Stage, Started};
 use troupe_wire::trace::TraceContext;
 
 use crate::contract::{Ask, What, ask, read, until};
-use crate::wiring::{Wired, in_wirings};
+use crate::wiring::{Wired, Wiring, in_wirings};
 
 in_wirings!([inline: Inline, mailbox: Mailbox, loopback: Loopback, tcp: Tcp, unix: Unix] [
     bodies_of_every_size_come_back,
@@ -25,6 +25,14 @@ in_wirings!([inline: Inline, mailbox: Mailbox, loopback: Loopback, tcp: Tcp, uni
     a_reader_that_leaves_stops_the_writer,
     a_body_that_breaks_off_is_not_taken_for_whole,
     a_request_body_that_breaks_off_is_not_taken_for_whole,
+    a_panicking_handler_fails_its_call_only,
+    a_service_that_panics_at_once_fails_its_call_only,
+]);
+
+// What lies between two services keeps the deadlines. Inline nothing does: caller and callee keep them themselves.
+in_wirings!([between_mailbox: Mailbox, between_loopback: Loopback, between_tcp: Tcp, between_unix: Unix] [
+    an_expired_call_is_never_started,
+    a_callee_that_forgets_the_deadline_is_cut_off,
 ]);
 
 async fn bodies_of_every_size_come_back(wired: Wired) {
@@ -143,4 +151,47 @@ async fn a_request_body_that_breaks_off_is_not_taken_for_whole(wired: Wired) {
     drop(writer);
     assert!(call.await.unwrap().is_err(), "a part was counted as the whole");
     until("the handler ends", || running.get() == 0).await;
+}
+
+async fn a_panicking_handler_fails_its_call_only(wired: Wired) {
+    fails_its_call_only(&wired, What::Panic).await;
+}
+
+async fn a_service_that_panics_at_once_fails_its_call_only(wired: Wired) {
+    fails_its_call_only(&wired, What::PanicAtOnce).await;
+}
+
+/// Inline, a panic is one of the caller's, who catches it where its own call begins: here its task.
+async fn fails_its_call_only(wired: &Wired, what: What) {
+    for _ in 0..3 {
+        let (port, what) = (wired.port.clone(), what.clone());
+        let answer = actix_rt::spawn(async move { port.call(ask(what, Body::Empty)).await.map(drop) }).await;
+        match wired.wiring {
+            Wiring::Inline => assert!(answer.unwrap_err().is_panic()),
+            Wiring::Mailbox | Wiring::Loopback | Wiring::Tcp | Wiring::Unix => {
+                assert_eq!(answer.unwrap().unwrap_err().outcome, Outcome::Internal);
+            }
+        }
+        assert!(wired.port.call(ask(What::Echo, Body::Empty)).await.is_ok());
+    }
+}
+
+async fn an_expired_call_is_never_started(wired: Wired) {
+    let expired = Envelope::new(Ask { what: What::Echo, body: Body::Empty }, Deadline::after(Duration::ZERO));
+    let failure = wired.port.call(expired).await.unwrap_err();
+    assert_eq!((failure.outcome, failure.started), (Outcome::Deadline, Started::No));
+    assert_eq!(wired.teller.begun.get(), 0);
+}
+
+async fn a_callee_that_forgets_the_deadline_is_cut_off(wired: Wired) {
+    // The wirings that dial take a moment for it.
+    wired.port.call(ask(What::Echo, Body::Empty)).await.unwrap();
+    let since = Instant::now();
+    let forgotten =
+        Envelope::new(Ask { what: What::Hang, body: Body::Empty }, Deadline::after(Duration::from_millis(300)));
+    let failure = wired.port.call(forgotten).await.unwrap_err();
+    assert_eq!((failure.outcome, failure.stage), (Outcome::Deadline, Stage::Link));
+    assert!((Duration::from_millis(300)..Duration::from_secs(5)).contains(&since.elapsed()));
+    let running = &wired.teller.running;
+    until("the handler is stopped", || running.get() == 0).await;
 }

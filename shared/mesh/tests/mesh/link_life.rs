@@ -1,14 +1,13 @@
-//! What only a link does: deadlines enforced, calls cancelled without a trace, limits, drains, relays.
+//! What only a link does: calls cancelled without a trace, limits, drains, relays.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use troupe_mesh::body::Body;
 use troupe_mesh::contract::Envelope;
-use troupe_mesh::deadline::Deadline;
-use troupe_mesh::failure::{Outcome, Stage, Started};
+use troupe_mesh::failure::{Outcome, Started};
 use troupe_mesh::link::{Link, LinkState, Services, dial};
 use troupe_mesh::listener::MeshListener;
 use troupe_mesh::loopback;
@@ -61,35 +60,6 @@ async fn ten_thousand_cancelled_calls_leave_nothing() {
     assert_eq!(listener.links(), 1);
     let reply = call(&link, ask(What::Echo, Body::full(Bytes::from_static(b"fine")))).await.unwrap();
     assert_eq!(read(reply.body).await.unwrap(), b"fine");
-}
-
-#[actix_rt::test]
-async fn an_expired_call_is_never_started() {
-    let (link, teller, _listener) = over_tcp().await;
-    let expired = Envelope::new(Ask { what: What::Echo, body: Body::Empty }, Deadline::after(Duration::ZERO));
-    let failure = call(&link, expired).await.unwrap_err();
-    assert_eq!((failure.outcome, failure.started), (Outcome::Deadline, Started::No));
-    assert_eq!(teller.begun.get(), 0);
-}
-
-#[actix_rt::test]
-async fn a_callee_that_forgets_the_deadline_is_cut_off() {
-    let (link, teller, _listener) = over_tcp().await;
-    let since = Instant::now();
-    let forgotten =
-        Envelope::new(Ask { what: What::Hang, body: Body::Empty }, Deadline::after(Duration::from_millis(300)));
-    let failure = call(&link, forgotten).await.unwrap_err();
-    assert_eq!((failure.outcome, failure.stage), (Outcome::Deadline, Stage::Link));
-    assert!((Duration::from_millis(300)..Duration::from_secs(5)).contains(&since.elapsed()));
-    until("the handler is stopped", || teller.running.get() == 0).await;
-}
-
-#[actix_rt::test]
-async fn a_panicking_handler_fails_its_call_only() {
-    let (link, _teller, _listener) = over_tcp().await;
-    let failure = call(&link, ask(What::Panic, Body::Empty)).await.unwrap_err();
-    assert_eq!(failure.outcome, Outcome::Internal);
-    assert!(call(&link, ask(What::Echo, Body::Empty)).await.is_ok());
 }
 
 #[actix_rt::test]

@@ -25,6 +25,7 @@ pub(crate) enum Wiring {
 
 /// A service behind one wiring.
 pub(crate) struct Wired {
+    pub(crate) wiring: Wiring,
     pub(crate) port: Port<Ask>,
     pub(crate) teller: Rc<Teller>,
     /// What has to live as long as the port is used.
@@ -37,7 +38,14 @@ impl Wiring {
     pub(crate) fn wire(self) -> Wired {
         let teller = Rc::new(Teller::default());
         let service: Rc<dyn Service<Ask>> = Rc::clone(&teller) as Rc<dyn Service<Ask>>;
-        let here = |port| Wired { port, teller: Rc::clone(&teller), _listener: None, _folder: None, _discovery: None };
+        let here = |port| Wired {
+            wiring: self,
+            port,
+            teller: Rc::clone(&teller),
+            _listener: None,
+            _folder: None,
+            _discovery: None,
+        };
         match self {
             Self::Inline => here(Port::inline(service)),
             Self::Mailbox => here(Port::mailbox(service, 10_000)),
