@@ -10,7 +10,7 @@ use crate::tools::{self, VALGRIND};
 pub struct Example(PathBuf);
 
 impl Example {
-    /// The example of this name. `None` where valgrind is missing, and that is allowed (see [`tools`](crate::tools)).
+    /// The example of this name. `None` where valgrind is missing, and that is allowed (see [`tools`]).
     ///
     /// # Panics
     ///
