@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::fields::{Head, members};
+use crate::fields::{Head, ends_in_quotes, members};
 use crate::time::delta_seconds;
 
 /// Most field names that `private="…"` or `no-cache="…"` may list; a response that lists more is private as a whole.
@@ -79,6 +79,8 @@ impl ResponseControl {
             for (name, argument) in directives(line) {
                 control.add(name, &argument);
             }
+            // What an open quote has swallowed may have been any of them.
+            control.no_store |= ends_in_quotes(line);
         }
         control
     }

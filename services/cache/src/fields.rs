@@ -43,7 +43,7 @@ pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         loop {
             let all = rest?;
-            let end = comma(all);
+            let (end, _) = comma(all);
             let (member, tail) = all.split_at(end.min(all.len()));
             rest = tail.get(1..);
             let member = member.trim_ascii();
@@ -54,8 +54,20 @@ pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Where the first comma outside of a quoted string stands; the end when there is none.
-fn comma(value: &[u8]) -> usize {
+/// Whether a quoted string is still open at the end of a list: the commas behind its quote part nothing any more.
+pub fn ends_in_quotes(value: &[u8]) -> bool {
+    let mut rest = value;
+    loop {
+        let (end, quoted) = comma(rest);
+        match rest.get(end + 1..) {
+            Some(behind) => rest = behind,
+            None => return quoted,
+        }
+    }
+}
+
+/// Where the first comma outside of a quoted string stands; the end when there is none, and whether that is in such a string.
+fn comma(value: &[u8]) -> (usize, bool) {
     let mut quoted = false;
     let mut escaped = false;
     for (at, byte) in value.iter().enumerate() {
@@ -63,11 +75,11 @@ fn comma(value: &[u8]) -> usize {
             _ if escaped => escaped = false,
             b'\\' if quoted => escaped = true,
             b'"' => quoted = !quoted,
-            b',' if !quoted => return at,
+            b',' if !quoted => return (at, false),
             _ => {}
         }
     }
-    value.len()
+    (value.len(), quoted)
 }
 
 /// Fields that are never stored (RFC 9111 §3.1), beside those that `Connection` names: they are this hop's alone.

@@ -88,6 +88,10 @@ fn malformed_directives_never_permit() {
     assert_eq!(read("stale-while-revalidate=x, stale-if-error").stale_if_error, None);
     // A quote that is never closed hides the rest, which might have been anything.
     assert_eq!(read("max-age=\"60, public").max_age, Some(0));
+    for hiding in ["max-age=60, x=\"a, no-store", "max-age=60, x=\"a\\\", private", "x=\"a\"b\"c, no-store"] {
+        assert!(read(hiding).no_store, "{hiding}");
+    }
+    assert!(!read("max-age=60, x=\"a, no-store\", y=\"\\\"\"").no_store);
 }
 
 /// §5.2.1: requests.

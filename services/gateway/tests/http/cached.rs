@@ -136,6 +136,27 @@ fn head_is_answered_from_get_and_fills_it() {
     assert_eq!((head.field("content-length"), calls.count()), (Some("6"), 1));
 }
 
+/// RFC 9111 §4.3.5: what a HEAD finds changed, the next GET is not answered with any more.
+#[test]
+fn head_renews_what_is_stored() {
+    let (running, calls) = cached(on(), |envelope, n| async move {
+        let head = &envelope.call.head;
+        assert_eq!(head.method(), "GET", "the answer to a GET is what is stored");
+        Ok(match (n, head.field("if-none-match")) {
+            (1, None) => numbered(1, &[("Cache-Control", "max-age=0"), ("ETag", "\"v1\"")]),
+            (2, Some(b"\"v1\"")) => numbered(2, &[("Cache-Control", "max-age=600"), ("ETag", "\"v2\"")]),
+            other => panic!("asked for {other:?}"),
+        })
+    });
+    let mut client = Client::connect(&running);
+    assert_eq!(client.get("/a").text(), "body 1");
+    let head = client.send("HEAD /a HTTP/1.1\r\nHost: a.example\r\n\r\n").response(true);
+    assert_eq!((head.status, head.field("etag")), (200, Some("\"v2\"")));
+    let after = client.get("/a");
+    assert!(after.text() == "body 2" && status(&after).starts_with("troupe-l1; hit"), "{}", after.head);
+    assert_eq!(calls.count(), 2);
+}
+
 /// RFC 9111 §4.3.2, RFC 9110 §13.2.2 and §14.2.
 #[test]
 fn conditions_and_ranges_are_answered_from_the_whole() {

@@ -10,9 +10,10 @@ use rustix::process::Signal;
 use troupe_testkit::http::Connection;
 use troupe_testkit::redis::Redis;
 use troupe_testkit::stack::{self, Stack};
+use troupe_testkit::upstream::{Then, Upstream};
 use troupe_testkit::wait;
 
-use super::{BOUND, Origin, await_live, embedded, get, metric, purge, version};
+use super::{BOUND, Origin, await_live, embedded, get, in_redis, metric, purge, version};
 use crate::support::{binary, functions};
 
 /// Readers that ask all gateways without a pause, and check each answer: it is of a version no older than the one whose
@@ -233,4 +234,82 @@ fn two_embedded_services_are_believed_neither() {
     stack.instance("cache").kill();
     await_live(&stack);
     assert_eq!(purge(gateway, "all=true").status, 200);
+}
+
+/// What replaces an answer that is still fresh makes the other gateways forget theirs, in either store.
+#[test]
+fn who_replaces_what_is_fresh_tells_the_others() {
+    let redis = Redis::start();
+    for in_redis_too in [false, true] {
+        let origin = Origin::start("max-age=600", Duration::ZERO);
+        let config = origin.config("");
+        let stack = if in_redis_too { in_redis(2, 1, &redis, &config) } else { embedded(2, &config) };
+        for address in &stack.addresses {
+            assert_eq!(version(&get(*address, "/a")), 1);
+        }
+        wait::until("both to have it", BOUND, || {
+            let there = |address| get(address, "/a").header("cache-status").starts_with("troupe-l1; hit");
+            stack.addresses.iter().all(|address| there(*address)).then_some(())
+        });
+        origin.version.store(2, Ordering::SeqCst);
+        let mut connection = Connection::open(stack.addresses[1]).unwrap();
+        let anew = connection.request("GET", "/a", &[("Cache-Control", "no-cache")], b"").unwrap();
+        assert_eq!(version(&anew), 2);
+        wait::until("the other to forget its own", BOUND, || {
+            (version(&get(stack.addresses[0], "/a")) == 2).then_some(())
+        });
+    }
+}
+
+/// RFC 9875 §3: an answer to an unsafe request names the groups that it has changed, and every gateway forgets them.
+#[test]
+fn a_group_that_an_unsafe_request_changes_is_forgotten_by_every_gateway() {
+    let current = Arc::new(AtomicU64::new(1));
+    let said = Arc::clone(&current);
+    let server = Upstream::start(move |exchange| {
+        exchange.read_body()?;
+        let (fields, body) = match exchange.request.method() {
+            "POST" => ("Cache-Group-Invalidation: \"things\"", "changed".to_owned()),
+            _ => (
+                "Cache-Control: max-age=600\r\nCache-Groups: \"things\"",
+                format!("version {}", said.load(Ordering::SeqCst)),
+            ),
+        };
+        exchange.send(format!("HTTP/1.1 200 OK\r\n{fields}\r\nContent-Length: {}\r\n\r\n{body}", body.len()))?;
+        Ok(Then::Keep)
+    });
+    let origin = Origin { server, version: Arc::clone(&current) };
+    let stack = embedded(2, &origin.config(""));
+    for address in &stack.addresses {
+        assert_eq!(version(&get(*address, "/a")), 1);
+    }
+    current.store(2, Ordering::SeqCst);
+    assert_eq!(version(&get(stack.addresses[0], "/a")), 1, "it is fresh");
+    let mut connection = Connection::open(stack.addresses[1]).unwrap();
+    assert_eq!(connection.request("POST", "/b", &[], b"").unwrap().text(), "changed");
+    for address in &stack.addresses {
+        wait::until("the group to be forgotten", BOUND, || (version(&get(*address, "/a")) == 2).then_some(()));
+    }
+}
+
+/// A network in front is told behind the answer to a purge, in its own words.
+#[test]
+fn a_purge_is_told_to_the_network_in_front() {
+    let network = Upstream::start(|exchange| {
+        exchange.read_body()?;
+        exchange.answer(200, "{}")
+    });
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let cdn = format!(
+        "[cache.cdn]\npreset = \"custom\"\nurl = \"http://{}/purge?host={{host}}\"\n[cache.cdn.bodies]\nhost = \"{{host}}\"\n",
+        network.address
+    );
+    let stack = embedded(2, &format!("{}{cdn}", origin.config("")));
+    get(stack.addresses[0], "/a");
+    let told = purge(admins(&stack)[0], "host=shop.test");
+    assert!(told.status == 200 && told.text().contains("told behind this answer"), "{}", told.text());
+    wait::until("the network to be told", BOUND, || {
+        network.requests().iter().any(|request| request.target() == "/purge?host=shop.test").then_some(())
+    });
+    assert_eq!(network.requests().len(), 1, "once, by the gateway that was asked");
 }
