@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     waiting: Waiting,
     /// Redis has no room for more answers.
     full: AtomicBool,
+    /// It has no bound of its own, which was told.
+    unbounded: AtomicBool,
 }
 
 /// One thread's way to it.
@@ -77,6 +79,7 @@ impl Shared {
             config: config.clone(),
             waiting: Waiting::default(),
             full: AtomicBool::new(false),
+            unbounded: AtomicBool::new(false),
         }
     }
 }

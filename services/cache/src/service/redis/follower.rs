@@ -202,6 +202,12 @@ impl Reader<'_> {
         let figure =
             |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok()).unwrap_or(0);
         let (used, most) = (figure("used_memory:"), figure("maxmemory:"));
+        if most == 0 && !self.shared.unbounded.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                used,
+                "redis has no maxmemory: its answers are bounded by their lifetimes alone; set one, and maxmemory-policy noeviction"
+            );
+        }
         let full = most > 0 && used > most / 100 * FULL;
         if self.shared.full.swap(full, Ordering::Relaxed) != full {
             tracing::warn!(full, used, most, "the room for answers in redis");

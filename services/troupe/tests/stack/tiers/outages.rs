@@ -103,6 +103,7 @@ fn a_frozen_redis_costs_a_request_no_more_than_its_wait() {
     let redis = Redis::start();
     let origin = Origin::start("max-age=600", Duration::ZERO);
     let stack = in_redis(1, 1, &redis, &origin.config(""));
+    wait::until("a word on its bounds", BOUND, || stack.logs().contains("redis has no maxmemory").then_some(()));
     redis.pause();
     let began = Instant::now();
     for n in 0..100 {
