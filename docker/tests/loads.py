@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from scenario import Bench, Scenario
+from scenario import Bench, Scenario, fills_memory
 from stack import ROOT, Skipped, check, free_port, run
 
 # Tools that are missing are installed first.
@@ -30,6 +30,8 @@ def expect(done: subprocess.CompletedProcess, code: int, said: str) -> None:
     check(said in told, f"does not say {said!r}: {told[-800:]}")
 
 
+# Each POST is a purge.
+@fills_memory
 def the_load_tests_run(bench: Bench) -> str:
     """wrk and Locust for some seconds: a report with figures; exit 3 beyond a goal, 1 and no report when requests fail, 69 without a stack."""
     bench.traffic.pause()
@@ -77,6 +79,7 @@ def one_report(folder: Path) -> Path:
     return reports[0]
 
 
+@fills_memory
 def the_load_tests_run_in_a_container(bench: Bench) -> str:
     """`compose run load` prints a report, `compose run wrk` what it measured."""
     bench.stack.needs_image("load")
