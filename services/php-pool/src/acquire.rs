@@ -124,7 +124,7 @@ async fn wait(local: &Rc<Local>, request: &Request, due: Instant) -> Result<Hand
     // One may have become idle between the first look and the ticket.
     if let Some(process) = pool.lanes.take(local.thread) {
         if let Some(second) = place.leave() {
-            local.put_back(second);
+            local.put_back(second, Instant::now());
         }
         return Ok(Hand::Process(process));
     }
@@ -183,7 +183,7 @@ impl Drop for Place<'_> {
         if !self.done
             && let Some(process) = self.leave()
         {
-            self.local.put_back(process);
+            self.local.put_back(process, Instant::now());
         }
     }
 }

@@ -212,9 +212,10 @@ async fn answer(mut turn: Turn, mut request: Request) -> Result<Reply, Failure> 
                 _ => BodyLength::Whole(header.len - header.head_len),
             };
             let taken = turn.take(&header, |lines| reply::head(&turn.local, lines, header.status, length).0);
-            let times = times(&turn, &request, header.micros);
+            let now = Instant::now();
+            let times = times(&turn, &request, header.micros, now);
             let local = Rc::clone(&turn.local);
-            end(turn, recycle);
+            end(turn, recycle, now);
             let Some((head, body)) = taken else {
                 let failure = Failure::new(Outcome::Broken, Stage::Php, "the php process ended during the call");
                 return Err(failure.after(times));
@@ -224,36 +225,39 @@ async fn answer(mut turn: Turn, mut request: Request) -> Result<Reply, Failure> 
         FromPhp::Head => stream::reply(turn, header, request, feed),
         FromPhp::Expired => {
             let _ = turn.take(&header, |_| ());
-            end(turn, recycle);
+            end(turn, recycle, Instant::now());
             Err(Failure::deadline(Stage::PhpPool).not_started())
         }
         FromPhp::Error => {
             record(&turn.local, &request, header.micros, true);
             turn.with(|process| process.took(header.micros));
-            let failure = error(&turn, &header, &request).after(times(&turn, &request, header.micros));
-            end(turn, recycle);
+            let now = Instant::now();
+            let failure = error(&turn, &header, &request).after(times(&turn, &request, header.micros, now));
+            end(turn, recycle, now);
             Err(failure)
         }
         FromPhp::Ready | FromPhp::Data | FromPhp::End | FromPhp::Done => {
-            let times = times(&turn, &request, micros(began(&turn, &request).elapsed()));
+            let now = Instant::now();
+            let ran = now.saturating_duration_since(began(&turn, &request));
+            let times = times(&turn, &request, micros(ran), now);
             Err(gone_failure(turn, Gone::BadFrame).after(times))
         }
     }
 }
 
-/// The call is over and its frame taken: the process goes on, or ends as it said.
-pub(crate) fn end(turn: Turn, recycle: bool) {
-    if recycle { turn.discard(Fate::Recycled) } else { turn.pass() }
+/// The call is over, `now`, and its frame taken: the process goes on, or ends as it said.
+pub(crate) fn end(turn: Turn, recycle: bool, now: Instant) {
+    if recycle { turn.discard(Fate::Recycled) } else { turn.pass(now) }
 }
 
-/// Where the time of the call that has the turn went, now that its reply's head is here, or will not come.
-pub(crate) fn times(turn: &Turn, request: &Request, run_us: u32) -> Times {
+/// Where the time of the call that has the turn went, `now` that its reply's head is here, or will not come.
+pub(crate) fn times(turn: &Turn, request: &Request, run_us: u32, now: Instant) -> Times {
     if cfg!(feature = "untimed") {
         return Times::default();
     }
     let began = began(turn, request);
     Times {
-        pool_us: micros(request.arrived.elapsed()),
+        pool_us: micros(now.saturating_duration_since(request.arrived)),
         pool_wait_us: micros(began.saturating_duration_since(request.arrived)),
         run_us,
         ..Times::default()
@@ -269,9 +273,10 @@ pub(crate) fn record(local: &Local, request: &Request, micros: u32, failed: bool
 
 /// A call that had begun came to an end of which PHP tells nothing; where its time went.
 pub(crate) fn failed(turn: &Turn, request: &Request) -> Times {
-    let ran = began(turn, request).elapsed();
+    let now = Instant::now();
+    let ran = now.saturating_duration_since(began(turn, request));
     request.known.meters.ran(ran.as_secs_f64(), true);
-    times(turn, request, micros(ran))
+    times(turn, request, micros(ran), now)
 }
 
 fn began(turn: &Turn, request: &Request) -> Instant {

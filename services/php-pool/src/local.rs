@@ -228,19 +228,19 @@ impl Local {
     }
 
     /// The process of `slot` is free: for a call that waits, or to idle.
-    pub(crate) fn free(&self, slot: &Rc<Slot>) {
+    pub(crate) fn free(&self, slot: &Rc<Slot>, now: Instant) {
         self.withdraw_seat(slot);
         let process = slot.process.take();
         if self.slots.borrow().len() < KEPT_SLOTS {
             self.slots.borrow_mut().push(Rc::clone(slot));
         }
         if let Some(process) = process {
-            self.put_back(process);
+            self.put_back(process, now);
         }
     }
 
     /// As [`Local::free`], for a process that has no slot.
-    pub(crate) fn put_back(&self, mut process: Box<Process>) {
+    pub(crate) fn put_back(&self, mut process: Box<Process>, now: Instant) {
         if !process.is_quiet() {
             process.info.kill(Fate::Protocol);
             return self.pool.discard(process, Fate::Protocol);
@@ -248,7 +248,7 @@ impl Local {
         if process.calls_left == 0 || process.info.fate() != Fate::Serving {
             return self.pool.discard(process, Fate::Recycled);
         }
-        process.idle_since = Instant::now();
+        process.idle_since = now;
         self.pool.lanes.put(self.thread, process);
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn reply(
 ) -> Result<Reply, Failure> {
     let local = Rc::clone(&turn.local);
     local.withdraw_seat(turn.slot());
-    let times = times(&turn, &request, header.micros);
+    let times = times(&turn, &request, header.micros, Instant::now());
     let Some(hold) = Hold::begin(&local, header.finite) else {
         turn.discard(Fate::StreamGone);
         let reason = "too many streams are open";
@@ -124,13 +124,13 @@ impl Pump {
                     let _ = self.turn.take(&header, |_| ());
                     record(&self.turn.local, &self.request, header.micros, self.status >= 500);
                     self.complete();
-                    return end(self.turn, recycle);
+                    return end(self.turn, recycle, Instant::now());
                 }
                 FromPhp::Error => {
                     record(&self.turn.local, &self.request, header.micros, true);
                     // It is logged; the reader sees the stream break, unless it has all of it already.
                     let _ = error(&self.turn, &header, &self.request);
-                    return end(self.turn, recycle);
+                    return end(self.turn, recycle, Instant::now());
                 }
                 FromPhp::Ready | FromPhp::Reply | FromPhp::Head | FromPhp::Expired => {
                     return self.turn.kill(Fate::Protocol);

@@ -179,8 +179,7 @@ impl Seat {
     ///
     /// Its caller has nothing to do yet but to wait for the reply. So its waker is left with the process, and it is woken
     /// once, when there is something to read, instead of once to hear that and once more to read.
-    fn call(&self, local: &Local, slot: &Slot, process: &mut Process) {
-        let now = Instant::now();
+    fn call(&self, local: &Local, slot: &Slot, process: &mut Process, now: Instant) {
         let due = self.due.get().min(now + local.pool.limits.timeout);
         slot.begin(now);
         self.due.set(due);
@@ -363,21 +362,21 @@ impl Turn {
         self.slot.process.borrow_mut().as_mut().map(|process| talk(process))
     }
 
-    /// The call has ended and the process goes on: with the call behind this one, or as a free process.
-    pub(crate) fn pass(mut self) {
+    /// The call has ended, `now`, and the process goes on: with the call behind this one, or as a free process.
+    pub(crate) fn pass(mut self, now: Instant) {
         self.over = true;
         let next = self.slot.seats.borrow_mut().pop_front();
         match next {
             Some(seat) if seat.state.get() == SeatState::Queued => {
                 self.local.offer_seat(&self.slot);
                 match self.slot.process.borrow_mut().as_mut() {
-                    Some(process) => seat.call(&self.local, &self.slot, process),
+                    Some(process) => seat.call(&self.local, &self.slot, process, now),
                     None => seat.set(SeatState::Redo),
                 }
             }
             // Nobody waits for what comes next, but it has to be read.
             Some(seat) => self.local.drain(Turn::new(&self.local, &self.slot, seat.due.get())),
-            None => self.local.free(&self.slot),
+            None => self.local.free(&self.slot, now),
         }
     }
 
@@ -435,5 +434,5 @@ pub(crate) async fn drain(mut turn: Turn) {
         return turn.discard(Fate::StreamGone);
     }
     let _ = turn.take(&header, |_| ());
-    if header.recycle { turn.discard(Fate::Recycled) } else { turn.pass() }
+    if header.recycle { turn.discard(Fate::Recycled) } else { turn.pass(Instant::now()) }
 }
