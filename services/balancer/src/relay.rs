@@ -53,13 +53,10 @@ async fn relay(pools: Rc<ThreadPools>, local: Rc<LocalPool>, mut envelope: Envel
     local.earn();
     let deadline = envelope.deadline;
     let arrived_us = clock::now();
-    let uploads = upload::is_one(&envelope.call);
-    let hold =
-        match uploads.then(|| Hold::upload(Rc::clone(&local), &mut envelope.call, arrived_us, deadline)).flatten() {
-            Some(hold) => Some(hold),
-            None => take(&pools, &local, arrived_us, None, deadline),
-        };
-    let hold = match hold {
+    let upload = upload::is_one(&envelope.call)
+        .then(|| Hold::upload(Rc::clone(&local), &mut envelope.call, arrived_us, deadline))
+        .flatten();
+    let hold = match upload.or_else(|| take(&pools, &local, arrived_us, None, deadline)) {
         Some(hold) => hold,
         None => {
             let queued = Box::pin(queue(Rc::clone(&local), arrived_us, deadline, local.pool.wait())).await;

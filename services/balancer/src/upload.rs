@@ -105,22 +105,11 @@ mod tests {
     use crate::instances::InstanceId;
     use crate::tuning::Tuning;
 
-    const LOAD: Load = Load {
-        slots: 1,
-        prefetch: 0,
-        in_flight: 0,
-        waiting: 0,
-        processes: 1,
-        busy: 0,
-        memory_permille: 0,
-        restarts: 0,
-        draining: false,
-    };
-
     fn at_a_full_worker() -> (Arc<Pool>, Arc<Worker>) {
         let tuning = Arc::new(Tuning::new(&crate::config::BalancerConfig::default()));
         let pool = Arc::new(Pool::new("p", &QueueConfig::default(), tuning, 1, Arc::new(Notify::new())));
-        let worker = Arc::new(Worker::new(1, InstanceId::local(), Arc::from("w"), LOAD));
+        let load = Load { slots: 1, ..Load::default() };
+        let worker = Arc::new(Worker::new(1, InstanceId::local(), Arc::from("w"), load));
         assert!(worker.slot.admit(0) && !worker.slot.admit(0));
         (pool, worker)
     }

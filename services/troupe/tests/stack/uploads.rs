@@ -20,6 +20,12 @@ fn begun(mut connection: Connection) -> Connection {
     connection
 }
 
+/// The whole body has reached the function.
+fn ends(upload: &mut Connection) {
+    let answer = upload.response(false).unwrap();
+    assert_eq!((answer.status, answer.json()["length"].as_u64()), (200, Some(SIZE as u64)), "{}", answer.text());
+}
+
 /// A body on its way needs no process. Whoever sends one slowly keeps nobody else from being answered.
 #[test]
 fn slow_uploads_take_nobodys_place() {
@@ -40,15 +46,7 @@ fn slow_uploads_take_nobodys_place() {
         for upload in &mut uploads {
             upload.send(&[b'u'; SIZE - BEGINNING]).unwrap();
         }
-        for upload in &mut uploads {
-            let answer = upload.response(false).unwrap();
-            assert_eq!(
-                (answer.status, answer.json()["length"].as_u64()),
-                (200, Some(SIZE as u64)),
-                "{}",
-                answer.text()
-            );
-        }
+        uploads.iter_mut().for_each(ends);
         assert_eq!(stack.get("/api/hello").status, 200);
     });
 }
@@ -64,15 +62,7 @@ fn uploads_that_are_there_at_once_wait_for_their_turn() {
         for _ in 0..20 {
             assert_eq!(stack.get("/api/hello").status, 200);
         }
-        for upload in &mut uploads {
-            let answer = upload.response(false).unwrap();
-            assert_eq!(
-                (answer.status, answer.json()["length"].as_u64()),
-                (200, Some(SIZE as u64)),
-                "{}",
-                answer.text()
-            );
-        }
+        uploads.iter_mut().for_each(ends);
     });
 }
 

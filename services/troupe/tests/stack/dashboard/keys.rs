@@ -50,14 +50,19 @@ impl Browser {
     }
 }
 
+/// The page, live and with both workers.
+fn open(browser: &Browser, admin: std::net::SocketAddr) {
+    browser.go(&format!("http://{admin}/dashboard"));
+    browser.until("the page to be live", LIVE);
+    browser.until("both workers", "document.querySelectorAll('#workers [data-act=drain]').length === 2");
+}
+
 #[test]
 fn everything_is_reached_by_tab_in_the_pages_order_and_is_seen() {
     let Some(browser) = Browser::start() else { return };
     let mut stack = Plan::apart().two("php-pool").with_metrics().start(binary(), &functions(), "");
     let admin = stack.instance("metrics").admin;
-    browser.go(&format!("http://{admin}/dashboard"));
-    browser.until("the page to be live", LIVE);
-    browser.until("both workers", "document.querySelectorAll('#workers [data-act=drain]').length === 2");
+    open(&browser, admin);
     let mut order: Vec<String> = Vec::new();
     for _ in 0..MOST {
         browser.tab();
@@ -81,9 +86,7 @@ fn a_worker_is_drained_by_keys_alone() {
     let Some(browser) = Browser::start() else { return };
     let mut stack = Plan::apart().two("php-pool").with_metrics().start(binary(), &functions(), "");
     let admin = stack.instance("metrics").admin;
-    browser.go(&format!("http://{admin}/dashboard"));
-    browser.until("the page to be live", LIVE);
-    browser.until("both workers", "document.querySelectorAll('#workers [data-act=drain]').length === 2");
+    open(&browser, admin);
     // Past everything, to the workers.
     browser.tab_to("skip");
     browser.enter();
