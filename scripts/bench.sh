@@ -22,10 +22,12 @@ if ! command -v nginx >/dev/null || ! command -v "php-fpm$fpm" >/dev/null; then
         "systemctl disable --now nginx php$fpm-fpm"
 fi
 need_packages haproxy haproxy
+need_redis
 if ! command -v varnishd >/dev/null; then
     need_packages varnishd varnish
     say "note: Debian starts Varnish too: systemctl disable --now varnish varnishncsa"
 fi
 
 cargo build --release --locked -p bare-actix -p open-loop -p troupe
+cargo build --release --locked -p troupe-cache --example policies
 exec python3 loadtests/bench --bin-dir "${CARGO_TARGET_DIR:-target}/release" "$@"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What the cache promises over time and size, measured: `scripts/cache.sh [memory|fire|policies|purges]...`, all of it without a name.
 #   memory    10 million different URLs through a gateway: the process grows by the cache's size and a tenth at most
-#   fire      bodies under concurrent fills, evictions, purges, ranges, 304s and aborts, for a minute: each is an origin's version
+#   fire      bodies under concurrent fills, evictions, purges, ranges, 304s and aborts, for a minute: each is an origin's version; once
+#             over four gateways in one process, once over four that share a Redis which is too small
 #   policies  hit ratios by policy on stated traces; stored as loadtests/reports/cache-policies.md
 #   purges    a thousand purges a second at four gateways, while the connections by which they are heard of are killed
 # Exit codes: 0 all of it holds, 1 something does not, 2 usage, 69 something is missing and cannot be installed here.
@@ -20,6 +21,9 @@ memory() { cargo run --release --locked --quiet -p troupe-gateway --example dist
 fire() {
     FIRE_SECONDS=$SECONDS_OF_FIRE cargo test --release --locked --quiet -p troupe-gateway --test http -- \
         --nocapture every_body_is_whole_and_of_one_version
+    cargo build --release --locked --quiet -p troupe --bin troupe
+    FIRE_SECONDS=$SECONDS_OF_FIRE TROUPE_BINARY="$PWD/target/release/troupe" cargo test --locked --quiet -p troupe --test stack -- \
+        --nocapture tiers::fire::every_byte_is_of_one_version_under_fire
 }
 
 policies() {

@@ -18,9 +18,11 @@ import instructions
 import machine
 import memory
 import misses
+import policies
 import relay
 import report
 import rounds
+import tiers
 from caches import cache_peers
 from load import LoadFailed
 from peers import NotUp, Peer, Settings, all_peers
@@ -34,9 +36,12 @@ IDLE_CONNECTIONS = 2000
 # Above this something else runs here, and what is measured is that.
 BUSY_LOAD = 0.7
 EXIT_UNAVAILABLE = 69
-# Measured by themselves, with peers of their own.
+# Measured by themselves, with peers of their own or none.
 MISSES = "misses"
 RELAY = "relay"
+TIERS = "tiers"
+POLICIES = "policies"
+ALONE = (MISSES, RELAY, TIERS, POLICIES)
 
 
 def everyone() -> list[Peer]:
@@ -45,7 +50,7 @@ def everyone() -> list[Peer]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.partition("\n")[0])
-    names = [*(peer.name for peer in everyone()), MISSES, RELAY]
+    names = [*(peer.name for peer in everyone()), *ALONE]
     parser.add_argument("--quick", action="store_true", help="two minutes instead of ten; for a look, not for a figure")
     parser.add_argument("--only", metavar="PEER,...", help=f"only these, of: {', '.join(names)}")
     parser.add_argument("--rounds", type=int, help=f"interleaved rounds (default: {FULL.rounds})")
@@ -119,7 +124,7 @@ def compare(options: argparse.Namespace, settings: Settings, peers: list[Peer]) 
         except NotUp as error:
             skipped[peer.name] = str(error)
             say(f"skipped: {error}")
-    if not running and not {MISSES, RELAY} & set(options.peers):
+    if not running and not set(ALONE) & set(options.peers):
         say("nothing to measure: no peer came up")
         return EXIT_UNAVAILABLE
 
@@ -131,6 +136,8 @@ def compare(options: argparse.Namespace, settings: Settings, peers: list[Peer]) 
     costs = misses.measure(settings, durations.rounds, durations.closed) if MISSES in options.peers else {}
     binary = settings.bin_dir / "open-loop"
     beside = relay.measure(settings, binary, durations.rounds, durations.open) if RELAY in options.peers else None
+    tiered = tiers.measure(settings, durations.rounds, durations.closed) if TIERS in options.peers else None
+    ratios = policies.measure(settings.bin_dir) if POLICIES in options.peers else []
 
     run = report.Run(
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -143,9 +150,11 @@ def compare(options: argparse.Namespace, settings: Settings, peers: list[Peer]) 
         peaks=peaks,
         instructions=counted,
         instructions_by=counted_by,
-        verdicts=goals.judge(results, at_rest, costs, beside),
+        verdicts=goals.judge(results, at_rest, costs, beside, tiered, ratios),
         costs=costs,
         beside=beside,
+        tiered=tiered,
+        ratios=ratios,
     )
     print(report.markdown(run))
     if not options.no_store:

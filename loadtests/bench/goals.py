@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from caches import BODIES, base
 from memory import AtRest
 from misses import Cost, ratio as miss_ratio
+from policies import Ratios
 from relay import Beside, ratio as relay_ratio
 from rounds import HITS, MANY, OPEN, Results
+from tiers import CACHES, GATEWAYS, Tiers
 
 NOT_MEASURED = "not measured"
 
@@ -20,7 +22,12 @@ class Verdict:
 
 
 def judge(
-    results: Results, at_rest: dict[str, AtRest], costs: dict[str, Cost], beside: Beside | None
+    results: Results,
+    at_rest: dict[str, AtRest],
+    costs: dict[str, Cost],
+    beside: Beside | None,
+    tiered: Tiers | None,
+    ratios: list[Ratios],
 ) -> list[Verdict]:
     verdicts: list[Verdict] = []
 
@@ -60,6 +67,18 @@ def judge(
         ratio(f"L1 hit, {size}", "≥ 0.85 × bare actix-web", 0.85, True, HITS, troupe, bare_same, rate)
         ratio(f"L1 hit, {size}", "≥ 1.5 × Varnish", 1.5, True, HITS, troupe, f"varnish{ending}", rate)
     add("processor time of a miss", "≤ 1.10 × no caching", miss_ratio(costs), 1.10, False, "×", False)
+    for _, size in BODIES.values():
+        value = tiered.hit_ms(size, "p99") if tiered else None
+        add(f"p99 of a hit in Redis, {size}, one connection", "≤ 5 ms", value, 5.0, False, "ms", False)
+    for caches in CACHES:
+        value = tiered.purge_ms(caches, 99) if tiered else None
+        path = f"p99 of a purge, {GATEWAYS} gateways, cache services: {caches}"
+        add(path, "≤ 50 ms", value, 50.0, False, "ms", False)
+    by_trace = {found.trace: found for found in ratios}
+    half, crawled = by_trace.get("room for half"), by_trace.get("with a crawler")
+    add("hit ratio, Zipf trace, room for half", "≥ 95 %", half and half.s3_fifo * 100, 95.0, True, "%", False)
+    value = crawled.s3_fifo / crawled.lru if crawled else None
+    add("hit ratio, Zipf trace with a crawler", "≥ 1.00 × LRU", value, 1.0, True, "×", False)
     ratio("p50 at one connection, three processes", "≤ 2.5 × one process", 2.5, False, "1 connection", three, one, p50)
     for peer, title in ((one, "one process"), (three, "three processes")):
         ratio(f"p99 at 64 connections, {title}", "≤ 1.5 × bare actix-web", 1.5, False, at64, peer, bare, p99)

@@ -9,8 +9,10 @@ from goals import Verdict
 from memory import AtRest
 from misses import Cost
 from peers import Peer
+from policies import Ratios
 from relay import RATE, Beside
 from rounds import CAPACITY_OF, CLOSED, HITS, MANY, OPEN, Results
+from tiers import GATEWAYS, Tiers
 
 
 @dataclasses.dataclass
@@ -30,6 +32,8 @@ class Run:
     verdicts: list[Verdict]
     costs: dict[str, Cost]
     beside: Beside | None
+    tiered: Tiers | None
+    ratios: list[Ratios]
 
 
 def markdown(run: Run) -> str:
@@ -53,7 +57,7 @@ def markdown(run: Run) -> str:
             lines += [f"## {scenario[0].upper()}{scenario[1:]}", ""]
             head = ["", "req/s", "× bare", "× nginx+fpm", "MB/s", "p50 ms", "p99 ms", "p99.9 ms", "errors"]
             lines += table(head, rows)
-    lines += hits(run) + cost_of_misses(run) + beside_a_body(run)
+    lines += hits(run) + over_tiers(run) + hit_ratios(run) + cost_of_misses(run) + beside_a_body(run)
     lines += ["## Memory", ""]
     rest = [
         [title(run, name), f"{found.front_rss / 1024:.1f} MiB", f"{found.per_idle_connection:.1f} KiB"]
@@ -102,6 +106,39 @@ def hits(run: Run) -> list[str]:
         return []
     head = ["", "req/s", "× bare, same body", "× Varnish, same body", "p50 ms", "p99 ms", "p99.9 ms", "errors"]
     return [f"## {HITS[0].upper()}{HITS[1:]}", "", *table(head, rows)]
+
+
+def over_tiers(run: Run) -> list[str]:
+    tiered = run.tiered
+    if not tiered:
+        return []
+    times = lambda value: [f"{value(percent):.2f}" for percent in (50, 99)]  # noqa: E731
+    rows = [
+        [f"hit in Redis, {size}", f"{len(rounds)} rounds", *times(lambda percent: tiered.hit_ms(size, f"p{percent}"))]
+        for size, rounds in tiered.hits.items()
+    ]
+    rows += [
+        [
+            f"purge, {GATEWAYS} gateways, cache services: {caches}",
+            f"{len(took)} purges",
+            *times(lambda percent: tiered.purge_ms(caches, percent)),
+        ]
+        for caches, took in tiered.purges.items()
+    ]
+    text = "Redis on the same machine. Hits at one connection; a purge from its order to the word that no gateway gives it."
+    return ["## The cache's second tier", "", text, "", *table(["", "of", "p50 ms", "p99 ms"], rows)]
+
+
+def hit_ratios(run: Run) -> list[str]:
+    if not run.ratios:
+        return []
+    rows = []
+    for found in run.ratios:
+        trace = f"{found.urls:,} URLs, {found.exponent}, {found.of_1000_asked_for_once}"
+        cells = [f"{ratio:.2%}" for ratio in (found.s3_fifo, found.lru, found.tiny_lfu)]
+        rows.append([found.trace, trace, f"{found.requests:,}", f"{found.capacity >> 20} MiB", *cells, found.digest])
+    head = ["Zipf trace", "URLs, exponent, of 1,000 asked for once", "requests", "room", "S3-FIFO", "LRU", "W-TinyLFU"]
+    return ["## Hit ratios", "", *table([*head, "digest of the trace"], rows)]
 
 
 def cost_of_misses(run: Run) -> list[str]:
@@ -182,6 +219,8 @@ def store(run: Run, directory: Path) -> None:
         },
         "miss_microseconds": {name: dataclasses.asdict(cost) for name, cost in run.costs.items()},
         "beside_a_large_body": dataclasses.asdict(run.beside) if run.beside else None,
+        "tiers_microseconds": dataclasses.asdict(run.tiered) if run.tiered else None,
+        "hit_ratios": [dataclasses.asdict(found) for found in run.ratios],
         "at_rest": {peer: dataclasses.asdict(found) for peer, found in run.at_rest.items()},
         "peaks": run.peaks,
         "instructions_per_request": run.instructions,

@@ -22,6 +22,33 @@ pub(crate) struct Shape {
     pub(crate) seed: u64,
 }
 
+/// A trace of a stated length, and the room that a cache has for its answers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stated {
+    /// What it is called.
+    pub(crate) name: &'static str,
+    pub(crate) shape: Shape,
+    pub(crate) requests: usize,
+    /// Bytes.
+    pub(crate) capacity: u64,
+}
+
+/// 10,000 URLs of some 160 MiB together, asked for by Zipf's law with an exponent of 1.2, and room for half of them.
+pub(crate) const HALF: Stated = Stated {
+    name: "room for half",
+    shape: Shape { urls: 10_000, exponent: 1.2, strangers: 0, seed: 1 },
+    requests: 800_000,
+    capacity: 80 << 20,
+};
+
+/// Little room, and a fifth of the requests for what nobody asks for again: such a crawler flushes what is merely recent.
+pub(crate) const CRAWLED: Stated = Stated {
+    name: "with a crawler",
+    shape: Shape { urls: 10_000, exponent: 1.0, strangers: 200, seed: 2 },
+    requests: 200_000,
+    capacity: 32 << 20,
+};
+
 /// The requests, without an end.
 pub(crate) struct Trace {
     shape: Shape,
@@ -55,6 +82,13 @@ impl Trace {
         cumulative.iter_mut().for_each(|part| *part /= whole);
         let sizes = (0..shape.urls).map(|_| size(&mut random)).collect();
         Self { shape, cumulative, sizes, random, stranger: shape.urls }
+    }
+
+    /// A number (FNV-1a) that two traces have in common that ask for the same, in the same order.
+    #[allow(dead_code, reason = "the test has no use for it")]
+    pub(crate) fn digest(self, requests: usize) -> u64 {
+        let numbers = self.take(requests).flat_map(|Request { url, size }| [url as u64, size as u64]);
+        numbers.fold(0xcbf2_9ce4_8422_2325, |sum, number| (sum ^ number).wrapping_mul(0x0100_0000_01b3))
     }
 
     /// Bytes of all answers together, those of strangers aside.

@@ -2,7 +2,6 @@
 
 mod coherence;
 mod disk;
-mod figures;
 mod fire;
 mod leases;
 mod outages;
