@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The composed stack beside nginx with php-fpm in containers and beside Troupe in one process, and as it is scaled; one report.
 # Builds this machine's release binary (unless TROUPE_BINARY names one) and the images; arguments go to loadtests/containers.
-# Exit codes: 0 a report was written, 1 requests failed: no report, 2 usage, 69 no Docker engine, or something is missing.
+# Exit codes: 0 a report was written, 1 requests failed: no report, 2 usage, 3 a goal was missed, 69 no Docker engine, or something is
+# missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/requirements.sh
@@ -16,6 +17,7 @@ case " $* " in *" --help "* | *" -h "*) exec python3 loadtests/containers "$@" ;
 need_compose
 need_packages python3 python3-minimal
 need_packages wrk wrk
+need_packages ab apache2-utils
 release_binary
 images "$TROUPE_BINARY" test prebuilt:troupe prebuilt-php:troupe-php edge:troupe-edge
 say "== image troupe-beside-fpm:test"

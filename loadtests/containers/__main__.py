@@ -1,7 +1,7 @@
 """The composed stack beside nginx with php-fpm in containers, and beside Troupe in one process; and as it is scaled.
 
-Exit codes: 0 a report was written, 1 requests failed or nothing could be measured, 2 usage. scripts/bench-stack.sh builds the images
-and calls this.
+Exit codes: 0 a report was written, 1 requests failed or nothing could be measured, 2 usage, 3 a report was written and a goal was
+missed. scripts/bench-stack.sh builds the images and calls this.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 from sides import ROOT, Side, Sides
 
 sys.path.append(str(ROOT / "loadtests" / "load"))
+import ab  # noqa: E402
 import generators  # noqa: E402
 import report  # noqa: E402
 from suite import LoadFailed, failed, rate, table  # noqa: E402
@@ -21,6 +22,8 @@ CONNECTIONS = 64
 # php-pools and gateways.
 SCALES = [(1, 1), (2, 1), (4, 1), (1, 2), (2, 2)]
 TIMES = ("p50", "p99")
+# Of new connections.
+CONNECT_ROUNDS = 3
 
 
 def main() -> int:
@@ -36,19 +39,22 @@ def main() -> int:
     facts = report.machine_facts()
     try:
         with Sides(options.compose.split()) as sides:
-            beside, scaled = compare(sides, options), scale(sides, options)
+            beside, connects, scaled = compare(sides, options), connect(sides), scale(sides, options)
     except LoadFailed as failure:
         print(f"error: {failure}", file=sys.stderr)
         return 1
     now = datetime.datetime.now(datetime.UTC)
-    text = "\n".join(report.heading("The stack in containers", facts, now) + lines(beside, scaled, options))
+    found = {title: ab.summary(runs) for title, runs in connects.items()}
+    missed = ab.missed(found[sides.composed.title], found[sides.fpm.title])
+    said = [*lines(beside, scaled, options), *connect_lines(found), *(f"Missed: {goal}." for goal in missed), ""]
+    text = "\n".join(report.heading("The stack in containers", facts, now) + said)
     print(text)
     if options.out != "-":
         folder = Path(options.out) / f"stack-{now:%Y-%m-%d}-{facts['commit']}"
         named = {f"{pools} php-pools, {gateways} gateways": runs for (pools, gateways), runs in scaled.items()}
-        report.store(folder, text, {"machine": facts, "beside": beside, "scaled": named}, options, now)
+        report.store(folder, text, {"machine": facts, "beside": beside, "connects": connects, "scaled": named}, options, now)
         print(f"stored in {folder}", file=sys.stderr)
-    return 0
+    return 3 if missed else 0
 
 
 def compare(sides: Sides, options: argparse.Namespace) -> dict[str, list[dict]]:
@@ -62,6 +68,15 @@ def compare(sides: Sides, options: argparse.Namespace) -> dict[str, list[dict]]:
         # Nobody is always behind the same other.
         for side in everyone[number % len(everyone):] + everyone[: number % len(everyone)]:
             runs.setdefault(side.title, []).append(measure(side, options))
+    return runs
+
+
+def connect(sides: Sides) -> dict[str, list[dict]]:
+    """New connections for each request: how long it takes to be let in, where all do the same work in containers of the same kind."""
+    print("connect times", file=sys.stderr)
+    runs = ab.in_turn({side.title: side.host() + side.path for side in (sides.composed, sides.gateway, sides.fpm)}, CONNECT_ROUNDS)
+    if wrong := ab.errors(runs):
+        raise LoadFailed(f"connect times: {'; '.join(wrong)}")
     return runs
 
 
@@ -104,6 +119,14 @@ def lines(beside: dict, scaled: dict, options: argparse.Namespace) -> list[str]:
         for (pools, gateways), runs in scaled.items()
     ])
     return said
+
+
+def connect_lines(found: dict[str, dict]) -> list[str]:
+    return [
+        "## New connections", "",
+        f"`ab -n {ab.REQUESTS} -c {ab.CONNECTIONS}`, {CONNECT_ROUNDS} rounds in turn, times in ms as ab rounds them; the worst round counts.", "",
+        *table(ab.HEAD, [ab.row(title, one) for title, one in found.items()]),
+    ]
 
 
 def figures(runs: list[dict]) -> list[str]:
