@@ -23,6 +23,7 @@ if ! command -v nginx >/dev/null || ! command -v "php-fpm$fpm" >/dev/null; then
 fi
 need_packages haproxy haproxy
 need_redis
+need_packages valgrind valgrind
 if ! command -v varnishd >/dev/null; then
     need_packages varnishd varnish
     say "note: Debian starts Varnish too: systemctl disable --now varnish varnishncsa"
@@ -30,4 +31,6 @@ fi
 
 cargo build --release --locked -p bare-actix -p open-loop -p troupe
 cargo build --release --locked -p troupe-cache --example policies
+# Parts of the services by themselves, for counting instructions.
+cargo build --release --locked -p troupe-balancer -p troupe-gateway --example pick --example hit
 exec python3 loadtests/bench --bin-dir "${CARGO_TARGET_DIR:-target}/release" "$@"

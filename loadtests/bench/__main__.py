@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import goals
+import heal
 import instructions
 import machine
 import memory
@@ -22,11 +23,13 @@ import policies
 import relay
 import report
 import rounds
+import scaling
 import tiers
 from caches import cache_peers
 from load import LoadFailed
 from peers import NotUp, Peer, Settings, all_peers
 from rounds import Durations, say
+from trials import ENOUGH
 
 ROOT = machine.ROOT
 FULL = Durations(rounds=5, warm_up=3, closed=4, open=5, many=8)
@@ -41,7 +44,11 @@ MISSES = "misses"
 RELAY = "relay"
 TIERS = "tiers"
 POLICIES = "policies"
-ALONE = (MISSES, RELAY, TIERS, POLICIES)
+HEAL = "heal"
+SCALING = "scaling"
+ALONE = (MISSES, RELAY, TIERS, POLICIES, HEAL, SCALING)
+# Trials of each thing that heals in a quick run: too few for a percentile.
+QUICK_TRIALS = 20
 
 
 def everyone() -> list[Peer]:
@@ -51,11 +58,11 @@ def everyone() -> list[Peer]:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.partition("\n")[0])
     names = [*(peer.name for peer in everyone()), *ALONE]
-    parser.add_argument("--quick", action="store_true", help="two minutes instead of ten; for a look, not for a figure")
+    parser.add_argument("--quick", action="store_true", help="minutes instead of half an hour; for a look, not for a figure")
     parser.add_argument("--only", metavar="PEER,...", help=f"only these, of: {', '.join(names)}")
     parser.add_argument("--rounds", type=int, help=f"interleaved rounds (default: {FULL.rounds})")
     parser.add_argument("--threads", type=int, help="threads of each server and of the generator (default: one per core)")
-    parser.add_argument("--instructions", action="store_true", help="count instructions with callgrind where perf cannot")
+    parser.add_argument("--no-instructions", action="store_true", help="do not count under callgrind, as with --quick")
     parser.add_argument("--bin-dir", type=Path, default=ROOT / "target" / "release", help="where the binaries are")
     parser.add_argument("--reports", type=Path, default=ROOT / "loadtests" / "reports", help="where reports are stored")
     parser.add_argument("--no-store", action="store_true", help="print only")
@@ -138,6 +145,8 @@ def compare(options: argparse.Namespace, settings: Settings, peers: list[Peer]) 
     beside = relay.measure(settings, binary, durations.rounds, durations.open) if RELAY in options.peers else None
     tiered = tiers.measure(settings, durations.rounds, durations.closed) if TIERS in options.peers else None
     ratios = policies.measure(settings.bin_dir) if POLICIES in options.peers else []
+    healing = heal.measure(settings, QUICK_TRIALS if options.quick else ENOUGH) if HEAL in options.peers else []
+    grown = scaling.measure(settings) if SCALING in options.peers else []
 
     run = report.Run(
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -150,11 +159,13 @@ def compare(options: argparse.Namespace, settings: Settings, peers: list[Peer]) 
         peaks=peaks,
         instructions=counted,
         instructions_by=counted_by,
-        verdicts=goals.judge(results, at_rest, costs, beside, tiered, ratios),
+        verdicts=goals.judge(results, at_rest, costs, beside, tiered, ratios, grown, healing),
         costs=costs,
         beside=beside,
         tiered=tiered,
         ratios=ratios,
+        scaling=grown,
+        healing=healing,
     )
     print(report.markdown(run))
     if not options.no_store:
@@ -169,14 +180,14 @@ def count_instructions(
     options: argparse.Namespace, settings: Settings, running: list[Peer]
 ) -> tuple[dict[str, dict[str, float]], str]:
     counted: dict[str, dict[str, float]] = {}
-    compiled = [peer for peer in running if peer.ours or peer.name == "bare-actix"]
+    compiled = [peer for peer in running if peer.name in instructions.COUNTED]
     if instructions.perf_counts():
         for peer in compiled:
             counted[peer.name] = instructions.with_perf(peer, settings.threads)
         return counted, "perf, user space"
-    if not options.instructions:
+    if options.quick or options.no_instructions or not compiled:
         return counted, ""
-    say("instructions, under callgrind: a minute or so")
+    say(f"instructions, under callgrind: half a minute each of {', '.join(peer.name for peer in compiled)}")
     for peer in running:
         peer.stop()
     for peer in compiled:

@@ -8,7 +8,9 @@ from misses import Cost, ratio as miss_ratio
 from policies import Ratios
 from relay import Beside, ratio as relay_ratio
 from rounds import HITS, MANY, OPEN, Results
+from scaling import Scaling
 from tiers import CACHES, GATEWAYS, Tiers
+from trials import Trials
 
 NOT_MEASURED = "not measured"
 
@@ -28,6 +30,8 @@ def judge(
     beside: Beside | None,
     tiered: Tiers | None,
     ratios: list[Ratios],
+    scaling: list[Scaling],
+    healing: list[Trials],
 ) -> list[Verdict]:
     verdicts: list[Verdict] = []
 
@@ -103,4 +107,10 @@ def judge(
             else:
                 outcome = "pass" if failed == 0 else "MISS"
                 verdicts.append(Verdict(f"failed requests at {scenario}, {title}", "0", str(failed), outcome))
+    for found in scaling:
+        add(found.path, "flat within 10 %", found.ratio(), 1.10, False, "×", False)
+    for trials in healing:
+        if trials.limit_ms is not None:
+            p99, void = trials.percentile(99), bool(trials.failures)
+            add(f"p99: {trials.name}", trials.limit(), p99, trials.limit_ms, False, "ms", void)
     return verdicts

@@ -13,6 +13,8 @@ from pathlib import Path
 from load import wrk
 from peers import Peer, Settings
 
+# Of our own programs, those whose figures are compared.
+COUNTED = ("bare-actix", "troupe-one", "troupe-three", "troupe-upstream")
 PERF_SECONDS = 3
 PERF_CONNECTIONS = 64
 CALLGRIND_SECONDS = 10

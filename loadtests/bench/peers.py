@@ -43,6 +43,8 @@ class Peer:
     hits_only: bool = False
     port: int = 0
     processes: list[Process] = field(default_factory=list)
+    # Where those of its processes listen that others link to, by label.
+    listening: dict[str, int] = field(default_factory=dict)
 
     def start(self, settings: Settings, wrapper: list[str] | None = None) -> None:
         self.port = free_port()
@@ -161,7 +163,7 @@ def start_troupe(peer: Peer, settings: Settings, wrapper: list[str], template: s
 
 
 def start_troupe_with_functions(peer: Peer, settings: Settings, wrapper: list[str], template: str, **words: object) -> None:
-    shutil.copytree(HERE / "functions", settings.directory / "functions")
+    shutil.copytree(HERE / "functions", settings.directory / "functions", dirs_exist_ok=True)
     start_troupe(peer, settings, wrapper, template, dir=settings.directory, **words)
 
 
@@ -175,11 +177,11 @@ def start_troupe_three(peer: Peer, settings: Settings, wrapper: list[str]) -> No
 
 def start_three(peer: Peer, settings: Settings, wrapper: list[str], template: str, **words: object) -> None:
     directory = settings.directory
-    shutil.copytree(HERE / "functions", directory / "functions")
+    shutil.copytree(HERE / "functions", directory / "functions", dirs_exist_ok=True)
     key = directory / "mesh.key"
     key.write_text(os.urandom(32).hex())
     key.chmod(0o600)
-    listen = {"balancer": free_port(), "php-pool": free_port()}
+    listen = peer.listening = {"balancer": free_port(), "php-pool": free_port()}
     config = fill(
         template,
         directory / "troupe.toml",

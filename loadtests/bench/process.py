@@ -29,16 +29,27 @@ class Process:
     def __init__(self, label: str, command: list[str], directory: Path, wrapper: list[str] | None = None):
         self.label = label
         self.log = directory / f"{label}.log"
+        self._command = [*(wrapper or []), *command]
+        self._directory = directory
+        self.start()
+
+    def start(self) -> None:
+        """Runs the program; once more, when it has ended."""
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(
-                [*(wrapper or []), *command],
+                self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=directory,
+                cwd=self._directory,
                 start_new_session=True,
             )
         self.pid = self._popen.pid
+
+    def kill(self) -> None:
+        """Ends the program as a crash does, and only it."""
+        self._popen.kill()
+        self._popen.wait()
 
     def is_alive(self) -> bool:
         return self._popen.poll() is None

@@ -12,7 +12,9 @@ from peers import Peer
 from policies import Ratios
 from relay import RATE, Beside
 from rounds import CAPACITY_OF, CLOSED, HITS, MANY, OPEN, Results
+from scaling import Scaling
 from tiers import GATEWAYS, Tiers
+from trials import Trials
 
 
 @dataclasses.dataclass
@@ -34,6 +36,8 @@ class Run:
     beside: Beside | None
     tiered: Tiers | None
     ratios: list[Ratios]
+    scaling: list[Scaling]
+    healing: list[Trials]
 
 
 def markdown(run: Run) -> str:
@@ -58,6 +62,7 @@ def markdown(run: Run) -> str:
             head = ["", "req/s", "× bare", "× nginx+fpm", "MB/s", "p50 ms", "p99 ms", "p99.9 ms", "errors"]
             lines += table(head, rows)
     lines += hits(run) + over_tiers(run) + hit_ratios(run) + cost_of_misses(run) + beside_a_body(run)
+    lines += until_well(run) + with_size(run)
     lines += ["## Memory", ""]
     rest = [
         [title(run, name), f"{found.front_rss / 1024:.1f} MiB", f"{found.per_idle_connection:.1f} KiB"]
@@ -80,7 +85,7 @@ def markdown(run: Run) -> str:
         lines += [f"Counted by {run.instructions_by}, PHP not included.", ""]
         lines += table(["", "process", "instructions"], counts)
     else:
-        lines += ["Not counted: perf cannot count here; `--instructions` counts with callgrind.", ""]
+        lines += ["Not counted.", ""]
     return "\n".join(lines)
 
 
@@ -161,6 +166,30 @@ def beside_a_body(run: Run) -> list[str]:
     return ["## Small calls beside a large body", "", *table(head, rows)]
 
 
+def until_well(run: Run) -> list[str]:
+    if not run.healing:
+        return []
+    rows = []
+    for trials in run.healing:
+        found = [trials.percentile(percent) for percent in (50, 99, 100)]
+        times = ["" if time is None else f"{time:.1f}" for time in found]
+        failures = f"{len(trials.failures)}: {trials.failures[0].splitlines()[0]}" if trials.failures else "0"
+        rows.append([trials.name, trials.limit(), str(len(trials.samples_ms)), *times, failures])
+    head = ["", "p99 must", "trials", "p50 ms", "p99 ms", "most ms", "otherwise"]
+    return ["## Until all is well again", "", *table(head, rows)]
+
+
+def with_size(run: Run) -> list[str]:
+    rows = []
+    for found in run.scaling:
+        for size, instructions in found.instructions.items():
+            rows.append([found.path, f"{size:,}", f"{instructions:,.0f}", f"{found.of_request(size):,.0f}"])
+    if not rows:
+        return []
+    head = ["", "of them", "instructions counted", "of a request"]
+    return ["## Cost per request with the number of workers and routes", "", "Counted by callgrind.", "", *table(head, rows)]
+
+
 def row(run: Run, peer: Peer, scenario: str) -> list[str]:
     samples = run.results[peer.name][scenario]
     if not samples.samples:
@@ -221,6 +250,8 @@ def store(run: Run, directory: Path) -> None:
         "beside_a_large_body": dataclasses.asdict(run.beside) if run.beside else None,
         "tiers_microseconds": dataclasses.asdict(run.tiered) if run.tiered else None,
         "hit_ratios": [dataclasses.asdict(found) for found in run.ratios],
+        "until_well": [dataclasses.asdict(trials) for trials in run.healing],
+        "instructions_with_size": [dataclasses.asdict(found) for found in run.scaling],
         "at_rest": {peer: dataclasses.asdict(found) for peer, found in run.at_rest.items()},
         "peaks": run.peaks,
         "instructions_per_request": run.instructions,

@@ -185,6 +185,15 @@ impl Connection {
         self.began
     }
 
+    /// Whether a request may be sent, as far as can be seen: the server has neither closed the connection nor said something that
+    /// nobody asked for.
+    pub fn is_open(&self) -> bool {
+        let stream = self.reader.get_ref();
+        let quiet = stream.set_nonblocking(true).is_ok()
+            && matches!(stream.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        stream.set_nonblocking(false).is_ok() && quiet && self.reader.buffer().is_empty()
+    }
+
     /// Reads until the server has closed the connection, whatever it says.
     pub fn hear_out(&mut self) {
         while let Ok(bytes @ 1..) = self.reader.fill_buf().map(<[u8]>::len) {

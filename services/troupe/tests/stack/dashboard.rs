@@ -26,6 +26,7 @@ fn load(stack: &Stack) -> Load {
         addresses: stack.addresses.clone(),
         clients: 2,
         method: "GET",
+        body: b"",
         target: "/api/hello",
         pause: Duration::from_millis(20),
     })

@@ -29,6 +29,7 @@ fn plan(stack: &Stack, method: &'static str) -> Plan {
         addresses: stack.addresses.clone(),
         clients: CLIENTS,
         method,
+        body: b"",
         target: "/api/sleep?ms=30",
         pause: Duration::from_millis(10),
     }
@@ -190,5 +191,5 @@ fn only_the_written_fail((records, stood_still): (Vec<Record>, Duration), died: 
 }
 
 fn failed(records: &[Record]) -> Vec<&Record> {
-    records.iter().filter(|record| record.status != 200).collect()
+    records.iter().filter(|record| !record.served()).collect()
 }

@@ -146,6 +146,7 @@ fn nobody_notices_a_metrics_service_that_is_frozen_or_gone() {
         addresses: stack.addresses.clone(),
         clients: 4,
         method: "GET",
+        body: b"",
         target: "/api/hello",
         pause: Duration::from_millis(5),
     });

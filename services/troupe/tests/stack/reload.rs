@@ -64,6 +64,7 @@ fn load_of(stack: &Stack, target: &'static str) -> Load {
         addresses: stack.addresses.clone(),
         clients: 2,
         method: "GET",
+        body: b"",
         target,
         pause: Duration::from_millis(2),
     })

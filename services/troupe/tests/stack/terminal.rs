@@ -67,6 +67,7 @@ fn top_lives_in_a_terminal_of_eighty_by_twenty_four_and_ends_by_a_key() {
         addresses: stack.addresses.clone(),
         clients: 2,
         method: "GET",
+        body: b"",
         target: "/api/hello",
         pause: Duration::from_millis(5),
     });
@@ -106,6 +107,7 @@ fn top_tells_causes_and_caches_and_marks_what_it_leaves_out() {
             addresses: address.clone(),
             clients: 1,
             method: "GET",
+            body: b"",
             target,
             pause: Duration::from_millis(20),
         })
