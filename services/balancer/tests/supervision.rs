@@ -98,7 +98,7 @@ async fn a_supervisor_that_panics_over_everything_is_given_up_and_told() {
         list_with_nobody(&stack, &format!("nobody {number}"));
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    let given_up = || supervise::given_up().borrow().iter().any(|escalation| escalation.name == "balancer");
+    let given_up = || supervise::given_up().borrow().iter().any(|lost| lost.escalation.name == "balancer");
     until("it is given up", given_up).await;
     // What was published last is what calls go by.
     serves(&stack).await;

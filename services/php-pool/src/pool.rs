@@ -10,7 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use tokio::sync::watch;
 use troupe_contracts::report::Load;
-use troupe_mesh::supervise::{Handle, SendError};
+use troupe_mesh::supervise::{Handle, SendError, State};
 
 use crate::config::Isolation;
 use crate::control::{Note, PoolActor, Usage};
@@ -187,6 +187,11 @@ impl Pool {
             restarts: self.restarts.load(Ordering::Relaxed),
             draining: self.draining.load(Ordering::Relaxed),
         }
+    }
+
+    /// Whether its actor was given up, so that nothing becomes of its processes any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.control.get().is_some_and(|control| control.state() == State::Escalated)
     }
 
     /// Tells the pool's actor something. It is gone only when the pool is, or when it is given up and the pool is down.

@@ -55,11 +55,12 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
+use self::given_up::Identity;
 use self::inbox::{Delivery, Fate, Parcel};
 use self::meters::Meters;
 use crate::failure::Outcome;
 
-pub use given_up::given_up;
+pub use given_up::{GivenUp, given_up};
 pub use poison::Mark;
 pub use restarts::{Backoff, Intensity};
 
@@ -236,9 +237,10 @@ where
     let (tx, rx) = mpsc::channel(spec.inbox.max(1));
     let (state_tx, state) = watch::channel(State::Running);
     let (stop, stop_rx) = watch::channel(false);
-    let meters = Meters::new(spec.name);
-    let handle = Handle { tx, shared: Arc::new(Shared { state, stop, wait: spec.wait, meters: meters.clone() }) };
-    actix_rt::spawn(run::supervise(spec, factory, rx, state_tx, stop_rx, meters));
+    let (meters, identity) = (Meters::new(spec.name), Identity::new());
+    let shared = Shared { state, stop, wait: spec.wait, meters: meters.clone(), identity: identity.clone() };
+    let handle = Handle { tx, shared: Arc::new(shared) };
+    actix_rt::spawn(run::supervise(spec, factory, rx, state_tx, stop_rx, meters, identity));
     handle
 }
 
@@ -253,6 +255,7 @@ struct Shared {
     stop: watch::Sender<bool>,
     wait: Duration,
     meters: Meters,
+    identity: Identity,
 }
 
 impl<A> Clone for Handle<A> {
@@ -387,6 +390,12 @@ impl<A> Handle<A> {
     /// Takes no more messages; the actor handles what waits and ends.
     pub fn stop(&self) {
         self.shared.stop.send_replace(true);
+    }
+
+    /// Says that another actor does from now on what this one did: should it be given up, or have been, nothing that matters
+    /// stands still, and it is none of those [`given_up`].
+    pub fn replaced(&self) {
+        self.shared.identity.is_replaced();
     }
 
     /// Resolves when the actor is done or given up.

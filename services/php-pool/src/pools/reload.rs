@@ -40,7 +40,8 @@ impl Drop for Prepared {
 
 impl PhpPools {
     /// Starts what of `configs` differs from what serves, and verifies it: the code loads, nothing that works now is broken in
-    /// it, and `processes.min` processes come up. No call goes there yet. Where the queue alone differs, nothing does.
+    /// it, and `processes.min` processes come up. No call goes there yet. Where the queue alone differs, nothing does; a pool
+    /// whose actor was given up is started anew in any case.
     ///
     /// # Errors
     /// For the first pool that cannot serve; nothing has changed.
@@ -50,7 +51,10 @@ impl PhpPools {
             None => return Err(ReloadError::Stopping),
         };
         let now = self.configs.lock().clone();
-        let differs = |name: &String, config: &PhpPoolConfig| now.get(name).is_none_or(|old| !same(old, config));
+        // Of one whose actor was given up nothing comes any more: another one takes its place, configured as it may be.
+        let lost = |name: &String| self.published.find(name).is_some_and(|pool| pool.is_lost());
+        let differs =
+            |name: &String, config: &PhpPoolConfig| now.get(name).is_none_or(|old| !same(old, config)) || lost(name);
         let differing: Vec<_> = configs.iter().filter(|(name, config)| differs(name, config)).collect();
         if parting > MOST_PARTING && !differing.is_empty() {
             return Err(ReloadError::Busy { parting });
@@ -162,4 +166,61 @@ async fn verify(pool: &Pool, before: Option<&Pool>, patience: Duration) -> Resul
         tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix::{Context, Handler, Message};
+    use troupe_mesh::supervise::{self, State};
+
+    use super::*;
+    use crate::Options;
+    use crate::control::PoolActor;
+
+    /// Makes the actor panic.
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct Fail;
+
+    impl Handler<Fail> for PoolActor {
+        type Result = ();
+
+        fn handle(&mut self, _: Fail, _: &mut Context<Self>) {
+            panic!("a fault in the actor");
+        }
+    }
+
+    #[test]
+    fn a_pool_whose_actor_was_given_up_is_replaced_by_a_reload_and_no_reason_to_be_unready_any_more() {
+        const NAME: &str = "given up and replaced";
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("hello.php"), "<?php return fn() => 'hello';").unwrap();
+        let config = PhpPoolConfig { root: root.path().to_owned(), ..PhpPoolConfig::default() };
+        let configs = BTreeMap::from([(NAME.to_owned(), config)]);
+        let told = || supervise::given_up().borrow().iter().any(|lost| lost.escalation.subject == NAME);
+        actix_rt::System::new().block_on(async {
+            let pools = PhpPools::start(&configs, Options { threads: 1, development: false }).unwrap();
+            assert_eq!(pools.booted().await, Vec::new());
+            let before = pools.published.find(NAME).unwrap();
+            let actor = before.control.get().unwrap().clone();
+            while actor.state() != State::Escalated {
+                // Refused while it is made anew.
+                let _ = actor.send(Fail).await;
+            }
+            assert!(told() && before.is_lost());
+
+            // The same configuration: that is no reason to leave what is lost in its place.
+            let prepared = pools.prepare(&configs).await.unwrap();
+            assert!(told(), "the new one does not serve yet");
+            pools.commit(prepared);
+            let end = Instant::now() + Duration::from_secs(30);
+            while told() && Instant::now() < end {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            assert!(!told(), "nothing depends on it any more");
+            let now = pools.published.find(NAME).unwrap();
+            assert!(!now.is_lost() && *now.condition.borrow() == Condition::Up);
+            pools.stop().await;
+        });
+    }
 }

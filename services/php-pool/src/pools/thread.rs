@@ -109,6 +109,9 @@ impl Alive {
                     let _ = started.send(());
                 }
                 Ask::Part { pool } => {
+                    if let Some(control) = pool.control.get() {
+                        control.replaced();
+                    }
                     self.parting.fetch_add(1, Ordering::Relaxed);
                     actix_rt::spawn(self.clone().part(pool));
                 }

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::given_up;
+use super::given_up::Identity;
 use super::inbox::{Feeder, Inbox, Parcel};
 use super::meters::Meters;
 use super::restarts::Restarts;
@@ -53,6 +53,7 @@ pub(super) async fn supervise<A, F>(
     state: watch::Sender<State>,
     mut stop: watch::Receiver<bool>,
     meters: Meters,
+    identity: Identity,
 ) where
     A: Actor<Context = Context<A>>,
     F: FnMut() -> A + 'static,
@@ -72,7 +73,7 @@ pub(super) async fn supervise<A, F>(
         }
         let now = Instant::now();
         let Some(pause) = restarts.next(now, now.duration_since(born)) else {
-            escalate(&spec, end, &meters);
+            escalate(&spec, end, &meters, &identity);
             break State::Escalated;
         };
         match end {
@@ -96,7 +97,7 @@ pub(super) async fn supervise<A, F>(
     state.send_replace(end);
 }
 
-fn escalate(spec: &Spec, end: End, meters: &Meters) {
+fn escalate(spec: &Spec, end: End, meters: &Meters, identity: &Identity) {
     meters.escalations.increment(1);
     tracing::error!(
         actor = spec.name,
@@ -107,7 +108,7 @@ fn escalate(spec: &Spec, end: End, meters: &Meters) {
         "actor failed too often and is given up"
     );
     let escalation = Escalation { name: spec.name, subject: spec.subject.clone(), reason: end.reason() };
-    given_up::remember(&escalation);
+    identity.is_given_up(&escalation);
     if let Some(told) = &spec.on_escalate {
         // What the callback does wrong must not keep the senders from their answer.
         let _ = catch_unwind(AssertUnwindSafe(|| told(&escalation)));
