@@ -31,6 +31,8 @@ final class Zygote
 
     private string $pending = '';
     private bool $stopping = false;
+    /** Whoever has asked for it ends the processes, with all that they have started. */
+    private bool $leaving = false;
 
     public function __construct(private readonly string $run)
     {
@@ -88,6 +90,7 @@ final class Zygote
                     return $id;
                 }
                 $this->stopping = $this->stopping || $command[0] === 'stop';
+                $this->leaving = $this->leaving || $command[0] === 'leave';
             }
             $this->reap();
         }
@@ -131,8 +134,10 @@ final class Zygote
                 'code' => pcntl_wifexited($status) ? pcntl_wexitstatus($status) : null,
                 'signal' => pcntl_wifsignaled($status) ? pcntl_wtermsig($status) : null,
             ]);
-            // What it has started and left behind goes with it.
-            @posix_kill(-$pid, SIGKILL);
+            // What it has started and left behind goes with it; at the very end it is asked first, and killed by whoever asked.
+            if (!$this->leaving) {
+                @posix_kill(-$pid, SIGKILL);
+            }
         }
     }
 

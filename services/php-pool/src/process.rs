@@ -156,6 +156,20 @@ impl ProcessInfo {
         }
     }
 
+    /// Asks it and whatever it started to end.
+    pub(crate) fn ask_to_end(&self, fate: Fate) {
+        self.doom(fate);
+        if let Some(pid) = Pid::from_raw(self.pid()) {
+            // Gone already: as it should be.
+            let _ = rustix::process::kill_process_group(pid, Signal::TERM);
+        }
+    }
+
+    /// Whether it, or something that it started and that stayed in its group, is there.
+    pub(crate) fn has_group(&self) -> bool {
+        Pid::from_raw(self.pid()).is_some_and(|pid| rustix::process::test_kill_process_group(pid).is_ok())
+    }
+
     /// Ends it and whatever it started, at once.
     pub(crate) fn kill(&self, fate: Fate) {
         self.doom(fate);

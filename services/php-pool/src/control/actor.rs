@@ -3,6 +3,7 @@
 mod processes;
 mod renew;
 mod stillborn;
+mod stop;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext as _, Context, Handler};
-use tokio::sync::oneshot;
 
 use super::Done;
 use super::Note;
@@ -27,6 +27,7 @@ use crate::process::{Fate, ProcessInfo};
 use crate::rundir::RunDir;
 use renew::{Next, Retired, Roll};
 use stillborn::Stillborn;
+use stop::Stopping;
 
 /// How often the actor looks at memory, idle processes and processes that should be gone.
 const TICK: Duration = Duration::from_millis(250);
@@ -69,7 +70,7 @@ pub(crate) struct PoolActor {
     ticks: u32,
     /// No call is expected any more.
     given_up: bool,
-    stopping: Option<oneshot::Sender<()>>,
+    stopping: Option<Stopping>,
 }
 
 /// A process, as the actor has it.
@@ -274,11 +275,11 @@ impl PoolActor {
 
     fn zygote_exited(&mut self, context: &mut Context<Self>, status: &str, tail: &str) {
         self.zygote = None;
-        if let Some(done) = self.stopping.take() {
+        if let Some(stopping) = self.stopping.take() {
             self.bury_all();
             self.kill_zygotes();
             self.run = None;
-            let _ = done.send(());
+            let _ = stopping.done.send(());
             return;
         }
         let was_up = *self.pool.condition.borrow() == Condition::Up;
@@ -324,35 +325,17 @@ impl PoolActor {
         self.count();
     }
 
-    /// Ends the zygotes at once, of whatever generation.
-    fn kill_zygotes(&self) {
-        let others = self.retired.iter().map(|retired| &retired.zygote);
-        for zygote in self.zygote.iter().chain(self.next.iter().map(|next| &next.zygote)).chain(others) {
+    /// The zygotes of whatever generation.
+    fn zygotes(&mut self) -> impl Iterator<Item = &mut Zygote> {
+        let others = self.retired.iter_mut().map(|retired| &mut retired.zygote);
+        self.zygote.iter_mut().chain(self.next.iter_mut().map(|next| &mut next.zygote)).chain(others)
+    }
+
+    /// Ends the zygotes at once.
+    fn kill_zygotes(&mut self) {
+        for zygote in self.zygotes() {
             zygote.kill();
         }
-    }
-
-    fn stopped_if_empty(&mut self) {
-        if self.zygote.is_none() && self.processes.is_empty() {
-            self.run = None;
-            if let Some(done) = self.stopping.take() {
-                let _ = done.send(());
-            }
-        }
-    }
-
-    fn stop(&mut self, done: oneshot::Sender<()>) {
-        self.stopping = Some(done);
-        self.set_condition(Condition::Down("the pool is stopped".into()));
-        while let Some(process) = self.pool.lanes.remove_any() {
-            process.info.doom(Fate::Stopped);
-        }
-        for record in self.processes.values() {
-            record.info.kill(Fate::Stopped);
-        }
-        // Its end ends the wait.
-        self.kill_zygotes();
-        self.stopped_if_empty();
     }
 
     fn tick(&mut self) {
@@ -423,7 +406,7 @@ impl Handler<Note> for PoolActor {
                 self.given_up = true;
                 self.end_idle(Instant::now());
             }
-            Note::Stop { done } => self.stop(done),
+            Note::Stop { done } => self.stop(context, done),
         }
     }
 }

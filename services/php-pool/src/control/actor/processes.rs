@@ -126,11 +126,12 @@ impl PoolActor {
         } else {
             let child = nest.exec(&self.launch, run, id)?;
             info.set_pid(child.id().map_or(0, |pid| pid as i32));
-            let (pool, group) = (Arc::clone(&self.pool), info.pid());
+            let (pool, ended, group) = (Arc::clone(&self.pool), Arc::clone(&info), info.pid());
             actix_rt::spawn(async move {
                 let status = describe(usage::wait(&pool, child).await);
-                // What it has started and left behind goes with it, as a zygote sees to it for its own.
-                if let Some(group) = Pid::from_raw(group) {
+                // What it has started and left behind goes with it, as a zygote sees to it for its own. Whoever stops the pool
+                // asks first, and kills then.
+                if let Some(group) = Pid::from_raw(group).filter(|_| ended.fate() != Fate::Stopped) {
                     let _ = rustix::process::kill_process_group(group, Signal::KILL);
                 }
                 pool.tell(Note::Exited { id, status });
