@@ -126,6 +126,37 @@ fn where_a_second_balancer_lives_only_what_the_first_had_fails() {
 }
 
 #[test]
+fn where_a_second_balancer_lives_one_that_freezes_costs_what_it_had_and_the_other_one_serves() {
+    for method in ["GET", "POST"] {
+        let mut stack = stack::Plan::apart().two("balancer").start(binary(), &functions(), CONFIG);
+        stack.instance_at("balancer", 1).await_ready();
+        let load = Load::start(&plan(&stack, method));
+        load.run(200);
+        let frozen = Instant::now();
+        stack.instance("balancer").signal(Signal::STOP);
+        let gateway = stack.instance("gateway");
+        wait::until("the gateway to miss it", 2 * HEAL, || gateway.log().contains("has been silent").then_some(()));
+        let missed = Instant::now();
+        load.run(500);
+        stack.instance("balancer").signal(Signal::CONT);
+        load.run(500);
+        let (records, stood_still) = load.stop();
+
+        // Nothing but silence tells, and that is listened to for four seconds.
+        let dead = frozen + Duration::from_secs(5) + stood_still;
+        let failed = failed(&records);
+        for record in &failed {
+            assert!(matches!(record.status, 502 | 504) && !record.resent, "{method}: {record:?}");
+            assert!(record.begun < dead && record.ended < dead + NEWS, "{method}: {record:?}");
+        }
+        // A client waits for each call that it has given the frozen one, so there are not many.
+        assert!(!failed.is_empty() && failed.len() <= 2 * CLIENTS, "{method}: {failed:?}");
+        let meanwhile = begun(&records, frozen, missed).filter(|record| record.status == 200).count();
+        assert!(meanwhile > 100, "{method}: the other one served {meanwhile} meanwhile");
+    }
+}
+
+#[test]
 fn where_a_second_php_pool_lives_no_call_fails_that_may_be_repeated() {
     for method in ["GET", "POST"] {
         let mut stack = stack::Plan::apart().two("php-pool").start(binary(), &functions(), CONFIG);

@@ -13,6 +13,7 @@ mod caching;
 mod commands;
 mod dashboard;
 mod drains;
+mod endures;
 mod fairness;
 mod faults;
 mod fpm;
