@@ -12,7 +12,7 @@ from rounds import say
 from trials import Request, Trials, ask
 
 # Of pools whose functions hang. What counts is what comes after it.
-TIMEOUT_MS = 300
+TIMEOUT_MS = 200
 # In what ways they hang.
 HANGS = ("sleep", "read", "busy")
 SIGNALS = (signal.SIGKILL, signal.SIGSEGV)
@@ -20,6 +20,9 @@ SIGNALS = (signal.SIGKILL, signal.SIGSEGV)
 BYSTANDER_PAUSE_SECONDS = 0.01
 # Pieces of a stream for each trial of the others.
 PIECES = 5
+# Four processes take 100 ms for a call, so this many clients at this pace ask for five times what can be served.
+CROWD = 50
+CROWD_PACE_SECONDS = 0.25
 
 
 def start(peer: Peer, settings: Settings, wrapper: list[str]) -> None:
@@ -32,7 +35,7 @@ def measure(settings: Settings, count: int) -> list[Trials]:
     found: list[Trials] = []
     try:
         peer.start(settings)
-        for take in (hang, die, flush, leave):
+        for take in (hang, die, flush, leave, refuse):
             found += take(peer, settings.directory, count)
             peer.check()
     except (NotUp, OSError) as error:
@@ -133,3 +136,28 @@ def leave(peer: Peer, _: Path, count: int) -> list[Trials]:
         status, seconds = ask(peer.port, "/stream/hello")
         freed.add(begun and status == 200, seconds, f"answered {status}")
     return [freed]
+
+
+def refuse(peer: Peer, _: Path, count: int) -> list[Trials]:
+    say(f"healing: five times as much as can be served, until {count} are refused")
+    refused = Trials("a call that finds the queue full at five times the capacity is refused", 10)
+    over = threading.Event()
+
+    def client(number: int) -> None:
+        due = time.monotonic() + CROWD_PACE_SECONDS * number / CROWD
+        while not over.wait(max(0.0, due - time.monotonic())):
+            status, seconds = ask(peer.port, "/narrow/sleeps?ms=100")
+            if status != 200:
+                refused.add(status == 503, seconds, f"answered {status}")
+            due = max(due + CROWD_PACE_SECONDS, time.monotonic())
+
+    threads = [threading.Thread(target=client, args=(number,), daemon=True) for number in range(CROWD)]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + count
+    while len(refused.samples_ms) < count and not refused.failures and time.monotonic() < end:
+        time.sleep(CROWD_PACE_SECONDS)
+    over.set()
+    for thread in threads:
+        thread.join()
+    return [refused]

@@ -1,5 +1,6 @@
 """How long it takes until all is well again: balancer and php-pool are killed and started again, and a balancer stands
-still, again and again; what PHP's processes do is in hangs.py."""
+still, again and again; what PHP's processes do is in hangs.py, new code in
+reloads.py."""
 
 import os
 import select
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import hangs
+import reloads
 from peers import HERE, NotUp, Peer, Settings, start_three
 from process import Process, descendants, start_of, stat_fields, wait_until
 from rounds import say
@@ -49,6 +51,7 @@ def measure(settings: Settings, count: int) -> list[Trials]:
     say(f"healing: a balancer stands still, {FREEZES} times")
     found += frozen(settings, max(1, count // FREEZES))
     found += hangs.measure(settings, count)
+    found += reloads.measure(settings, count)
     for trials in found:
         for failure in trials.failures[:3]:
             say(f"    {trials.name}: {failure}")

@@ -392,8 +392,8 @@ impl<A> Handle<A> {
         self.shared.stop.send_replace(true);
     }
 
-    /// Says that another actor does from now on what this one did: should it be given up, or have been, nothing that matters
-    /// stands still, and it is none of those [`given_up`].
+    /// Says that nothing depends on this actor any more, as another one does its work or nobody needs it: should it be given up,
+    /// or have been, it is none of those [`given_up`].
     pub fn replaced(&self) {
         self.shared.identity.is_replaced();
     }

@@ -54,6 +54,7 @@ fn one_death_is_not_seen_by_a_request_that_may_be_repeated() {
 }
 
 /// So many calls, each of which leaks 10 KiB.
+#[allow(clippy::print_stdout, reason = "figures, for whoever runs it alone")]
 fn leak(calls: usize) {
     const CLIENTS: usize = 8;
     let temporary = TempDir::new().unwrap();
@@ -130,6 +131,7 @@ fn memory_that_leaks_in_a_hundred_thousand_calls_costs_no_call() {
 }
 
 /// How often code is replaced, at 500 calls a second that take 200 ms each.
+#[allow(clippy::print_stdout, reason = "figures, for whoever runs it alone")]
 fn replace(times: usize) {
     const CLIENTS: usize = 110;
     let root = TempDir::new().unwrap();
