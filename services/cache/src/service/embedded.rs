@@ -74,9 +74,9 @@ impl Embedded {
 
     pub(crate) fn look_up(&self, call: &Lookup) -> Looked {
         let looked = self.look(call, None);
-        match (looked.leased, call.want) {
+        match looked.leased {
             // Whoever had the lease before may have brought the answer between the look and the grant.
-            (Leased::Granted { name, token }, Want::Answer) => self.look(call, Some((name, token))),
+            Leased::Granted { name, token } => self.look(call, Some((name, token))),
             _ => looked,
         }
     }

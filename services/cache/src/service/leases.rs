@@ -14,7 +14,7 @@ use troupe_contracts::cache::{LeaseName, Leased};
 /// Leases that are known at once. Where there are more, whoever asks fetches without one, and nothing of that is stored.
 const MAX_LEASES: usize = 65_536;
 /// How long a token is remembered after its lease, for holders that come too late.
-const FENCED_FOR: Duration = Duration::from_secs(60);
+pub(crate) const FENCED_FOR: Duration = Duration::from_secs(60);
 /// For how long nobody waits for another after an answer that could not be stored.
 pub(crate) const APART_FOR: Duration = Duration::from_secs(60);
 

@@ -108,12 +108,11 @@ impl InRedis {
                 Err(error) => return Err(away(&error)),
             };
         }
-        if let (Leased::Granted { name, token }, Want::Answer) = (&leased, call.want) {
-            let (name, token) = (*name, *token);
+        if let Leased::Granted { name, token } = leased {
             // Whoever had the lease before may have brought the answer between the look and the grant.
             let again = objects::find(&self.redis, &self.shared, &call, false).await;
-            let done = again.as_ref().map_or(true, objects::Found::is_fresh);
-            if done {
+            let answers = |found: &objects::Found| call.want == Want::Answer && found.is_fresh();
+            if again.as_ref().map_or(true, answers) {
                 let _ = claims::give(&self.redis, &self.shared, name, token, false).await;
                 self.shared.waiting.over(name);
                 leased = Leased::No;

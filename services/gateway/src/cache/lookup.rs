@@ -148,12 +148,10 @@ impl Cache {
 
     /// Looks a request up that is to be fetched anew: what is fresh is not the answer, but is refreshed.
     pub(crate) fn look_up_anew(&self, request: &Request, caching: &Arc<RouteCaching>) -> Found {
-        let target = caching.target(request.head.target());
-        let mut buffer = HostBuffer::default();
-        match Sought::new(request.head.scheme(), request.head.authority(), &target, &mut buffer) {
-            Some(sought) => {
-                let (key, asked) = (Arc::new(sought.to_key()), Asked::of(&request.head));
-                let miss = Miss { key, asked, early: true, unknown: None, looked: Duration::ZERO };
+        match caching.key(&request.head) {
+            Some(key) => {
+                let miss =
+                    Miss { key, asked: Asked::of(&request.head), early: true, unknown: None, looked: Duration::ZERO };
                 Found::Miss(Box::new(miss), Arc::clone(caching))
             }
             None => Found::Pass(Forward::Bypass),
@@ -248,3 +246,6 @@ fn forward_without(object: Option<&Object>) -> Forward {
         _ => Forward::UriMiss,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,16 @@
 
 mod coherence;
 mod disk;
+mod early;
+mod fencing;
 mod fire;
 mod leases;
 mod outages;
 mod redis;
 mod scale;
 mod sharing;
+mod slow;
+mod switches;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

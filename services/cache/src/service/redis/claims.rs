@@ -8,16 +8,19 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use troupe_contracts::cache::{LeaseName, Leased};
-use troupe_redis::redis::{RedisResult, cmd};
+use troupe_redis::redis::{RedisResult, cmd, pipe};
 use troupe_redis::{Error, Redis};
 
 use super::Shared;
 use super::scripts::{GIVE, TAKE};
 use super::value::digits;
-use crate::service::leases::APART_FOR;
+use crate::service::leases::{APART_FOR, FENCED_FOR};
 
 /// Pause between two looks at a lease that another instance may have ended.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// For how long, in milliseconds, it is known who had a lease when its time is up.
+const FENCED_MS: i64 = FENCED_FOR.as_millis() as i64;
 
 /// Who waits in this instance, by lease.
 #[derive(Debug, Default)]
@@ -99,10 +102,12 @@ pub(super) async fn wait(redis: &Redis, shared: &Shared, name: LeaseName, wait: 
         let notify = shared.waiting.of(name);
         // Before the look: what is told after it is not missed.
         let over = Arc::clone(&notify).notified_owned();
-        let held: Result<Option<String>, _> = redis.query(async |to| cmd("GET").arg(&key).query_async(to).await).await;
-        let leased = match held.as_ref().map(Option::as_deref) {
-            Ok(None) => Some(Leased::Over),
-            Ok(Some("apart")) => Some(Leased::Apart),
+        let held: Result<(Option<String>, i64), _> =
+            redis.query(async |to| pipe().get(&key).pttl(&key).query_async(to).await).await;
+        let leased = match held.as_ref().map(|(held, left)| (held.as_deref(), *left)) {
+            Ok((Some("apart"), _)) => Some(Leased::Apart),
+            // What is left of a lease whose time is up says who had it last.
+            Ok((None, _) | (_, ..=FENCED_MS)) => Some(Leased::Over),
             // Who waits for another's fetch does not wait for Redis to come back as well.
             Err(_) => Some(Leased::No),
             _ if Instant::now() >= until => Some(Leased::Held { name }),

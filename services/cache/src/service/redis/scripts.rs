@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use troupe_redis::redis::Script;
 
+use crate::service::leases::FENCED_FOR;
+
 /// An instance says that it is there, and learns where the history is. KEYS: epochs, log, services, acks, prefixes. ARGV: uid,
 /// its lease in ms, how far it is, a generation and a nonce for a history that has to begin, the first record of one, and
 /// generation, number and nonce of the last purge it knows. Gives back generation, number of the last purge, `same`, `behind` (the
@@ -156,22 +158,28 @@ return {1, '', 0}
     )
 });
 
-/// How a lease is taken: a function of its key and its time in ms.
-const TAKING: &str = r"
+/// How a lease is taken: a function of its key and its time in ms. What says who has it stays for a while when its time is up, so
+/// that a holder that comes too late is told from one that nobody has followed.
+static TAKING: LazyLock<String> = LazyLock::new(|| {
+    let fenced = FENCED_FOR.as_millis();
+    format!(
+        r"
 local function take(key, time)
   local held = redis.call('GET', key)
   if held == 'apart' then return held end
-  if held then return 'held' end
+  if held and redis.call('PTTL', key) > {fenced} then return 'held' end
   local now = redis.call('TIME')
-  local token = string.format('%016.0f', now[1] * 1000000 + now[2])
-  redis.call('SET', key, token, 'PX', time)
+  local token = string.format('%016.0f', math.max(now[1] * 1000000 + now[2], tonumber(held or '0') + 1))
+  redis.call('SET', key, token, 'PX', time + {fenced})
   return token
 end
-";
+"
+    )
+});
 
 /// Takes a lease. KEYS: it. ARGV: its time in ms. Gives back a token, or `held` or `apart`.
 pub(super) static TAKE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[TAKING, "return take(KEYS[1], ARGV[1])"].concat()));
+    LazyLock::new(|| Script::new(&[&**TAKING, "return take(KEYS[1], ARGV[1])"].concat()));
 
 /// Looks for an answer, and takes the lease where nothing is. KEYS: epochs, where it is stored, the lease. ARGV: the lease's time in
 /// ms, and the names whose numbers are wanted. Gives back the numbers, the value, its time to live in ms, and what [`TAKE`] gives.
@@ -182,7 +190,7 @@ local value = redis.call('GET', KEYS[2])
 if value then return {numbers, value, redis.call('PTTL', KEYS[2]), false} end
 return {numbers, false, 0, take(KEYS[3], ARGV[1])}
 ";
-    Script::new(&[TAKING, looking].concat())
+    Script::new(&[&**TAKING, looking].concat())
 });
 
 /// Ends a lease. KEYS: it. ARGV: its token in digits, and for how long nobody is to wait for another (0: not at all).

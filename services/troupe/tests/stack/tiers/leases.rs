@@ -5,10 +5,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use troupe_testkit::http::Connection;
+use troupe_testkit::redis::Redis;
+use troupe_testkit::stack::Stack;
 use troupe_testkit::upstream::{Then, Upstream};
 use troupe_testkit::wait;
 
-use super::{BOUND, Origin, embedded, get, version};
+use super::{BOUND, Origin, embedded, get, in_redis, version};
 
 /// Has every gateway asked for `target` by two clients at once.
 fn all_at_once(addresses: &[SocketAddr], target: &'static str) -> Vec<u64> {
@@ -28,13 +30,23 @@ fn eight_gateways_fetch_once() {
     assert_eq!(origin.asked("/a"), 1);
 }
 
-/// One fetch per lifetime, early refreshes and all.
 #[test]
-fn eight_gateways_fetch_once_per_lifetime() {
-    let origin = Origin::start("max-age=2", Duration::from_millis(20));
-    let stack = embedded(8, &origin.config(""));
-    let until = Instant::now() + Duration::from_secs(16);
-    let began = Instant::now();
+fn eight_gateways_fetch_once_with_redis() {
+    let (redis, origin) = (Redis::start(), Origin::start("max-age=600", Duration::from_millis(500)));
+    let stack = in_redis(8, 2, &redis, &origin.config(""));
+    assert_eq!(all_at_once(&stack.addresses, "/a"), [1; 16]);
+    assert_eq!(origin.asked("/a"), 1);
+}
+
+/// What is asked for all the time, by every gateway.
+const KEYS: [&str; 4] = ["/a", "/b", "/c", "/d"];
+const LIFETIME: Duration = Duration::from_secs(2);
+/// How many lifetimes are looked at.
+const LIFETIMES: u32 = 12;
+
+/// One fetch per key and lifetime, early refreshes and all: 1.1 at most.
+fn eight_gateways_fetch_once_per_lifetime(origin: &Origin, stack: &Stack) {
+    let until = Instant::now() + LIFETIME * LIFETIMES;
     let readers: Vec<_> = stack
         .addresses
         .iter()
@@ -42,19 +54,32 @@ fn eight_gateways_fetch_once_per_lifetime() {
             let address = *address;
             thread::spawn(move || {
                 let mut connection = Connection::open(address).unwrap();
-                while Instant::now() < until {
-                    version(&connection.request("GET", "/a", &[], b"").unwrap());
+                for key in KEYS.iter().cycle().take_while(|_| Instant::now() < until) {
+                    version(&connection.request("GET", key, &[], b"").unwrap());
                     thread::sleep(Duration::from_millis(2));
                 }
             })
         })
         .collect();
     readers.into_iter().for_each(|reader| reader.join().unwrap());
-    let lifetimes = began.elapsed().as_secs_f64() / 2.0;
-    let fetches = origin.asked("/a") as f64;
-    // An early refresh ends a lifetime before its time, by what a fetch takes and a little more.
-    assert!(fetches <= 1.1 * lifetimes + 2.0, "{fetches} fetches in {lifetimes} lifetimes");
-    assert!(fetches >= lifetimes * 0.7, "{fetches} fetches in {lifetimes} lifetimes");
+    for key in KEYS {
+        // The first lifetime begins with the first fetch, so one more begins than fits.
+        let (fetches, lifetimes) = (origin.asked(key) as f64, f64::from(LIFETIMES + 1));
+        assert!(fetches <= 1.1 * lifetimes, "{key}: {fetches} fetches in {lifetimes} lifetimes");
+        assert!(fetches >= lifetimes * 0.7, "{key}: {fetches} fetches in {lifetimes} lifetimes");
+    }
+}
+
+#[test]
+fn eight_gateways_fetch_once_per_lifetime_with_one_memory() {
+    let origin = Origin::start("max-age=2", Duration::from_millis(20));
+    eight_gateways_fetch_once_per_lifetime(&origin, &embedded(8, &origin.config("")));
+}
+
+#[test]
+fn eight_gateways_fetch_once_per_lifetime_with_redis() {
+    let (redis, origin) = (Redis::start(), Origin::start("max-age=2", Duration::from_millis(20)));
+    eight_gateways_fetch_once_per_lifetime(&origin, &in_redis(8, 2, &redis, &origin.config("")));
 }
 
 /// What a request of the second gateway spends, while the first fetches and when it has, is told stage by stage.

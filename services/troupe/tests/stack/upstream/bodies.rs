@@ -214,28 +214,15 @@ fn a_slow_server_holds_the_client_back() {
 #[test]
 fn pauses_are_bounded() {
     let server = Upstream::start(|exchange| {
-        if exchange.request.target() == "/stalls" {
-            exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nbegun")?;
-        }
-        if exchange.request.method() == "POST" {
-            // Takes nothing in.
-            thread::sleep(Duration::from_secs(5));
-        }
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nbegun")?;
         exchange.await_close();
         Ok(Then::Close)
     });
-    let stack = one_process(&[&server], "timeouts = { idle = \"300ms\", write = \"300ms\", first_byte = \"300ms\" }");
+    let stack = one_process(&[&server], "timeouts = { idle = \"300ms\" }");
     let mut client = stack.connect();
     client.send(b"GET /stalls HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     assert_eq!(client.head().unwrap().status, 200);
     client.skip(100_000).expect_err("it is cut off");
-    let reply = stack.get("/silent");
-    assert_eq!((reply.status, reply.json()["stage"].as_str()), (504, Some("upstream")));
-    let mut client = stack.connect();
-    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000000\r\n\r\n").unwrap();
-    let piece = vec![b'u'; PIECE];
-    let _ = (0..200).try_for_each(|_| client.send(&piece));
-    assert_eq!(client.response(false).unwrap().status, 504);
 }
 
 fn upload(client: &mut Connection, bytes: u64) -> io::Result<()> {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use troupe_testkit::ports;
 use troupe_testkit::stack::Stack;
@@ -263,6 +263,52 @@ fn each_way_a_server_fails_is_counted_by_its_cause() {
         let others: Vec<&str> = others.filter(|line| !line.ends_with(" 0") && !line.contains(cause)).collect();
         assert!(others.is_empty(), "{cause}: {others:?}");
     }
+}
+
+/// Less than the shortest of the waits that a timeout of these tests comes before: the client's, the gateway's and the group's others.
+const SOON: Duration = Duration::from_secs(15);
+
+/// Nothing but `timeouts.write` ends this in time: the server takes nothing in, and answers nothing.
+#[test]
+fn a_server_that_takes_no_body_in_is_given_up_after_the_write_timeout() {
+    let full = Upstream::start(|_| {
+        // Neither reads nor closes.
+        thread::sleep(BOUND * 2);
+        Ok(Then::Close)
+    });
+    in_both(&[&full], "timeouts = { write = \"300ms\" }", |stack| {
+        let mut client = stack.connect();
+        let began = Instant::now();
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000000\r\n\r\n").unwrap();
+        let piece = vec![b'u'; 64 * 1024];
+        // More than the buffers on the way hold. Once it is answered nobody takes the rest.
+        let _ = (0..900).try_for_each(|_| client.send(&piece));
+        let reply = client.response(false).unwrap();
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+        assert_eq!((reply.status, reply.json()["stage"].as_str()), (504, Some("upstream")), "{}", reply.text());
+        wait::until("it to be counted", BOUND, || (errors(stack, "write_timeout") >= 1.0).then_some(()));
+        assert_eq!(errors(stack, "reply_timeout"), 0.0, "it was the body that was not taken");
+    });
+}
+
+/// Nothing but `timeouts.first_byte` ends this in time: the server takes all of it in, and answers nothing.
+#[test]
+fn a_server_that_answers_nothing_is_given_up_after_the_first_byte_timeout() {
+    let silent = Upstream::start(|exchange| {
+        exchange.read_body()?;
+        exchange.await_close();
+        Ok(Then::Close)
+    });
+    in_both(&[&silent], "timeouts = { first_byte = \"300ms\" }", |stack| {
+        for (method, body) in [("GET", &b""[..]), ("POST", &[b'u'; 100_000][..])] {
+            let (before, began) = (errors(stack, "reply_timeout"), Instant::now());
+            let reply = stack.connect().request(method, "/", &[], body).unwrap();
+            assert!(began.elapsed() < SOON, "{method}: {:?}", began.elapsed());
+            assert_eq!((reply.status, reply.json()["stage"].as_str()), (504, Some("upstream")), "{}", reply.text());
+            wait::until("it to be counted", BOUND, || (errors(stack, "reply_timeout") > before).then_some(()));
+        }
+        assert_eq!(errors(stack, "write_timeout"), 0.0, "it took the body in");
+    });
 }
 
 /// A request that is overdue before `timeouts.first_byte` is the server's fault as well.
