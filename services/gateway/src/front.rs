@@ -12,6 +12,7 @@ use bytestring::ByteString;
 use tokio::sync::watch;
 use troupe_cache::cache_status::{CacheStatus, Forward};
 use troupe_cache::entry::Entry;
+use troupe_cache::key::Key;
 use troupe_cache::time::Moment;
 use troupe_cache::{invalidation, targeted};
 use troupe_contracts::invoke::{Invoke, InvokeFlags, Reply};
@@ -87,6 +88,8 @@ pub(crate) struct Hit {
     pub(crate) looked: Duration,
     /// Seconds for which a network in front keeps it.
     pub(crate) cdn_ttl: Option<u64>,
+    /// What it is found by, for people who develop.
+    pub(crate) key: Option<Arc<Key>>,
 }
 
 /// A call that was decided on and waits for its body.
@@ -184,9 +187,12 @@ impl Front {
                 let cached = match self.look_up(request, matched.route.caching.as_ref(), purpose, tunnel) {
                     cache::Found::Hit { entry, plain, now, looked } => {
                         let route = (routes.serial(), matched.index);
-                        let cdn_ttl = matched.route.caching.as_ref().and_then(|caching| caching.cdn_ttl());
+                        let caching = matched.route.caching.as_ref();
+                        let cdn_ttl = caching.and_then(|caching| caching.cdn_ttl());
+                        let key =
+                            caching.filter(|_| self.shared.development).and_then(|caching| caching.key(&request.head));
                         let label = matched.route.label.clone();
-                        return Plan::Hit(Hit { route, label, entry, plain, now, looked, cdn_ttl });
+                        return Plan::Hit(Hit { route, label, entry, plain, now, looked, cdn_ttl, key });
                     }
                     cache::Found::Miss(miss, caching) => Part::Miss(miss, caching),
                     cache::Found::Pass(forward) => Part::Pass(forward),
@@ -250,7 +256,8 @@ impl Front {
 
     /// The answer out of the store.
     pub(crate) fn hit(&self, request: &Request, hit: &Hit) -> (CacheResult, Answer) {
-        let outcome = Cached { cdn_ttl: hit.cdn_ttl, ..Cached::hit(Arc::clone(&hit.entry), false) };
+        let stored = Cached::hit(Arc::clone(&hit.entry), false);
+        let outcome = Cached { cdn_ttl: hit.cdn_ttl, key: hit.key.clone(), ..stored };
         self.outcome(request, outcome)
     }
 
@@ -288,9 +295,7 @@ impl Front {
     /// The answer that a request of a cached route ended with.
     pub(crate) fn outcome(&self, request: &Request, mut outcome: Cached) -> (CacheResult, Answer) {
         let result = outcome.result;
-        let key = self.shared.development.then(|| {
-            format!("{}://{}{}", request.head.scheme().as_str(), request.head.authority(), request.head.target())
-        });
+        let key = outcome.key.take().filter(|_| self.shared.development).map(|key| key.to_string());
         let response = std::mem::replace(&mut outcome.response, Response::Absent);
         let entry = match &response {
             Response::Stored(entry, _) => Some(entry),

@@ -216,7 +216,7 @@ pub fn describe() {
     );
     describe_counter!(
         "troupe_gateway_cache_requests_total",
-        "Requests of cached routes, by `route`, `tier` (`l1`; `l2` of hits in the second tier) and `result`: `hit`, `miss`, `pass` (not for the cache), `stale`, `revalidated`, `collapsed` (answered by what another one fetched)."
+        "Requests of cached routes, by `route`, `tier` (`l1`; `l2` of what the second tier had, fresh or stale) and `result`: `hit`, `miss`, `pass` (not for the cache), `stale`, `revalidated`, `collapsed` (answered by what another one fetched)."
     );
     describe_counter!(
         "troupe_gateway_cache_sent_bytes_total",

@@ -108,7 +108,8 @@ impl Fetch {
         let fetch = self.clone();
         let run = Box::pin(async move {
             let outcome = self.run().await;
-            Outcome { cdn_ttl: self.0.caching.cdn_ttl(), spent: self.0.clock.spent(), ..outcome }
+            let Parts { caching, miss, clock, .. } = &*self.0;
+            Outcome { cdn_ttl: caching.cdn_ttl(), key: Some(Arc::clone(&miss.key)), spent: clock.spent(), ..outcome }
         });
         Fetching { run, fetch }
     }

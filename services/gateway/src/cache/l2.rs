@@ -48,6 +48,7 @@ pub use alone::Services;
 use breaker::Breaker;
 use coherence::Coherence;
 pub(super) use grant::Grant;
+pub(super) use meters::LookupCounts;
 use meters::Meters;
 pub use meters::describe;
 pub use orders::Orders;

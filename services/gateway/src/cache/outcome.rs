@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use troupe_cache::cache_status::{CacheStatus, Forward};
 use troupe_cache::entry::Entry;
+use troupe_cache::key::Key;
 use troupe_contracts::invoke::Reply;
 use troupe_mesh::failure::Failure;
 
@@ -19,6 +20,8 @@ pub(crate) struct Outcome {
     pub(crate) result: CacheResult,
     /// Seconds for which a network in front keeps it, if it is stored.
     pub(crate) cdn_ttl: Option<u64>,
+    /// What the answer is found by, where that is known.
+    pub(crate) key: Option<Arc<Key>>,
     /// Where the time went.
     pub(crate) spent: Spent,
 }
@@ -53,12 +56,22 @@ pub(crate) enum CacheResult {
     Collapsed,
     /// Answered from the second tier.
     Shared,
+    /// The same, with a stale response.
+    SharedStale,
 }
 
 impl CacheResult {
     /// All of them, in their order.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Hit, Self::Miss, Self::Pass, Self::Stale, Self::Revalidated, Self::Collapsed, Self::Shared];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Hit,
+        Self::Miss,
+        Self::Pass,
+        Self::Stale,
+        Self::Revalidated,
+        Self::Collapsed,
+        Self::Shared,
+        Self::SharedStale,
+    ];
 
     /// The name in metrics.
     pub(crate) fn as_str(self) -> &'static str {
@@ -66,7 +79,7 @@ impl CacheResult {
             Self::Hit | Self::Shared => "hit",
             Self::Miss => "miss",
             Self::Pass => "pass",
-            Self::Stale => "stale",
+            Self::Stale | Self::SharedStale => "stale",
             Self::Revalidated => "revalidated",
             Self::Collapsed => "collapsed",
         }
@@ -75,7 +88,7 @@ impl CacheResult {
     /// The tier that it is counted for.
     pub(crate) fn tier(self) -> &'static str {
         match self {
-            Self::Shared => "l2",
+            Self::Shared | Self::SharedStale => "l2",
             Self::Hit | Self::Miss | Self::Pass | Self::Stale | Self::Revalidated | Self::Collapsed => "l1",
         }
     }
@@ -94,22 +107,19 @@ impl Outcome {
     pub(crate) fn hit(entry: Arc<Entry>, stale: bool) -> Self {
         let result = if stale { CacheResult::Stale } else { CacheResult::Hit };
         let status = CacheStatus { hit: true, ..CacheStatus::default() };
-        Self {
-            response: Response::Stored(entry, None),
-            status,
-            second: None,
-            result,
-            cdn_ttl: None,
-            spent: Spent::default(),
-        }
+        Self::of(Response::Stored(entry, None), status, result)
+    }
+
+    fn of(response: Response, status: CacheStatus, result: CacheResult) -> Self {
+        Self { response, status, second: None, result, cdn_ttl: None, key: None, spent: Spent::default() }
     }
 
     /// Out of the second tier.
     pub(super) fn shared(entry: Arc<Entry>, forward: Forward, stale: bool) -> Self {
         let status = CacheStatus { forward: Some(forward), stored: true, ..CacheStatus::default() };
         let second = Some(CacheStatus { hit: true, ..CacheStatus::default() });
-        let result = if stale { CacheResult::Stale } else { CacheResult::Shared };
-        Self { response: Response::Stored(entry, None), status, second, result, cdn_ttl: None, spent: Spent::default() }
+        let result = if stale { CacheResult::SharedStale } else { CacheResult::Shared };
+        Self::of(Response::Stored(entry, None), status, result).after_second(second)
     }
 
     /// What the second tier said before.
@@ -121,13 +131,13 @@ impl Outcome {
     /// By what another request fetched.
     pub(super) fn collapsed(response: Response, forward: Forward) -> Self {
         let status = CacheStatus { forward: Some(forward), collapsed: true, ..CacheStatus::default() };
-        Self { response, status, second: None, result: CacheResult::Collapsed, cdn_ttl: None, spent: Spent::default() }
+        Self::of(response, status, CacheResult::Collapsed)
     }
 
     /// Passed on because of `forward`.
     pub(super) fn forwarded(response: Response, forward: Forward, result: CacheResult) -> Self {
         let status = CacheStatus { forward: Some(forward), ..CacheStatus::default() };
-        Self { response, status, second: None, result, cdn_ttl: None, spent: Spent::default() }
+        Self::of(response, status, result)
     }
 
     pub(super) fn stored(mut self, stored: bool) -> Self {

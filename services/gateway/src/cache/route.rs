@@ -1,16 +1,19 @@
 //! What a route's configuration makes of caching.
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytestring::ByteString;
 use metrics::Counter;
+use troupe_cache::key::{HostBuffer, Key, Sought};
 use troupe_cache::policy::{Policy, StatusTtl};
 use troupe_node::units;
+use troupe_wire::head::RequestHead;
 
 use super::config::{CacheDetails, RouteCache};
+use super::l2::LookupCounts;
 
 /// The caching of one route.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub(crate) struct RouteCaching {
     label: ByteString,
     /// Counts what of the route's has to make room in the store; made with the first answer.
     evictions: OnceLock<Counter>,
+    /// Counts what the second tier says to the route's requests; made with the first that asks it.
+    lookups: OnceLock<Arc<LookupCounts>>,
     pub(super) policy: Policy,
     ignore_query: Vec<Box<str>>,
     sort_query: bool,
@@ -58,6 +63,7 @@ impl RouteCaching {
         Some(Self {
             label,
             evictions: OnceLock::new(),
+            lookups: OnceLock::new(),
             policy,
             ignore_query,
             sort_query: details.sort_query,
@@ -69,6 +75,11 @@ impl RouteCaching {
     /// Counts what of the route's has to make room; `make` makes the counter, given the route's pattern.
     pub(super) fn evictions(&self, make: impl FnOnce(&ByteString) -> Counter) -> &Counter {
         self.evictions.get_or_init(|| make(&self.label))
+    }
+
+    /// Counts what the second tier says to the route's requests; `find` finds the counters, given the route's pattern.
+    pub(super) fn lookups(&self, find: impl FnOnce(&ByteString) -> Arc<LookupCounts>) -> &LookupCounts {
+        self.lookups.get_or_init(|| find(&self.label))
     }
 
     /// Whether requests are looked up.
@@ -120,6 +131,12 @@ impl RouteCaching {
         }
         let query = kept.join("&");
         Cow::Owned(if query.is_empty() { path.to_owned() } else { [path, "?", &query].concat() })
+    }
+
+    /// What the answer to a request of the route is found by; `None` when its host is no host that is cached.
+    pub(crate) fn key(&self, head: &RequestHead) -> Option<Arc<Key>> {
+        let (target, mut buffer) = (self.target(head.target()), HostBuffer::default());
+        Some(Arc::new(Sought::new(head.scheme(), head.authority(), &target, &mut buffer)?.to_key()))
     }
 
     fn is_ignored(&self, parameter: &str) -> bool {

@@ -53,6 +53,25 @@ fn an_attribute_is_all_it_takes() {
     });
 }
 
+/// RFC 9211 §2.7: what the answer is found by, and not what the client wrote.
+#[test]
+fn people_who_develop_are_told_the_key() {
+    let cached =
+        CACHED.replace("cache = true", "cache = { ttl = \"60s\", sort_query = true, ignore_query = [\"utm_*\"] }");
+    in_both(&format!("node.development = true\n{cached}"), |stack| {
+        let mut connection = stack.connect();
+        let mut ask = |target: &str| {
+            connection.send(format!("GET {target} HTTP/1.1\r\nHost: A.Example:80\r\n\r\n").as_bytes()).unwrap();
+            connection.response(false).unwrap().header("cache-status").to_owned()
+        };
+        let key = "; key=\"http://a.example/api/storable?a=2&b=1\"";
+        let missed = ask("/api/./storable?utm_source=x&b=1&a=2");
+        assert!(missed.contains("troupe-l1; fwd=uri-miss") && missed.contains(key), "{missed}");
+        let hit = ask("/api/storable?a=2&b=1");
+        assert!(hit.starts_with("troupe-l1; hit") && hit.contains(key), "{hit}");
+    });
+}
+
 #[test]
 fn headers_decide_where_the_route_says_so() {
     in_both(CACHED, |stack| {

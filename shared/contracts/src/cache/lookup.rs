@@ -72,7 +72,7 @@ impl Contract for Lookup {
     type Reply = Looked;
 
     const ID: u16 = 32;
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const NAME: &'static str = "lookup";
 
     fn encode_head(&self, out: &mut BytesMut) {

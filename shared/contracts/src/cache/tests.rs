@@ -59,6 +59,23 @@ fn a_look_up_and_its_reply_survive_the_wire() {
     assert!(Lookup::decode_reply(nothing, Body::Empty).unwrap().found.is_none());
 }
 
+/// What an older service cannot read is a new version: the handshake compares it and names the contract, instead of look-ups that fail
+/// for what they want.
+#[test]
+fn what_may_be_wanted_belongs_to_the_version() {
+    let code = |want: Want| match want {
+        Want::Answer => 0,
+        Want::Refresh => 1,
+        // Since version 2.
+        Want::Stored => 2,
+    };
+    for want in [Want::Answer, Want::Refresh, Want::Stored] {
+        assert_eq!(postcard::to_allocvec(&want).unwrap(), [code(want)]);
+    }
+    assert_eq!(Lookup::VERSION, 2);
+    assert!(postcard::from_bytes::<Want>(&[3]).is_err(), "another one is another version");
+}
+
 #[test]
 fn the_other_messages_survive_the_wire() {
     let about = About {

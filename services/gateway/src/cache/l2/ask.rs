@@ -23,6 +23,7 @@ use troupe_wire::head::RequestHead;
 use super::grant::Right;
 use super::meters::Told;
 use super::{L2, MAX_STORES};
+use crate::cache::route::RouteCaching;
 use crate::cache::{Counted, now};
 
 /// How long a store may take; nobody waits for it.
@@ -45,10 +46,16 @@ impl L2 {
     ///
     /// # Errors
     /// A word for why nothing is known.
-    pub(super) async fn look_up(&self, key: &Key, head: &RequestHead, want: Want) -> Result<Answered, &'static str> {
+    pub(super) async fn look_up(
+        &self,
+        caching: &RouteCaching,
+        key: &Key,
+        head: &RequestHead,
+        want: Want,
+    ) -> Result<Answered, &'static str> {
         let tier = &self.tier;
         if tier.contested.load(Ordering::Acquire) || !tier.breaker.lets_through() {
-            tier.meters.asked(Told::Unasked, Duration::ZERO);
+            tier.meters.asked(caching, Told::Unasked, Duration::ZERO);
             return Err("away");
         }
         let began = Instant::now();
@@ -74,7 +81,7 @@ impl L2 {
         } else if tier.breaker.failed() {
             tracing::warn!("the second tier of the cache does not answer; it is asked once a second from now on");
         }
-        tier.meters.asked(told, began.elapsed());
+        tier.meters.asked(caching, told, began.elapsed());
         answer
     }
 

@@ -1,10 +1,17 @@
 //! What a gateway counts of the second tier.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytestring::ByteString;
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
+use parking_lot::Mutex;
+
+use crate::cache::route::RouteCaching;
+use crate::metrics::{MAX_ROUTE_LABELS, OTHER_ROUTES};
 
 /// How a question to the second tier ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,10 +29,15 @@ pub(super) enum Told {
 
 const TOLD: [&str; 6] = ["hit", "stale", "miss", "late", "away", "unasked"];
 
+/// What the second tier said to the requests of a route, how often.
+#[derive(Debug)]
+pub(in crate::cache) struct LookupCounts([Counter; TOLD.len()]);
+
 /// A process's handles.
 #[derive(Debug)]
 pub(super) struct Meters {
-    told: [Counter; TOLD.len()],
+    /// By route; one for all beyond the first so many.
+    told: Mutex<HashMap<ByteString, Arc<LookupCounts>>>,
     wait: Histogram,
     lease_wait: Histogram,
     stores_skipped: Counter,
@@ -40,7 +52,7 @@ pub(super) struct Meters {
 impl Meters {
     pub(super) fn new() -> Self {
         Self {
-            told: TOLD.map(|result| counter!("troupe_gateway_cache_l2_lookups_total", "result" => result)),
+            told: Mutex::default(),
             wait: histogram!("troupe_gateway_cache_l2_wait_seconds"),
             lease_wait: histogram!("troupe_gateway_cache_lease_wait_seconds"),
             stores_skipped: counter!("troupe_gateway_cache_l2_stores_skipped_total"),
@@ -53,13 +65,29 @@ impl Meters {
         }
     }
 
-    pub(super) fn asked(&self, told: Told, took: Duration) {
-        if let Some(counter) = self.told.get(told as usize) {
+    pub(super) fn asked(&self, caching: &RouteCaching, told: Told, took: Duration) {
+        let counts = caching.lookups(|label| self.counts_of(label));
+        if let Some(counter) = counts.0.get(told as usize) {
             counter.increment(1);
         }
         if told != Told::Unasked {
             self.wait.record(took.as_secs_f64());
         }
+    }
+
+    fn counts_of(&self, label: &ByteString) -> Arc<LookupCounts> {
+        let mut known = self.told.lock();
+        let is_new = !known.contains_key(label);
+        let label = match is_new && known.len() >= MAX_ROUTE_LABELS {
+            true => ByteString::from_static(OTHER_ROUTES),
+            false => label.clone(),
+        };
+        let counts = |label: &ByteString| {
+            Arc::new(LookupCounts(TOLD.map(|result| {
+                counter!("troupe_gateway_cache_l2_lookups_total", "result" => result, "route" => label.to_string())
+            })))
+        };
+        Arc::clone(known.entry(label).or_insert_with_key(counts))
     }
 
     pub(super) fn waited(&self, took: Duration) {
@@ -75,7 +103,7 @@ impl Meters {
 pub fn describe() {
     describe_counter!(
         "troupe_gateway_cache_l2_lookups_total",
-        "Questions to the second tier, by `result`: `hit`, `stale`, `miss`, `late` (no answer within `redis.timeout`), `away`, `unasked` (it did not answer the last times)."
+        "Questions to the second tier, by `route` and `result`: `hit`, `stale`, `miss`, `late` (no answer within `redis.timeout`), `away`, `unasked` (it did not answer the last times)."
     );
     describe_histogram!(
         "troupe_gateway_cache_l2_wait_seconds",

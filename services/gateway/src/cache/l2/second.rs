@@ -39,7 +39,7 @@ impl Parts {
         for _ in 0..ROUNDS {
             let began = self.cache.store.stamp();
             let untold = l2.tier.untold.now();
-            let asked = l2.look_up(&self.miss.key, &self.call.head, want);
+            let asked = l2.look_up(&self.caching, &self.miss.key, &self.call.head, want);
             let answered = match self.clock.count(|spent| &mut spent.l2, asked).await {
                 Ok(answered) => answered,
                 Err(why) => {
@@ -79,7 +79,7 @@ impl Parts {
     pub(in crate::cache) async fn only_stored(&self, lack: &mut Lack) -> Option<(Arc<Entry>, Reuse)> {
         let l2 = self.l2.as_ref()?;
         let (began, untold) = (self.cache.store.stamp(), l2.tier.untold.now());
-        let asked = l2.look_up(&self.miss.key, &self.call.head, Want::Stored);
+        let asked = l2.look_up(&self.caching, &self.miss.key, &self.call.head, Want::Stored);
         let answered = self.clock.count(|spent| &mut spent.l2, asked).await;
         lack.second = Some(said(lack, answered.as_ref().err().copied()));
         let entry = answered.ok()?.entry.filter(|entry| !is_untold(&untold, &self.miss.key, entry))?;
@@ -94,7 +94,9 @@ impl Parts {
     pub(in crate::cache) async fn may_refresh(&self, entry: &Entry, lack: &mut Lack) -> bool {
         let Some(l2) = &self.l2 else { return true };
         let (began, untold) = (self.cache.store.stamp(), l2.tier.untold.now());
-        let Ok(answered) = l2.look_up(&self.miss.key, &self.call.head, Want::Refresh).await else { return true };
+        let Ok(answered) = l2.look_up(&self.caching, &self.miss.key, &self.call.head, Want::Refresh).await else {
+            return true;
+        };
         let grant = match answered.leased {
             Leased::Granted { name, token } => Some(Grant::new(l2.clone(), Right { name, token, born: answered.born })),
             // Another does, and what it brings is found there when this one is stale.

@@ -1,5 +1,6 @@
 //! What one gateway has fetched, another gives.
 
+use std::thread;
 use std::time::Duration;
 
 use troupe_testkit::http::Connection;
@@ -23,12 +24,39 @@ fn what_one_gateway_fetched_another_gives() {
     assert!(get(stack.addresses[1], "/a").header("cache-status").starts_with("troupe-l1; hit"));
     assert_eq!(origin.asked("/a"), 1);
     wait::until("the figures", BOUND, || {
-        (metric(&stack, "gateway", "troupe_gateway_cache_l2_lookups_total{result=\"hit\"}") >= 1.0
+        (metric(&stack, "gateway", "troupe_gateway_cache_l2_lookups_total{result=\"hit\"") >= 1.0
             && metric(&stack, "cache", "troupe_cache_stores_total{result=\"stored\"}") >= 1.0
             && metric(&stack, "cache", "troupe_cache_objects") >= 1.0
             && metric(&stack, "cache", "troupe_cache_watchers") == 2.0)
             .then_some(())
     });
+}
+
+/// What is told of a look-up names its route and the tier that answered.
+#[test]
+fn what_the_second_tier_has_is_counted_for_it_and_by_route() {
+    let origin = Origin::start("max-age=2, stale-while-revalidate=600", Duration::ZERO);
+    let stack = embedded(2, &origin.config(""));
+    let counted = |name: &str| metric(&stack, "gateway", name);
+    let requests = |tier: &str, result: &str| {
+        let labels = format!("route=\"/{{rest*}}\",tier=\"{tier}\",result=\"{result}\"");
+        counted(&format!("troupe_gateway_cache_requests_total{{{labels}}}"))
+    };
+    let looked = |result: &str| {
+        counted(&format!("troupe_gateway_cache_l2_lookups_total{{result=\"{result}\",route=\"/{{rest*}}\"}}"))
+    };
+    get(stack.addresses[0], "/a");
+    wait::until("it to be stored", BOUND, || {
+        (metric(&stack, "cache", "troupe_cache_stores_total{result=\"stored\"}") >= 1.0).then_some(())
+    });
+    thread::sleep(Duration::from_secs(3));
+    let stale = get(stack.addresses[1], "/a");
+    assert!(stale.header("cache-status").starts_with("troupe-l2; hit; ttl=-"), "{:?}", stale.headers);
+    wait::until("it to be counted", BOUND, || (requests("l2", "stale") == 1.0).then_some(()));
+    assert_eq!((requests("l1", "stale"), requests("l1", "miss"), requests("l2", "hit")), (0.0, 1.0, 0.0));
+    // The first gateway's; the second one was told of what is stale, and asked again for the right to refresh it.
+    assert_eq!(looked("miss"), 1.0);
+    assert!(looked("stale") >= 1.0);
 }
 
 #[test]
@@ -72,7 +100,7 @@ fn a_cache_service_that_is_frozen_costs_a_request_no_more_than_its_wait() {
     }
     // Five wait for half a second each, then one each second.
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-    assert!(metric(&stack, "gateway", "troupe_gateway_cache_l2_lookups_total{result=\"unasked\"}") >= 50.0);
+    assert!(metric(&stack, "gateway", "troupe_gateway_cache_l2_lookups_total{result=\"unasked\"") >= 50.0);
     stack.instance("cache").signal(rustix::process::Signal::CONT);
     wait::until("it is asked again", BOUND, || {
         // One that nobody has asked for.
