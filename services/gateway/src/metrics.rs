@@ -34,7 +34,7 @@ use slow::STAGES;
 pub use slow::{SlowRequest, Span, StageTime};
 pub use totals::{ByClass, GatewayFigures};
 
-pub(crate) use slow::Stages;
+pub(crate) use slow::{Noted, Stages};
 use slow::{Seen, Slowest};
 
 pub(crate) use faults::Fault;
@@ -106,7 +106,7 @@ pub(crate) struct Ticket {
     /// None of a request that was refused before it was one.
     head: Option<RequestHead>,
     trace: Trace,
-    stages: Stages,
+    noted: Noted,
     slot: usize,
     cached: Option<CacheResult>,
     entry: Option<Box<Entry>>,
@@ -274,7 +274,6 @@ impl ThreadMetrics {
         };
         self.begun.set(self.begun.get() + 1);
         let entry = self.log.is_some().then(|| Box::new(Entry::new(incoming)));
-        let stages = Stages::default();
         let metrics = Rc::clone(self);
         Ticket {
             metrics,
@@ -282,7 +281,7 @@ impl ThreadMetrics {
             method,
             head,
             trace,
-            stages,
+            noted: Noted::Nothing,
             slot: 0,
             cached: None,
             entry,
@@ -382,13 +381,13 @@ impl Ticket {
     }
 
     /// The call behind the request has ended.
-    pub(crate) fn called(&mut self, stages: Stages) {
-        self.stages = stages;
+    pub(crate) fn called(&mut self, noted: Noted) {
+        self.noted = noted;
     }
 
     /// Where the request's time went up to now, which is `now`.
     pub(crate) fn stages(&self, now: Instant) -> [StageTime; STAGES] {
-        self.stages.list(now.saturating_duration_since(self.received))
+        self.noted.stages(self.received).list(now.saturating_duration_since(self.received))
     }
 
     /// Why the request failed.
@@ -428,7 +427,8 @@ impl Ticket {
             let routes = self.metrics.routes.borrow();
             let route = routes.slots.get(self.slot).map_or(NO_ROUTE, RouteCounts::label);
             let method = self.method.as_str(head);
-            let seen = Seen { head, trace: &self.trace, method, route, status, took, ended: now, stages: &self.stages };
+            let stages = self.noted.stages(self.received);
+            let seen = Seen { head, trace: &self.trace, method, route, status, took, ended: now, stages };
             self.metrics.slow.borrow_mut().offer(&seen);
         }
         if let Some(counts) = self.metrics.routes.borrow_mut().slots.get_mut(self.slot) {

@@ -3,6 +3,7 @@
 //! A thread keeps the few slowest of a moment and adds them, when it flushes, to the process's minute; what is faster than
 //! the minute's slowest costs a request one comparison.
 
+mod noted;
 mod spans;
 
 use std::collections::VecDeque;
@@ -18,6 +19,7 @@ use troupe_wire::head::RequestHead;
 
 use crate::cache::Spent;
 use crate::request::Trace;
+pub(crate) use noted::Noted;
 pub use spans::Span;
 use spans::Spans;
 
@@ -35,14 +37,14 @@ pub(super) const STAGES: usize = 12;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Stages {
     /// What the services behind the gateway said.
-    pub(crate) times: Times,
+    times: Times,
     /// From the call to its reply's head, in microseconds; 0: there was no call.
-    pub(crate) call_us: u32,
+    call_us: u32,
     /// From the request's complete head to the first of these, in microseconds: its body was read.
     before_us: u32,
     cache: Tiers,
     /// The stage that failed.
-    pub(crate) failed: Option<&'static str>,
+    failed: Option<Stage>,
 }
 
 /// Microseconds that the cache took of a request, see [`Spent`].
@@ -100,18 +102,12 @@ pub struct SlowRequest {
 
 impl Stages {
     /// Of a call that ended after `call`.
-    pub(crate) fn of(times: Times, failure: Option<&Failure>, call: Duration) -> Self {
-        Self {
-            times,
-            call_us: micros(call),
-            before_us: 0,
-            failed: failure.map(|failure| failure.stage.as_str()),
-            cache: Tiers::default(),
-        }
+    fn of(times: Times, failed: Option<Stage>, call: Duration) -> Self {
+        Self { times, call_us: micros(call), before_us: 0, failed, cache: Tiers::default() }
     }
 
     /// The same, begun so long after the request's head was complete.
-    pub(crate) fn begun(self, before: Duration) -> Self {
+    fn begun(self, before: Duration) -> Self {
         Self { before_us: micros(before), ..self }
     }
 
@@ -127,7 +123,7 @@ impl Stages {
         }
         let Spent { l1, flight, l2, lease, call, times } = *spent;
         let cache = Tiers { l1_us: micros(l1), flight_us: micros(flight), l2_us: micros(l2), lease_us: micros(lease) };
-        Self { cache, ..Self::of(times, failure, call) }
+        Self { cache, ..Self::of(times, failure.map(|failure| failure.stage), call) }
     }
 
     /// The stages of a request that took `took` in all. What a stage does not account for is on the way to the next.
@@ -155,7 +151,7 @@ impl Stages {
     /// What the time with a worker is called that php-pool does not account for. An HTTP server says nothing of its time: all of
     /// it is its own. Nor does a php-pool that is gone.
     fn worker(&self) -> &'static str {
-        let upstream = self.times.pool_us == 0 && self.failed.is_none_or(|failed| failed == Stage::Upstream.as_str());
+        let upstream = self.times.pool_us == 0 && self.failed.is_none_or(|failed| failed == Stage::Upstream);
         if upstream { "upstream" } else { "worker-link" }
     }
 }
@@ -169,7 +165,7 @@ pub(crate) struct Seen<'a> {
     pub(crate) status: u16,
     pub(crate) took: Duration,
     pub(crate) ended: Instant,
-    pub(crate) stages: &'a Stages,
+    pub(crate) stages: Stages,
 }
 
 impl SlowRequest {
@@ -189,10 +185,10 @@ impl SlowRequest {
             status: seen.status,
             request_id: field("x-request-id").to_owned(),
             trace_id: seen.trace.id_text(),
-            failed: seen.stages.failed,
+            failed: seen.stages.failed.map(Stage::as_str),
             stages: seen.stages.list(seen.took).into_iter().filter(|stage| stage.us > 0).collect(),
             ended: seen.ended,
-            source: (*seen.stages, *seen.trace),
+            source: (seen.stages, *seen.trace),
         }
     }
 
@@ -207,12 +203,18 @@ impl SlowRequest {
 #[derive(Debug, Default)]
 pub(crate) struct Spool {
     kept: Vec<SlowRequest>,
+    /// The fastest of them, in microseconds, once there is no more room.
+    floor_us: u64,
 }
 
 impl Spool {
     /// Keeps the request if it is one of the slowest.
     pub(crate) fn offer(&mut self, seen: &Seen<'_>) {
-        keep(&mut self.kept, seen.took.as_micros() as u64, || SlowRequest::of(seen));
+        let took_us = seen.took.as_micros() as u64;
+        if took_us > self.floor_us {
+            keep(&mut self.kept, took_us, || SlowRequest::of(seen));
+            self.floor_us = floor(&self.kept);
+        }
     }
 }
 
@@ -257,12 +259,11 @@ impl Slowest {
             }
         }
         let Some(minute) = minutes.back_mut() else { return };
+        spool.floor_us = 0;
         for slow in spool.kept.drain(..) {
             keep(&mut minute.kept, slow.took_us, || slow);
         }
-        let full = minute.kept.len() >= PER_MINUTE;
-        let floor = minute.kept.iter().map(|slow| slow.took_us).min().filter(|_| full);
-        self.floor_us.store(floor.unwrap_or(0), Ordering::Relaxed);
+        self.floor_us.store(floor(&minute.kept), Ordering::Relaxed);
     }
 
     /// The slowest of the last quarter of an hour, the slowest first.
@@ -299,6 +300,12 @@ fn keep(kept: &mut Vec<SlowRequest>, took_us: u64, make: impl FnOnce() -> SlowRe
     {
         *fastest = make();
     }
+}
+
+/// What took no longer than this is not kept, in microseconds: 0 while there is room.
+fn floor(kept: &[SlowRequest]) -> u64 {
+    let full = kept.len() >= PER_MINUTE;
+    kept.iter().map(|slow| slow.took_us).min().filter(|_| full).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -342,18 +349,48 @@ mod tests {
         assert_eq!(us.iter().sum::<u32>(), 20_000);
         // A failure tells as much as a reply.
         let failure = Failure::deadline(Stage::Php).after(times);
-        let failed = Stages::of(failure.times, Some(&failure), Duration::from_micros(1_000));
-        assert_eq!((failed.list(Duration::from_micros(1_200)), failed.failed), (list, Some("php")));
+        let failed = Stages::of(failure.times, Some(failure.stage), Duration::from_micros(1_000));
+        assert_eq!((failed.list(Duration::from_micros(1_200)), failed.failed), (list, Some(Stage::Php)));
         // Of a worker that was lost nobody tells; the time is on the way to it, unless it is an HTTP server's.
         let lost = Times { balancer_us: 900, queue_us: 300, worker_us: 590, ..Times::default() };
         for (stage, expected) in [(Stage::Link, "worker-link"), (Stage::Upstream, "upstream")] {
-            let list = Stages::of(lost, Some(&Failure::deadline(stage)), ms(1)).list(ms(2));
+            let list = Stages::of(lost, Some(stage), ms(1)).list(ms(2));
             let us: Vec<_> = list.iter().filter(|stage| stage.us > 0).map(|stage| (stage.stage, stage.us)).collect();
             let expected = [("gateway", 1_000), ("link", 100), ("balancer", 10), ("queue", 300), (expected, 590)];
             assert_eq!(us, expected);
         }
         let none = Stages::default().list(Duration::from_micros(77));
         assert_eq!((none[0].us, none.iter().skip(1).map(|stage| stage.us).sum::<u32>()), (77, 0));
+    }
+
+    #[test]
+    fn a_thread_that_has_enough_keeps_what_is_slower_than_the_fastest_of_them_until_they_are_taken() {
+        let (slowest, head, trace) = (Slowest::default(), head("/x"), Trace::new(None, 7, Sampling::default()));
+        let mut spool = Spool::default();
+        let offer = |spool: &mut Spool, ms: u64| {
+            let took = Duration::from_millis(ms);
+            let (ended, stages) = (slowest.start, Stages::default());
+            spool.offer(&Seen {
+                head: &head,
+                trace: &trace,
+                method: "GET",
+                route: "/x",
+                status: 200,
+                took,
+                ended,
+                stages,
+            });
+            let mut kept: Vec<u64> = spool.kept.iter().map(|slow| slow.took_us / 1_000).collect();
+            kept.sort_unstable();
+            kept
+        };
+        let first: Vec<u64> = (0..PER_MINUTE as u64).map(|ms| 100 + ms).collect();
+        first.iter().for_each(|ms| drop(offer(&mut spool, *ms)));
+        assert_eq!(offer(&mut spool, 100), first, "no slower than the fastest");
+        assert_eq!(offer(&mut spool, 500), [&first[1..], &[500]].concat());
+        assert_eq!(offer(&mut spool, 101), [&first[1..], &[500]].concat());
+        slowest.take(&mut spool, slowest.start);
+        assert_eq!(offer(&mut spool, 1), [1], "there is room again");
     }
 
     #[test]
@@ -376,7 +413,7 @@ mod tests {
                         status: 200,
                         took,
                         ended: now,
-                        stages: &stages,
+                        stages,
                     });
                 }
                 if n % 10 == 0 {

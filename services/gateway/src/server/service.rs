@@ -27,7 +27,7 @@ use super::thread::{Thread, Timeouts as Timing};
 use crate::answer::Answer;
 use crate::cache::{CacheResult, Fetching, Timeouts};
 use crate::front::{Part, Plan, Planned};
-use crate::metrics::{Fault, Stages, Ticket};
+use crate::metrics::{Fault, Noted, Stages, Ticket};
 use crate::request::{BodyFrame, Incoming, Method, Request};
 
 /// The time a call may take whose body is still on its way: transfers have no total limit, only an idle one. When the
@@ -121,7 +121,7 @@ impl Handling {
                 if let Some(ticket) = &mut self.ticket {
                     ticket.set_route(hit.route.0, hit.route.1, &hit.label);
                     ticket.set_cache(result);
-                    ticket.called(Stages::hit(hit.looked));
+                    ticket.called(Noted::Cache(Stages::hit(hit.looked)));
                 }
                 return Some(Step::Answer(Box::new(answer)));
             }
@@ -252,8 +252,7 @@ impl Handling {
                                     Ok(reply) => (reply.times, None),
                                     Err(failure) => (failure.times, Some(failure)),
                                 };
-                                let stages = Stages::of(times, failure, since.elapsed());
-                                ticket.called(stages.begun(since.saturating_duration_since(request.received)));
+                                ticket.called(Noted::call(times, failure, *since));
                             }
                             match (upward.take(), result) {
                                 (Some(upward), Ok(reply)) if reply.head.status() == 101 => {
@@ -274,8 +273,7 @@ impl Handling {
                         Poll::Pending if conn.take_overdue() => {
                             let failure = Failure::deadline(Stage::Gateway);
                             if let Some(ticket) = &mut self.ticket {
-                                let stages = Stages::of(Times::default(), Some(&failure), since.elapsed());
-                                ticket.called(stages.begun(since.saturating_duration_since(request.received)));
+                                ticket.called(Noted::call(Times::default(), Some(&failure), *since));
                             }
                             self.thread.front.fail(request, &failure)
                         }
@@ -296,7 +294,7 @@ impl Handling {
                             let stages = Stages::fetched(&outcome.spent, outcome.failure());
                             let (result, answer) = self.thread.front.outcome(request, outcome);
                             if let Some(ticket) = &mut self.ticket {
-                                ticket.called(stages);
+                                ticket.called(Noted::Cache(stages));
                                 ticket.set_cache(result);
                             }
                             answer
@@ -304,7 +302,7 @@ impl Handling {
                         Poll::Pending if conn.take_overdue() => {
                             let failure = Failure::deadline(Stage::Gateway);
                             if let Some(ticket) = &mut self.ticket {
-                                ticket.called(Stages::fetched(&fetching.spent(), Some(&failure)));
+                                ticket.called(Noted::Cache(Stages::fetched(&fetching.spent(), Some(&failure))));
                             }
                             self.thread.front.fail(request, &failure)
                         }
@@ -356,12 +354,9 @@ impl Handling {
     /// The client left: nobody will tell of the call, but how long it waited for it is known.
     fn leave(&mut self) {
         let Some(ticket) = self.ticket.as_mut().filter(|_| !cfg!(feature = "untimed")) else { return };
-        match (&self.step, self.incoming.as_deref()) {
-            (Step::Call { since, .. }, Some(Incoming::Request(request))) => {
-                let stages = Stages::of(Times::default(), None, since.elapsed());
-                ticket.called(stages.begun(since.saturating_duration_since(request.received)));
-            }
-            (Step::Fetch(fetching), _) => ticket.called(Stages::fetched(&fetching.spent(), None)),
+        match &self.step {
+            Step::Call { since, .. } => ticket.called(Noted::call(Times::default(), None, *since)),
+            Step::Fetch(fetching) => ticket.called(Noted::Cache(Stages::fetched(&fetching.spent(), None))),
             _ => {}
         }
     }

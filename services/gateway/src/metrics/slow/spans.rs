@@ -106,6 +106,7 @@ impl<'a> Spans<'a> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use troupe_mesh::failure::Stage;
     use troupe_wire::trace::TraceContext;
 
     use super::*;
@@ -163,10 +164,9 @@ mod tests {
             let times = Times {
                 balancer_us: all, queue_us: queue, worker_us: worker + pool, pool_us: pool, pool_wait_us: wait, run_us: run,
             };
-            let failure = troupe_mesh::failure::Failure::deadline(troupe_mesh::failure::Stage::Php);
             let cache = Tiers { l1_us: l1, flight_us: flight, l2_us: l2, lease_us: lease };
             let call = us(link + all);
-            let stages = Stages { cache, ..Stages::of(times, failed.then_some(&failure), call) }.begun(us(before));
+            let stages = Stages { cache, ..Stages::of(times, failed.then_some(Stage::Php), call) }.begun(us(before));
             let took = us(before + gateway + l1 + flight + l2 + lease + link + all);
             let trace = trace();
             let spans = Spans::of(&stages, took, &trace);

@@ -16,7 +16,7 @@ use tokio::io::AsyncWrite as _;
 use super::GuardedStream;
 use crate::cache::{CacheResult, write_hit};
 use crate::front::{Hit, Plan};
-use crate::metrics::{Stages, Ticket};
+use crate::metrics::{Noted, Stages, Ticket};
 use crate::request::{Incoming, Method, Request};
 use crate::server::guard::Facts;
 
@@ -64,7 +64,7 @@ impl GuardedStream {
         let mut ticket = self.thread.metrics.begin(incoming);
         ticket.set_route(hit.route.0, hit.route.1, &hit.label);
         ticket.set_cache(CacheResult::Hit);
-        ticket.called(Stages::hit(hit.looked));
+        ticket.called(Noted::Cache(Stages::hit(hit.looked)));
         self.conn.begin_answered();
         let mut out = self.thread.scratch.borrow_mut();
         out.clear();
