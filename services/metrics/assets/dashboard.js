@@ -20,6 +20,8 @@
   let times = [];
   let minutes = Number(new URLSearchParams(location.search).get("minutes")) === 15 ? 15 : 5;
   let columns = {};
+  // The second that was told last.
+  let tick = 0;
 
   // === numbers, as the server writes them ===
 
@@ -163,13 +165,92 @@
     now.forEach((node, at) => { if (old[at]) equal(old[at], node); else from.append(node.cloneNode(true)); });
     old.slice(now.length).forEach((node) => node.remove());
   };
+  const made = (markup) => {
+    const template = document.createElement("template");
+    template.innerHTML = markup;
+    return template.content;
+  };
+
+  // A table of which a second tells some cells, and the order of its rows. As it was told last it is kept beside the page, which need
+  // not be drawn every second.
+  class Table {
+    constructor(place) {
+      this.place = place;
+      this.whole("");
+    }
+
+    whole(markup) {
+      this.told = made(markup);
+      this.rows = Table.rows(this.told);
+      this.changed = new Set();
+      this.moved = false;
+      this.anew = true;
+    }
+
+    // What a second has changed; false where that is about rows which are not known here.
+    change({ order, made: fresh = {}, cells = {} }) {
+      for (const [number, markup] of Object.entries(fresh)) this.rows.set(number, made(markup).firstElementChild);
+      for (const [number, changed] of Object.entries(cells)) {
+        const row = this.rows.get(number);
+        for (const [place, markup] of Object.entries(changed)) {
+          if (!row?.cells[place]) return false;
+          row.cells[place].innerHTML = markup;
+        }
+        this.changed.add(number);
+      }
+      if (!order) return true;
+      const rows = order.map((number) => [String(number), this.rows.get(String(number))]);
+      const body = this.told.querySelector("tbody");
+      if (!body || rows.some(([, row]) => !row)) return false;
+      this.rows = new Map(rows);
+      body.replaceChildren(...this.rows.values());
+      this.moved = true;
+      return true;
+    }
+
+    draw() {
+      if (this.anew) {
+        children(this.place, this.told);
+      } else {
+        const shown = Table.rows(this.place);
+        for (const number of this.changed) {
+          if (shown.has(number) && this.rows.has(number)) equal(shown.get(number), this.rows.get(number));
+        }
+        if (this.moved) this.arrange(shown);
+      }
+      this.changed.clear();
+      this.anew = this.moved = false;
+    }
+
+    // Rows are moved around the one that has the focus: moved itself, it would lose it.
+    arrange(shown) {
+      const body = this.place.querySelector("tbody");
+      for (const [number, row] of shown) if (!this.rows.has(number)) row.remove();
+      const kept = document.activeElement?.closest("tr");
+      let at = body.firstElementChild;
+      for (const [number, told] of this.rows) {
+        const row = shown.get(number) ?? told.cloneNode(true);
+        while (row === kept && at !== kept) {
+          const next = at.nextElementSibling;
+          body.append(at);
+          at = next;
+        }
+        if (row === at) at = at.nextElementSibling; else body.insertBefore(row, at);
+      }
+    }
+
+    static rows(within) {
+      return new Map([...within.querySelectorAll("tr[data-row]")].map((row) => [row.dataset.row, row]));
+    }
+  }
+  const tables = { workers: new Table(byId("workers")), services: new Table(byId("services")) };
+
   const renew = () => {
+    for (const table of Object.values(tables)) table.draw();
     for (const [id, markup] of Object.entries(latest)) {
       if (parts[id] === markup) continue;
       parts[id] = markup;
-      const made = document.createElement("template");
-      made.innerHTML = markup;
-      children(byId(id), made.content);
+      children(byId(id), made(markup));
     }
   };
 
@@ -232,24 +313,33 @@
     const told = JSON.parse(event.data);
     times = told.at.map((at) => at / 1000);
     columns = told.columns;
-    latest = told.parts;
+    latest = {};
+    take(told.parts);
     drawn = 0;
-    arrived();
+    arrived(told.tick);
   };
 
   const second = (event) => {
     const told = JSON.parse(event.data);
+    take(told.parts);
+    const known = Object.entries(told.rows ?? {}).every(([id, rows]) => tables[id]?.change(rows));
+    // What is missing comes with everything else, when the stream begins anew.
+    if (!known || told.tick !== tick + 1) return open();
     times.push(told.at / 1000);
     for (const [id, value] of Object.entries(told.columns)) (columns[id] ??= []).push(value);
-    Object.assign(latest, told.parts);
     if (times.length > minutes * 60) {
       times.shift();
       for (const column of Object.values(columns)) column.shift();
     }
-    arrived();
+    arrived(told.tick);
   };
 
-  const arrived = () => {
+  const take = (told) => {
+    for (const [id, markup] of Object.entries(told)) if (tables[id]) tables[id].whole(markup); else latest[id] = markup;
+  };
+
+  const arrived = (now) => {
+    tick = now;
     heard = Date.now();
     say(paused ? "paused" : "live", paused ? "paused" : "live");
     draw();

@@ -143,13 +143,14 @@ impl Collector {
             0 => Bytes::new(),
             _ => {
                 let frames: Vec<_> = cluster.history().last(html::LATELY).cloned().collect();
-                let parts = Parts::new(&cluster.view(now), &frames);
+                let before = self.told.as_ref().map(|(_, parts)| parts);
+                let parts = Parts::new(&cluster.view(now), &frames, before);
                 // Whoever has heard of the second before has its parts; to whom that was not told nothing is known.
                 let event = match &self.told {
                     Some((told, before)) if told + 1 == tick => {
                         events::delta(tick, parts.changed_since(before), &frames)
                     }
-                    _ => events::delta(tick, parts.all(), &frames),
+                    _ => events::delta(tick, parts.all().into(), &frames),
                 };
                 self.told = Some((tick, parts));
                 event
@@ -252,7 +253,7 @@ impl Handler<Look> for Collector {
                 // The same for all who begin within a second: what follows says what has changed since.
                 let told = match self.told.take().filter(|(told, _)| *told == tick) {
                     Some(told) => told,
-                    None => (tick, Parts::new(&cluster.view(now), &frames)),
+                    None => (tick, Parts::new(&cluster.view(now), &frames, None)),
                 };
                 event = events::snapshot(tick, &told.1, &frames);
                 self.told = Some(told);

@@ -106,10 +106,17 @@ impl Simulated {
         for (place, durations) in self.durations.iter().enumerate() {
             durations.record(0.001 * place as f64);
         }
-        for (place, worker) in self.about.tables.workers.iter_mut().enumerate() {
-            worker.score += place as f32 * 0.1;
-        }
         self.about.source.uptime_ms += 1_000;
+        let moment = self.about.source.uptime_ms;
+        for (place, worker) in self.about.tables.workers.iter_mut().enumerate() {
+            busy(
+                worker,
+                moment
+                    .wrapping_mul(31)
+                    .wrapping_add(place as u64)
+                    .wrapping_mul(u64::from(self.about.source.uid[0]) + 1),
+            );
+        }
         let parts = self.teller.read(&self.metrics, &self.about);
         let encoded = |part: Snapshot| {
             let mut head = BytesMut::new();
@@ -118,6 +125,23 @@ impl Simulated {
         };
         parts.into_iter().map(encoded).collect()
     }
+}
+
+/// What a worker with a lot to do says in a second: another score, latency, number of calls and of busy processes than the second
+/// before, and so another place in the order.
+fn busy(worker: &mut Worker, moment: u64) {
+    let mixed = moment.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let share = |shift: u32| f32::from((mixed >> shift) as u8) / 255.0;
+    worker.latency_us = 1_000.0 + 400.0 * share(8);
+    worker.in_flight = 4 + (8.0 * share(16)) as u32;
+    worker.foreign = (8.0 * share(24)) as u32;
+    worker.cap = 32;
+    worker.gain = 1.0;
+    worker.load.slots = 16;
+    worker.load.processes = 16;
+    worker.load.busy = 8 + (8.0 * share(32)) as u32;
+    worker.load.memory_permille = 300;
+    worker.score = 1e6 / (worker.latency_us * (worker.in_flight + 1) as f32);
 }
 
 /// Processor time of the threads whose name begins so, in seconds.

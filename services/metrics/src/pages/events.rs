@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use tokio::sync::watch;
 
 use super::Shown;
-use super::html::{Parts, PartsByName};
+use super::html::{Changes, Parts, PartsByName, Rows};
 use super::span::Span;
 use crate::cluster::{COLUMNS, Frame};
 use crate::collector::{Looks, Published};
@@ -46,6 +46,8 @@ struct Delta<'a> {
     at: u64,
     columns: BTreeMap<&'static str, Number>,
     parts: PartsByName<'a>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    rows: BTreeMap<&'static str, Rows<'a>>,
 }
 
 /// A number with as many digits as a chart can show; null where there is none.
@@ -74,11 +76,12 @@ pub(crate) fn snapshot(tick: u64, parts: &Parts, frames: &[Frame]) -> Bytes {
     event("snapshot", tick, &Snapshot { tick, at, columns: columns.collect(), parts: parts.all() })
 }
 
-/// The event that tells the newest second, and of the page's parts those that have changed.
-pub(crate) fn delta(tick: u64, parts: PartsByName<'_>, frames: &[Frame]) -> Bytes {
+/// The event that tells the newest second, and what it has changed of the page.
+pub(crate) fn delta(tick: u64, changes: Changes<'_>, frames: &[Frame]) -> Bytes {
     let Some(frame) = frames.last() else { return Bytes::new() };
+    let Changes { parts, rows } = changes;
     let numbers = COLUMNS.iter().zip(&frame.values).map(|(column, value)| (column.id, Number(*value)));
-    event("second", tick, &Delta { tick, at: frame.at_ms, columns: numbers.collect(), parts })
+    event("second", tick, &Delta { tick, at: frame.at_ms, columns: numbers.collect(), parts, rows })
 }
 
 fn event(name: &str, id: u64, data: &impl Serialize) -> Bytes {
@@ -139,7 +142,7 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::View;
+    use crate::cluster::{View, WorkerRow};
 
     #[test]
     fn a_second_tells_the_parts_that_it_has_changed() {
@@ -152,18 +155,46 @@ mod tests {
         let names = |told: &serde_json::Value| told["parts"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         let (quiet, busy) = ([frame(0.0)], [frame(7.0)]);
         let view = View::default();
-        let (before, same) = (Parts::new(&view, &quiet), Parts::new(&view, &quiet));
+        let (before, same) = (Parts::new(&view, &quiet, None), Parts::new(&view, &quiet, None));
         let all = told(snapshot(1, &before, &quiet));
         assert_eq!(names(&all), ["map", "problems", "services", "slow", "tiles", "workers"]);
         let second = told(delta(2, same.changed_since(&before), &quiet));
         assert!(names(&second).is_empty() && second["columns"]["requests"] == 0, "{second}");
-        let other = Parts::new(&view, &busy);
+        let other = Parts::new(&view, &busy, None);
         let second = told(delta(3, other.changed_since(&same), &busy));
         assert_eq!(
             (names(&second), &second["columns"]["requests"]),
             (vec!["map".to_owned(), "tiles".into()], &7.into())
         );
         assert_eq!(second["parts"]["tiles"], told(snapshot(3, &other, &busy))["parts"]["tiles"]);
+    }
+
+    #[test]
+    fn a_second_tells_of_tables_what_has_changed_of_their_rows() {
+        let frames = [Frame { at_ms: 1_000, values: vec![0.0; COLUMNS.len()].into() }];
+        let worker = |name: &str, score| WorkerRow { worker: name.into(), score, state: "ready".into(), ..WorkerRow::default() };
+        let view = |workers: Vec<WorkerRow>| View { workers_total: workers.len(), workers, ..View::default() };
+        let told = |now: &Parts, before: &Parts| {
+            let event = delta(2, now.changed_since(before), &frames);
+            let text = String::from_utf8(event.to_vec()).unwrap();
+            let data = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+            let mut told = serde_json::from_str::<serde_json::Value>(data).unwrap();
+            (told["parts"].take(), told["rows"].take())
+        };
+        let none = Parts::new(&view(Vec::new()), &frames, None);
+        let two = Parts::new(&view(vec![worker("a", 9.0), worker("b", 8.0)]), &frames, Some(&none));
+        let (parts, rows) = told(&two, &none);
+        assert!(parts["workers"].as_str().unwrap().contains("<tr data-row=\"0\">") && rows.is_null(), "{parts} {rows}");
+        // One overtakes the other: its score, and the order.
+        let overtaken = Parts::new(&view(vec![worker("b", 9.5), worker("a", 9.0)]), &frames, Some(&two));
+        let (parts, rows) = told(&overtaken, &two);
+        assert!(parts.get("workers").is_none(), "{parts}");
+        assert_eq!(rows, serde_json::json!({"workers": {"order": [1, 0], "cells": {"1": {"3": "9.5"}}}}));
+        // A page that begins now is told of rows by the same numbers.
+        let all = snapshot(3, &overtaken, &frames);
+        let (first, second) = (r#"<tr data-row=\"1\"><th scope=\"row\">b<"#, r#"<tr data-row=\"0\"><th scope=\"row\">a<"#);
+        let text = String::from_utf8(all.to_vec()).unwrap();
+        assert!(text.find(first).unwrap() < text.find(second).unwrap(), "{text}");
     }
 
     #[test]

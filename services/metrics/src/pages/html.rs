@@ -7,8 +7,10 @@ mod format;
 mod lately;
 mod map;
 mod slow;
+mod table;
 mod tables;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -18,12 +20,29 @@ use charts::{CHARTS, ERRORS};
 use format::{Unit, escape, percent};
 pub(crate) use lately::LATELY;
 use lately::Lately;
+pub(crate) use table::Rows;
+use table::{Change, Table};
 
 /// Seconds after which a page without a script loads itself anew.
 const RELOAD: u32 = 5;
 
 /// Parts by the names of their places.
-pub(crate) type PartsByName<'a> = BTreeMap<&'static str, &'a str>;
+pub(crate) type PartsByName<'a> = BTreeMap<&'static str, Cow<'a, str>>;
+
+/// What a second has changed of the page.
+#[derive(Debug, Default)]
+pub(crate) struct Changes<'a> {
+    /// Parts, as they are now.
+    pub(crate) parts: PartsByName<'a>,
+    /// Rows of tables, by the names of their places.
+    pub(crate) rows: BTreeMap<&'static str, Rows<'a>>,
+}
+
+impl<'a> From<PartsByName<'a>> for Changes<'a> {
+    fn from(parts: PartsByName<'a>) -> Self {
+        Self { parts, ..Self::default() }
+    }
+}
 
 /// The parts of the page that may change with each second.
 #[derive(Debug)]
@@ -31,48 +50,70 @@ pub(crate) struct Parts {
     problems: String,
     tiles: String,
     map: String,
-    workers: String,
+    workers: Table,
     slow: String,
-    services: String,
+    services: Table,
 }
 
 impl Parts {
-    /// The parts as they are now; `frames` are the seconds up to now.
-    pub(crate) fn new(view: &View, frames: &[Frame]) -> Self {
+    /// The parts as they are now; `frames` are the seconds up to now. Rows are called as they were `before`.
+    pub(crate) fn new(view: &View, frames: &[Frame], before: Option<&Self>) -> Self {
+        let (mut workers, mut services) = (tables::workers(view), tables::services(view));
+        if let Some(before) = before {
+            (workers, services) = (workers.after(&before.workers), services.after(&before.services));
+        }
         let lately = Lately::new(frames);
         Self {
             problems: problems(&view.problems),
             tiles: tiles(view, &lately),
             map: map::html(view, &lately),
-            workers: tables::workers(view),
+            workers,
             slow: slow::html(view),
-            services: tables::services(view),
+            services,
         }
     }
 
     /// All of them, by the names of their places on the page.
     pub(crate) fn all(&self) -> PartsByName<'_> {
-        let Self { problems, tiles, map, workers, slow, services } = self;
-        BTreeMap::from([
-            ("problems", problems.as_str()),
-            ("tiles", tiles),
-            ("map", map),
-            ("workers", workers),
-            ("slow", slow),
-            ("services", services),
-        ])
+        let mut all: PartsByName<'_> = self.plain().map(|(name, html)| (name, Cow::from(html))).into();
+        all.extend(self.tables().map(|(name, table)| (name, Cow::from(table.html()))));
+        all
     }
 
-    /// Those that are not what they were `before`.
-    pub(crate) fn changed_since<'a>(&'a self, before: &Self) -> PartsByName<'a> {
-        let before = before.all();
-        self.all().into_iter().filter(|(name, html)| before.get(name) != Some(html)).collect()
+    /// What is not as it was `before`.
+    pub(crate) fn changed_since<'a>(&'a self, before: &Self) -> Changes<'a> {
+        let mut changes = Changes::default();
+        for ((name, now), (_, then)) in self.plain().into_iter().zip(before.plain()) {
+            if now != then {
+                changes.parts.insert(name, now.into());
+            }
+        }
+        for ((name, now), (_, then)) in self.tables().into_iter().zip(before.tables()) {
+            match now.changed_since(then) {
+                Change::None => {}
+                Change::Whole => drop(changes.parts.insert(name, now.html().into())),
+                Change::Rows(rows) => drop(changes.rows.insert(name, rows)),
+            }
+        }
+        changes
+    }
+
+    /// Those that are told as a whole.
+    fn plain(&self) -> [(&'static str, &str); 4] {
+        let Self { problems, tiles, map, slow, .. } = self;
+        [("problems", problems), ("tiles", tiles), ("map", map), ("slow", slow)]
+    }
+
+    /// Those that are told row by row.
+    fn tables(&self) -> [(&'static str, &Table); 2] {
+        [("workers", &self.workers), ("services", &self.services)]
     }
 }
 
 /// The whole page, whose charts reach as far back as `frames`, which is what `span` says.
 pub(crate) fn page(view: &View, frames: &[Frame], span: Span) -> String {
-    let Parts { problems, tiles, map, workers, slow, services } = Parts::new(view, frames);
+    let Parts { problems, tiles, map, workers, slow, services } = Parts::new(view, frames, None);
+    let (workers, services) = (workers.html(), services.html());
     let (heading, spans) = (span.words(), self::spans(span));
     let charts: String = CHARTS.iter().map(|chart| charts::figure(chart, frames)).collect();
     format!(

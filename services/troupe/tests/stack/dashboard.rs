@@ -4,6 +4,7 @@ mod browser;
 mod keys;
 mod looks;
 mod orders;
+mod rows;
 mod words;
 
 use std::io::{BufRead, BufReader};
@@ -21,13 +22,13 @@ use crate::support::{binary, functions};
 /// Ten times what it takes.
 const SOON: Duration = Duration::from_secs(30);
 
-fn load(stack: &Stack) -> Load {
+fn load(stack: &Stack, target: &'static str) -> Load {
     Load::start(&load::Plan {
         addresses: stack.addresses.clone(),
         clients: 2,
         method: "GET",
         body: b"",
-        target: "/api/hello",
+        target,
         pause: Duration::from_millis(20),
     })
 }

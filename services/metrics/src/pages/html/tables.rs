@@ -1,18 +1,27 @@
 //! The tables of workers and instances.
 
-use std::fmt::Write as _;
-
 use troupe_contracts::invoke::UPSTREAM;
 use troupe_contracts::snapshot::Act;
 
 use super::format::{bytes, escape, percent, seconds, span};
+use super::table::Column::{Acts, Name, Number, Text};
+use super::table::{Column, Table};
 use crate::cluster::{InstanceRow, View, WorkerRow};
 
-pub(super) fn workers(view: &View) -> String {
+const OF_WORKERS: [Column; 12] =
+    [Name, Text, Text, Number, Number, Number, Number, Number, Number, Number, Number, Acts];
+const OF_INSTANCES: [Column; 10] = [Name, Text, Text, Number, Number, Number, Number, Number, Text, Text];
+
+pub(super) fn workers(view: &View) -> Table {
     let Some(first) = view.workers.first() else {
-        return "<p>No balancer has told of a worker yet.</p>".to_owned();
+        return Table::new("<p>No balancer has told of a worker yet.</p>", &OF_WORKERS, "");
     };
-    let mut html = String::from(
+    let shown = view.workers.len();
+    let more = match view.workers_total > shown {
+        true => format!("<p>The best {shown} of {}.</p>", view.workers_total),
+        false => String::new(),
+    };
+    let mut table = Table::new(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"workers-title\"><table><thead><tr>\
          <th scope=\"col\">Worker</th><th scope=\"col\">Pool</th><th scope=\"col\">State</th>\
          <th scope=\"col\" class=\"n\"><abbr title=\"1 / cost; cost = latency × (calls + 1) / gain\">Score</abbr></th>\
@@ -23,19 +32,23 @@ pub(super) fn workers(view: &View) -> String {
          <th scope=\"col\" class=\"n\"><abbr title=\"busy / running / most\">Processes</abbr></th>\
          <th scope=\"col\" class=\"n\"><abbr title=\"fullest process, of its hard limit\">Memory</abbr></th>\
          <th scope=\"col\" class=\"n\">Restarts</th><th scope=\"col\" class=\"act\">Actions</th></tr></thead><tbody>",
+        &OF_WORKERS,
+        format!("</tbody></table></div>{more}"),
     );
     let one_balancer = view.workers.iter().all(|worker| worker.balancer == first.balancer);
     for worker in &view.workers {
-        row(&mut html, worker, one_balancer);
+        let key = format!("{} {} {}", worker.balancer, worker.pool, id(worker));
+        table.push(key, cells(worker, one_balancer).into());
     }
-    html.push_str("</tbody></table></div>");
-    if view.workers_total > view.workers.len() {
-        let _ = write!(html, "<p>The best {} of {}.</p>", view.workers.len(), view.workers_total);
-    }
-    html
+    table
 }
 
-fn row(html: &mut String, worker: &WorkerRow, one_balancer: bool) {
+/// Two instances may have one name; the id tells them apart.
+fn id(worker: &WorkerRow) -> &str {
+    if worker.instance.is_empty() { &worker.worker } else { &worker.instance }
+}
+
+fn cells(worker: &WorkerRow, one_balancer: bool) -> [String; OF_WORKERS.len()] {
     let state = match worker.state.as_str() {
         "ready" => "<span class=\"state ready\"><span aria-hidden=\"true\">●</span> ready</span>".to_owned(),
         "draining" => "<span class=\"state draining\"><span aria-hidden=\"true\">◐</span> draining</span>".to_owned(),
@@ -54,29 +67,26 @@ fn row(html: &mut String, worker: &WorkerRow, one_balancer: bool) {
         failures => format!(" <small>{failures} failures in a row</small>"),
     };
     let share = if worker.slots == 0 { 0.0 } else { worker.busy as f32 / worker.slots as f32 };
-    let _ = write!(
-        html,
-        "<tr><th scope=\"row\">{}{seen_by}</th><td>{}</td><td>{state}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-         <td class=\"n\">{} + {} / {}</td><td class=\"n\">{:.2}</td><td class=\"n\">{}{in_a_row}</td>\
-         <td class=\"n\">{} / {} / {}<meter min=\"0\" max=\"1\" value=\"{share:.2}\">{}</meter></td>\
-         <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"act\">{}</td></tr>",
-        escape(&worker.worker),
-        escape(&worker.pool),
+    [
+        format!("{}{seen_by}", escape(&worker.worker)),
+        escape(&worker.pool).to_string(),
+        state,
         score(worker.score),
         if worker.latency > 0.0 { seconds(worker.latency) } else { "–".to_owned() },
-        worker.in_flight,
-        worker.foreign,
-        worker.cap,
-        worker.gain,
-        percent(worker.error_rate),
-        worker.busy,
-        worker.processes,
-        worker.slots,
-        percent(share),
+        format!("{} + {} / {}", worker.in_flight, worker.foreign, worker.cap),
+        format!("{:.2}", worker.gain),
+        format!("{}{in_a_row}", percent(worker.error_rate)),
+        format!(
+            "{} / {} / {}<meter min=\"0\" max=\"1\" value=\"{share:.2}\">{}</meter>",
+            worker.busy,
+            worker.processes,
+            worker.slots,
+            percent(share)
+        ),
         percent(worker.memory),
-        worker.restarts,
+        worker.restarts.to_string(),
         buttons(worker),
-    );
+    ]
 }
 
 /// What may be done with a worker. They need the script, which shows them.
@@ -84,9 +94,7 @@ fn buttons(worker: &WorkerRow) -> String {
     let hold = if worker.state == "draining" { (Act::Undrain, "Undrain") } else { (Act::Drain, "Drain") };
     // What Troupe did not start, it cannot restart.
     let restart = (!worker.pool.starts_with(UPSTREAM)).then_some((Act::Restart, "Restart"));
-    // Two instances may have one name; the id tells them apart.
-    let id = if worker.instance.is_empty() { &worker.worker } else { &worker.instance };
-    let (pool, id, name) = (escape(&worker.pool), escape(id), escape(&worker.worker));
+    let (pool, id, name) = (escape(&worker.pool), escape(id(worker)), escape(&worker.worker));
     let balancer = escape(&worker.balancer);
     let button = |(act, word): (Act, &str)| {
         format!(
@@ -102,22 +110,23 @@ fn score(score: f32) -> String {
     if score < 100.0 { format!("{score:.1}") } else { format!("{score:.0}") }
 }
 
-pub(super) fn services(view: &View) -> String {
-    let mut html = String::from(
+pub(super) fn services(view: &View) -> Table {
+    let mut table = Table::new(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"services-title\"><table><thead><tr>\
          <th scope=\"col\">Instance</th><th scope=\"col\">Services</th><th scope=\"col\">State</th>\
          <th scope=\"col\" class=\"n\">Up for</th><th scope=\"col\" class=\"n\"><abbr title=\"in use, by PHP too\">Cores</abbr></th>\
          <th scope=\"col\" class=\"n\"><abbr title=\"resident, PHP's too\">Memory</abbr></th><th scope=\"col\" class=\"n\">Descriptors</th>\
          <th scope=\"col\" class=\"n\">Threads</th><th scope=\"col\">Links</th><th scope=\"col\">Version</th></tr></thead><tbody>",
+        &OF_INSTANCES,
+        "</tbody></table></div>",
     );
     for instance in &view.instances {
-        instance_row(&mut html, instance, view);
+        table.push(instance.instance.clone(), instance_cells(instance, view).into());
     }
-    html.push_str("</tbody></table></div>");
-    html
+    table
 }
 
-fn instance_row(html: &mut String, instance: &InstanceRow, view: &View) {
+fn instance_cells(instance: &InstanceRow, view: &View) -> [String; OF_INSTANCES.len()] {
     let state = match instance.state {
         "up" => "<span class=\"state ready\"><span aria-hidden=\"true\">●</span> up</span>".to_owned(),
         _ => format!(
@@ -139,20 +148,18 @@ fn instance_row(html: &mut String, instance: &InstanceRow, view: &View) {
         ),
     };
     let links = if links.is_empty() { "–".to_owned() } else { links.join("<br>") };
-    let _ = write!(
-        html,
-        "<tr><th scope=\"row\">{}</th><td>{}</td><td>{state}</td><td class=\"n\">{}</td><td class=\"n\">{:.2}{php_cpu}</td>\
-         <td class=\"n\">{}{php_memory}</td><td class=\"n\">{} / {}</td><td class=\"n\">{}</td><td>{links}</td><td>{}</td></tr>",
-        escape(&instance.instance),
-        escape(&instance.services.join(", ")),
+    [
+        escape(&instance.instance).to_string(),
+        escape(&instance.services.join(", ")).to_string(),
+        state,
         span(instance.uptime),
-        instance.cpu,
-        bytes(instance.resident as f32),
-        instance.descriptors,
-        instance.max_descriptors,
-        instance.threads,
-        escape(&instance.version),
-    );
+        format!("{:.2}{php_cpu}", instance.cpu),
+        format!("{}{php_memory}", bytes(instance.resident as f32)),
+        format!("{} / {}", instance.descriptors, instance.max_descriptors),
+        instance.threads.to_string(),
+        links,
+        escape(&instance.version).to_string(),
+    ]
 }
 
 #[cfg(test)]
@@ -170,7 +177,7 @@ mod tests {
         };
         let instance = InstanceRow { instance: "<i>".into(), services: vec!["<u>".into()], ..InstanceRow::default() };
         let view = View { workers: vec![worker], instances: vec![instance], workers_total: 1, ..View::default() };
-        let html = workers(&view) + &services(&view);
+        let html = workers(&view).html() + &services(&view).html();
         for tag in ["<script", "<b>\"", "<img", "<i>", "<u>", "\" onclick"] {
             assert!(!html.contains(tag), "{tag} in {html}");
         }

@@ -14,6 +14,9 @@ use troupe_testkit::{ports, wait};
 
 use super::SOON;
 
+/// True of a page that is told of each second.
+pub(super) const LIVE: &str = "document.getElementById('status').dataset.state === 'live'";
+
 /// See the module.
 pub(super) struct Browser {
     driver: Child,
@@ -56,12 +59,25 @@ impl Browser {
         self.ask("POST", "/url", &json!({ "url": url }));
     }
 
+    /// Goes to the dashboard at `admin`, until it is live.
+    pub(super) fn open(&self, admin: SocketAddr) {
+        self.go(&format!("http://{admin}/dashboard"));
+        self.until("the page to be live", LIVE);
+    }
+
     pub(super) fn run(&self, script: &str) -> Value {
         self.ask("POST", "/execute/sync", &json!({ "script": format!("return {script}"), "args": [] }))
     }
 
     pub(super) fn until(&self, what: &str, script: &str) {
         wait::until(what, SOON, || (self.run(script) == true).then_some(()));
+    }
+
+    /// Waits until the part of the page with this id says `words`, or says them no more.
+    pub(super) fn says(&self, id: &str, words: &str, said: bool) {
+        let words = json!(words);
+        let script = format!("document.getElementById('{id}').textContent.includes({words}) === {said}");
+        self.until(&format!("{id} to say {words}: {said}"), &script);
     }
 
     /// Runs a script that ends with a promise.

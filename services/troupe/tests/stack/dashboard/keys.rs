@@ -6,7 +6,6 @@ use troupe_testkit::stack::Plan;
 use super::browser::Browser;
 use crate::support::{binary, functions};
 
-const LIVE: &str = "document.getElementById('status').dataset.state === 'live'";
 /// Presses of Tab after which everything on the page has been reached.
 const MOST: usize = 60;
 
@@ -52,8 +51,7 @@ impl Browser {
 
 /// The page, live and with both workers.
 fn open(browser: &Browser, admin: std::net::SocketAddr) {
-    browser.go(&format!("http://{admin}/dashboard"));
-    browser.until("the page to be live", LIVE);
+    browser.open(admin);
     browser.until("both workers", "document.querySelectorAll('#workers [data-act=drain]').length === 2");
 }
 

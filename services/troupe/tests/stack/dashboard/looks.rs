@@ -6,20 +6,17 @@ use serde_json::{Value, json};
 use troupe_testkit::stack::Plan;
 use troupe_testkit::tools;
 
-use super::browser::{Browser, target};
+use super::browser::{Browser, LIVE, target};
 use super::{SOON, load};
 use crate::support::{binary, functions};
-
-const LIVE: &str = "document.getElementById('status').dataset.state === 'live'";
 
 #[test]
 fn a_browser_shows_what_happens_and_survives_a_restart() {
     let Some(browser) = Browser::start() else { return };
     let mut stack = Plan::apart().with_metrics().start(binary(), &functions(), "");
-    let clients = load(&stack);
+    let clients = load(&stack, "/api/hello");
     let admin = stack.instance("metrics").admin;
-    browser.go(&format!("http://{admin}/dashboard"));
-    browser.until("the page to be live", LIVE);
+    browser.open(admin);
     browser.until("the charts to be drawn", "document.querySelectorAll('.plot canvas').length >= 8");
     browser.until("requests to be shown", "parseFloat(document.querySelector('.tile dd').textContent) > 5");
     browser.until("all four instances", "document.querySelectorAll('#services tbody tr').length === 4");
@@ -76,7 +73,7 @@ fn faults(browser: &Browser) -> Vec<String> {
 fn it_looks_well_and_axe_finds_nothing_in_light_and_dark_on_screens_and_phones() {
     let Some(browser) = Browser::start() else { return };
     let mut stack = Plan::apart().two("gateway").two("php-pool").with_metrics().start(binary(), &functions(), "");
-    let clients = load(&stack);
+    let clients = load(&stack, "/api/hello");
     let admin = stack.instance("metrics").admin;
     for (name, width, height, scheme) in [
         ("light", 1280, 1600, "light"),
@@ -85,8 +82,7 @@ fn it_looks_well_and_axe_finds_nothing_in_light_and_dark_on_screens_and_phones()
         ("phone-dark", 390, 844, "dark"),
     ] {
         browser.looks(width, height, scheme);
-        browser.go(&format!("http://{admin}/dashboard"));
-        browser.until("the page to be live", LIVE);
+        browser.open(admin);
         browser.until("the workers", "document.querySelectorAll('#workers tbody tr').length === 2");
         browser.until("slow requests", "document.querySelectorAll('#slow tbody tr').length >= 5");
         browser.until(
@@ -114,11 +110,10 @@ fn the_caches_tiles_and_charts_tell_what_each_tier_answers_under_load() {
     let Some(browser) = Browser::start() else { return };
     let config = "[[route]]\npath = \"/api/{function*}\"\nfunctions = \"default\"\ncache = { ttl = \"2s\" }\n";
     let mut stack = Plan::apart().two("gateway").with_cache().with_metrics().start(binary(), &functions(), config);
-    let clients = load(&stack);
+    let clients = load(&stack, "/api/hello");
     let admin = stack.instance("metrics").admin;
     browser.looks(1280, 1600, "light");
-    browser.go(&format!("http://{admin}/dashboard"));
-    browser.until("the page to be live", LIVE);
+    browser.open(admin);
     let tile = |name: &str, part: &str| {
         format!(
             "[...document.querySelectorAll('.tile')].filter((t) => t.querySelector('dt').textContent === '{name}')\
@@ -171,8 +166,7 @@ fn the_charts_go_back_as_far_as_is_chosen() {
     let Some(browser) = Browser::start() else { return };
     let mut stack = Plan::apart().with_metrics().start(binary(), &functions(), "");
     let admin = stack.instance("metrics").admin;
-    browser.go(&format!("http://{admin}/dashboard"));
-    browser.until("the page to be live", LIVE);
+    browser.open(admin);
     let chosen = "document.querySelector('#spans [aria-current]').textContent";
     assert_eq!(
         (browser.run(chosen), browser.run("document.querySelectorAll('#spans a').length")),

@@ -1,4 +1,4 @@
-//! What is wrong, in words: on the dashboard and by `troupe status`.
+//! What is wrong, in words: on the dashboard, live in a browser too, and by `troupe status`.
 
 use std::fs;
 use std::process::Command;
@@ -8,7 +8,8 @@ use troupe_testkit::redis::Redis;
 use troupe_testkit::stack::{Plan, Stack};
 use troupe_testkit::wait;
 
-use super::SOON;
+use super::browser::Browser;
+use super::{SOON, load};
 use crate::support::{binary, functions};
 
 /// Whether `troupe status` at `service` says `words`.
@@ -25,6 +26,33 @@ fn problems(stack: &mut Stack) -> String {
     list.map(|(list, _)| list.to_owned()).unwrap_or_default()
 }
 
+/// The dashboard in a browser; none on a machine without one, where that is allowed.
+struct Watched(Option<Browser>);
+
+impl Watched {
+    fn of(stack: &mut Stack) -> Self {
+        let browser = Browser::start();
+        if let Some(browser) = &browser {
+            browser.open(stack.instance("metrics").admin);
+        }
+        Self(browser)
+    }
+
+    /// Waits until the page, which is never loaded anew, tells this problem.
+    fn tells(&self, words: &str) {
+        if let Some(browser) = &self.0 {
+            browser.says("problems", words, true);
+        }
+    }
+
+    /// Waits until the problem is settled.
+    fn settles(&self, words: &str) {
+        if let Some(browser) = &self.0 {
+            browser.says("problems", words, false);
+        }
+    }
+}
+
 #[test]
 fn redis_that_is_away_is_told_and_settled_when_it_is_back() {
     const AWAY: &str = "Redis is away: the instances that are known are used on";
@@ -34,6 +62,8 @@ fn redis_that_is_away_is_told_and_settled_when_it_is_back() {
         let page = stack.instance("metrics").admin("/dashboard")?.text();
         (page.contains("No problems.") && page.contains("php-pool@")).then_some(())
     });
+    let watched = Watched::of(&mut stack);
+    watched.tells("No problems.");
     redis.kill();
     wait::until("the dashboard to tell", SOON, || {
         let told = problems(&mut stack);
@@ -44,8 +74,10 @@ fn redis_that_is_away_is_told_and_settled_when_it_is_back() {
     for service in ["gateway", "balancer", "php-pool"] {
         assert!(status_says(&mut stack, service, AWAY), "{service}");
     }
+    watched.tells(AWAY);
     assert_eq!(stack.get("/api/hello").status, 200, "requests go on");
     redis.restart();
+    watched.settles(AWAY);
     wait::until("it to be settled", SOON, || (!problems(&mut stack).contains(AWAY)).then_some(()));
     for service in ["gateway", "balancer", "php-pool"] {
         wait::until("the status to say so", SOON, || (!status_says(&mut stack, service, AWAY)).then_some(()));
@@ -63,6 +95,67 @@ fn limits_of_the_kernel_that_are_too_low_are_told_with_what_to_raise() {
         (told.contains(TOLD) && told.contains("ulimit -Hn")).then_some(())
     });
     assert!(status_says(&mut stack, "gateway", TOLD));
+    Watched::of(&mut stack).tells(TOLD);
+}
+
+#[test]
+fn code_that_was_not_reloaded_is_told_until_it_is_mended() {
+    const TOLD: &str = "the code of default could not be loaded anew, the old code serves: ";
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("hello.php");
+    fs::write(&file, "<?php return fn() => ['message' => 'old'];").unwrap();
+    let mut stack = Plan::apart().with_metrics().start(binary(), root.path(), "");
+    let watched = Watched::of(&mut stack);
+    let admin = format!("http://{}", stack.instance("php-pool").admin);
+    let reload = || Command::new(binary()).args(["reload", "--admin", &admin]).output().unwrap();
+    fs::write(&file, "<?php return fn() => [").unwrap();
+    assert!(!reload().status.success());
+    watched.tells(TOLD);
+    assert!(status_says(&mut stack, "php-pool", TOLD));
+    assert!(stack.get("/api/hello").text().contains("old"), "the old code serves");
+    fs::write(&file, "<?php return fn() => ['message' => 'new'];").unwrap();
+    assert!(reload().status.success());
+    watched.settles(TOLD);
+    assert!(!status_says(&mut stack, "php-pool", TOLD));
+    assert!(stack.get("/api/hello").text().contains("new"));
+}
+
+/// The tile of failed requests and the list of problems name the cause that most of them have, and follow when it changes.
+#[test]
+fn failing_requests_are_told_with_their_share_and_their_cause() {
+    let Some(browser) = Browser::start() else { return };
+    let root = tempfile::tempdir().unwrap();
+    for (name, body) in [
+        ("hello", "return fn() => ['message' => 'hello'];"),
+        ("refuses", "return function () { http_response_code(503); return 'not now'; };"),
+        ("sleeps", "return function () { usleep(2_000_000); return 'late'; };"),
+        ("dies", "return function () { posix_kill(getmypid(), 9); };"),
+    ] {
+        fs::write(root.path().join(format!("{name}.php")), format!("<?php {body}")).unwrap();
+    }
+    let config = "[php.default]\ntimeout = \"100ms\"\n";
+    let mut stack = Plan::apart().with_metrics().start(binary(), root.path(), config);
+    browser.open(stack.instance("metrics").admin);
+    let tile = |part: &str| {
+        format!(
+            "[...document.querySelectorAll('.tile')].filter((t) => t.querySelector('dt').textContent === 'Failed, 5xx')\
+             .map((t) => t.querySelector('dd').textContent).some((said) => {part})"
+        )
+    };
+    let well = load(&stack, "/api/hello");
+    browser.until("no failures", &tile("said.startsWith('0 %') && !said.includes('most:')"));
+    for (target, cause, word) in [
+        ("/api/refuses", "application", "application"),
+        ("/api/sleeps", "deadline", "timeout"),
+        ("/api/dies", "broken", "worker died"),
+    ] {
+        let failing = load(&stack, target);
+        browser.until(word, &tile(&format!("parseFloat(said) > 0 && said.includes('most: {word} (')")));
+        browser.says("problems", &format!("of requests fail with a 5xx, most by cause {cause}"), true);
+        failing.stop();
+        browser.says("problems", "of requests fail with a 5xx", false);
+    }
+    well.stop();
 }
 
 #[test]
@@ -95,6 +188,8 @@ fn crash_loop(isolation: &str, autoloader: &str) {
         let told = problems(&mut stack);
         (told.contains("php-pool@") && told.contains(TOLD) && told.contains(HOW)).then_some(())
     });
+    let watched = Watched::of(&mut stack);
+    watched.tells(TOLD);
     // By then a process is started every few seconds only.
     let since = Instant::now();
     while since.elapsed() < STAYS {
@@ -109,6 +204,7 @@ fn crash_loop(isolation: &str, autoloader: &str) {
         output.status.success().then_some(())
     });
     wait::until("calls to be answered", SOON, || (stack.get("/api/hello").status == 200).then_some(()));
+    watched.settles(TOLD);
     wait::until("it to be settled", SOON, || {
         (!status_says(&mut stack, "php-pool", TOLD) && !problems(&mut stack).contains(TOLD)).then_some(())
     });
