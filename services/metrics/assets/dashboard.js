@@ -182,20 +182,27 @@
     whole(markup) {
       this.told = made(markup);
       this.rows = Table.rows(this.told);
+      this.rows.forEach(Table.name);
       this.changed = new Set();
       this.moved = false;
       this.anew = true;
     }
 
     // What a second has changed; false where that is about rows which are not known here.
-    change({ order, made: fresh = {}, cells = {} }) {
-      for (const [number, markup] of Object.entries(fresh)) this.rows.set(number, made(markup).firstElementChild);
+    change({ order, made: fresh = {}, cells: told = {} }) {
+      const cells = { ...told };
+      for (const [number, { like, data, cells: others }] of Object.entries(fresh)) {
+        const row = this.rows.get(String(like))?.cloneNode(true);
+        if (!row) return false;
+        Object.assign(row.dataset, data, { row: number });
+        this.rows.set(number, row);
+        cells[number] = others;
+      }
       for (const [number, changed] of Object.entries(cells)) {
         const row = this.rows.get(number);
-        for (const [place, markup] of Object.entries(changed)) {
-          if (!row?.cells[place]) return false;
-          row.cells[place].innerHTML = markup;
-        }
+        if (!row) return false;
+        for (const [place, markup] of Object.entries(changed)) row.cells[place].innerHTML = markup;
+        Table.name(row);
         this.changed.add(number);
       }
       if (!order) return true;
@@ -236,6 +243,13 @@
           at = next;
         }
         if (row === at) at = at.nextElementSibling; else body.insertBefore(row, at);
+      }
+    }
+
+    // Says of a row's buttons whom they are about.
+    static name(row) {
+      for (const button of row.querySelectorAll("button[data-act]")) {
+        button.setAttribute("aria-label", `${button.textContent} ${row.dataset.name}`);
       }
     }
 
@@ -282,7 +296,7 @@
     const button = event.target.closest("button[data-act]");
     if (!button) return;
     // What was pressed, whatever stands there by the time it is confirmed.
-    order = { ...button.dataset };
+    order = { ...button.closest("tr").dataset, ...button.dataset };
     const [word, text] = WORDS[order.act];
     byId("ask-title").textContent = `${word} ${order.name}?`;
     byId("ask-text").textContent = text;

@@ -172,7 +172,8 @@ mod tests {
     #[test]
     fn a_second_tells_of_tables_what_has_changed_of_their_rows() {
         let frames = [Frame { at_ms: 1_000, values: vec![0.0; COLUMNS.len()].into() }];
-        let worker = |name: &str, score| WorkerRow { worker: name.into(), score, state: "ready".into(), ..WorkerRow::default() };
+        let worker =
+            |name: &str, score| WorkerRow { worker: name.into(), score, state: "ready".into(), ..WorkerRow::default() };
         let view = |workers: Vec<WorkerRow>| View { workers_total: workers.len(), workers, ..View::default() };
         let told = |now: &Parts, before: &Parts| {
             let event = delta(2, now.changed_since(before), &frames);
@@ -184,7 +185,7 @@ mod tests {
         let none = Parts::new(&view(Vec::new()), &frames, None);
         let two = Parts::new(&view(vec![worker("a", 9.0), worker("b", 8.0)]), &frames, Some(&none));
         let (parts, rows) = told(&two, &none);
-        assert!(parts["workers"].as_str().unwrap().contains("<tr data-row=\"0\">") && rows.is_null(), "{parts} {rows}");
+        assert!(parts["workers"].as_str().unwrap().contains("<tr data-row=\"0\"") && rows.is_null(), "{parts} {rows}");
         // One overtakes the other: its score, and the order.
         let overtaken = Parts::new(&view(vec![worker("b", 9.5), worker("a", 9.0)]), &frames, Some(&two));
         let (parts, rows) = told(&overtaken, &two);
@@ -192,7 +193,7 @@ mod tests {
         assert_eq!(rows, serde_json::json!({"workers": {"order": [1, 0], "cells": {"1": {"3": "9.5"}}}}));
         // A page that begins now is told of rows by the same numbers.
         let all = snapshot(3, &overtaken, &frames);
-        let (first, second) = (r#"<tr data-row=\"1\"><th scope=\"row\">b<"#, r#"<tr data-row=\"0\"><th scope=\"row\">a<"#);
+        let (first, second) = (r#"<tr data-row=\"1\""#, r#"<tr data-row=\"0\""#);
         let text = String::from_utf8(all.to_vec()).unwrap();
         assert!(text.find(first).unwrap() < text.find(second).unwrap(), "{text}");
     }

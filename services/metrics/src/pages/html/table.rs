@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::format::escape;
+
 /// What the cells of a column are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Column {
@@ -45,6 +47,8 @@ struct Row {
     number: u64,
     /// What it is about.
     key: String,
+    /// What the script is to know of it, by name.
+    data: Vec<(&'static str, String)>,
     /// Markup, column by column.
     cells: Vec<String>,
 }
@@ -68,10 +72,19 @@ pub(crate) struct Rows<'a> {
     order: Option<Vec<u64>>,
     /// Those that were not there.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    made: BTreeMap<u64, String>,
+    made: BTreeMap<u64, Made<'a>>,
     /// Cells that are not what they were, by row and column.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     cells: BTreeMap<u64, BTreeMap<usize, &'a str>>,
+}
+
+/// A row that is new, told as the difference to one of a second ago: most of their cells are the same.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Made<'a> {
+    like: u64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    data: BTreeMap<&'static str, &'a str>,
+    cells: BTreeMap<usize, &'a str>,
 }
 
 impl Table {
@@ -80,11 +93,11 @@ impl Table {
         Self { around: (before.into(), behind.into()), columns, rows: Vec::new(), unused: 0 }
     }
 
-    /// Adds a row about `key`.
-    pub(super) fn push(&mut self, key: String, cells: Vec<String>) {
+    /// Adds a row about `key`. All rows have the same `data`.
+    pub(super) fn push(&mut self, key: String, data: Vec<(&'static str, String)>, cells: Vec<String>) {
         let number = self.unused;
         self.unused += 1;
-        self.rows.push(Row { number, key, cells });
+        self.rows.push(Row { number, key, data, cells });
     }
 
     /// The same, whose rows are called as those `before` that are about the same.
@@ -118,16 +131,18 @@ impl Table {
         let known: HashMap<u64, &Row> = before.rows.iter().map(|row| (row.number, row)).collect();
         let mut rows = Rows::default();
         for row in &self.rows {
-            let Some(known) = known.get(&row.number) else {
-                let mut html = String::new();
-                row.write(&mut html, self.columns);
-                rows.made.insert(row.number, html);
-                continue;
-            };
-            let others = row.cells.iter().zip(&known.cells).enumerate().filter(|(_, (now, then))| now != then);
-            let others: BTreeMap<usize, &str> = others.map(|(place, (now, _))| (place, now.as_str())).collect();
-            if !others.is_empty() {
-                rows.cells.insert(row.number, others);
+            match (known.get(&row.number), before.rows.first()) {
+                (Some(known), _) => {
+                    let cells = row.cells_unlike(known);
+                    if !cells.is_empty() {
+                        rows.cells.insert(row.number, cells);
+                    }
+                }
+                (None, Some(like)) => {
+                    let data = row.data.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                    rows.made.insert(row.number, Made { like: like.number, data, cells: row.cells_unlike(like) });
+                }
+                (None, None) => return Change::Whole,
             }
         }
         if !self.numbers().eq(before.numbers()) {
@@ -142,8 +157,18 @@ impl Table {
 }
 
 impl Row {
+    /// Its cells that differ from those of the other.
+    fn cells_unlike(&self, other: &Self) -> BTreeMap<usize, &str> {
+        let both = self.cells.iter().zip(&other.cells).enumerate();
+        both.filter(|(_, (own, other))| own != other).map(|(place, (own, _))| (place, own.as_str())).collect()
+    }
+
     fn write(&self, html: &mut String, columns: &[Column]) {
-        let _ = write!(html, "<tr data-row=\"{}\">", self.number);
+        let _ = write!(html, "<tr data-row=\"{}\"", self.number);
+        for (name, value) in &self.data {
+            let _ = write!(html, " data-{name}=\"{}\"", escape(value));
+        }
+        html.push('>');
         for (cell, column) in self.cells.iter().zip(columns) {
             let (open, close) = column.tags();
             html.extend([open, cell, close]);
@@ -164,7 +189,7 @@ mod tests {
     fn table(rows: &[(u8, u8)]) -> Table {
         let mut table = Table::new("<table>", &COLUMNS, "</table>");
         for (key, count) in rows {
-            table.push(key.to_string(), vec![format!("w{key}"), count.to_string()]);
+            table.push(key.to_string(), vec![("name", format!("<{key}>"))], vec![format!("w{key}"), count.to_string()]);
         }
         table
     }
@@ -187,7 +212,13 @@ mod tests {
                     cells.iter().for_each(|(place, cell)| changed.cells[*place] = (*cell).to_owned());
                     shown.insert(*number, row(&changed).1);
                 }
-                shown.extend(rows.made.clone());
+                for (number, made) in &rows.made {
+                    let mut new = before.rows.iter().find(|row| row.number == made.like).unwrap().clone();
+                    new.number = *number;
+                    new.data.iter_mut().for_each(|(name, value)| *value = made.data[name].to_owned());
+                    made.cells.iter().for_each(|(place, cell)| new.cells[*place] = (*cell).to_owned());
+                    shown.insert(*number, row(&new).1);
+                }
                 order = rows.order.clone().unwrap_or(order);
             }
         }
@@ -212,8 +243,13 @@ mod tests {
         assert_eq!(json(&moved, &gone), r#"{"order":[2,1]}"#);
         // It comes back as another row: pages have forgotten it.
         let back = table(&[(3, 7), (1, 5), (2, 8)]).after(&gone);
-        let made = r#"<tr data-row=\"3\"><th scope=\"row\">w1</th><td class=\"n\">5</td></tr>"#;
-        assert_eq!(json(&gone, &back), format!(r#"{{"order":[2,3,1],"made":{{"3":"{made}"}}}}"#));
+        let made = r#""made":{"3":{"like":2,"data":{"name":"<1>"},"cells":{"0":"w1","1":"5"}}}"#;
+        assert_eq!(json(&gone, &back), format!(r#"{{"order":[2,3,1],{made}}}"#));
+        assert!(
+            back.html().contains(r#"<tr data-row="3" data-name="&lt;1&gt;"><th scope="row">w1</th>"#),
+            "{}",
+            back.html()
+        );
         let other = Table::new("<p>none</p>", &COLUMNS, "").after(&back);
         assert_eq!(json(&back, &other), "Whole");
     }

@@ -38,7 +38,7 @@ pub(super) fn workers(view: &View) -> Table {
     let one_balancer = view.workers.iter().all(|worker| worker.balancer == first.balancer);
     for worker in &view.workers {
         let key = format!("{} {} {}", worker.balancer, worker.pool, id(worker));
-        table.push(key, cells(worker, one_balancer).into());
+        table.push(key, data(worker), cells(worker, one_balancer).into());
     }
     table
 }
@@ -46,6 +46,16 @@ pub(super) fn workers(view: &View) -> Table {
 /// Two instances may have one name; the id tells them apart.
 fn id(worker: &WorkerRow) -> &str {
     if worker.instance.is_empty() { &worker.worker } else { &worker.instance }
+}
+
+/// What an order names it by, and what people are asked about.
+fn data(worker: &WorkerRow) -> Vec<(&'static str, String)> {
+    let pool = &worker.pool;
+    vec![
+        ("balancer", worker.balancer.clone()),
+        ("worker", format!("{pool}/{}", id(worker))),
+        ("name", format!("{pool}/{}", worker.worker)),
+    ]
 }
 
 fn cells(worker: &WorkerRow, one_balancer: bool) -> [String; OF_WORKERS.len()] {
@@ -89,20 +99,13 @@ fn cells(worker: &WorkerRow, one_balancer: bool) -> [String; OF_WORKERS.len()] {
     ]
 }
 
-/// What may be done with a worker. They need the script, which shows them.
+/// What may be done with a worker. They need the script, which shows them and says of each whom it is about.
 fn buttons(worker: &WorkerRow) -> String {
     let hold = if worker.state == "draining" { (Act::Undrain, "Undrain") } else { (Act::Drain, "Drain") };
     // What Troupe did not start, it cannot restart.
     let restart = (!worker.pool.starts_with(UPSTREAM)).then_some((Act::Restart, "Restart"));
-    let (pool, id, name) = (escape(&worker.pool), escape(id(worker)), escape(&worker.worker));
-    let balancer = escape(&worker.balancer);
-    let button = |(act, word): (Act, &str)| {
-        format!(
-            "<button type=\"button\" data-act=\"{}\" data-balancer=\"{balancer}\" data-worker=\"{pool}/{id}\" \
-             data-name=\"{pool}/{name}\" aria-label=\"{word} {pool}/{name}\">{word}</button>",
-            act.as_str()
-        )
-    };
+    let button =
+        |(act, word): (Act, &str)| format!("<button type=\"button\" data-act=\"{}\">{word}</button>", act.as_str());
     [Some(hold), restart].into_iter().flatten().map(button).collect()
 }
 
@@ -121,7 +124,7 @@ pub(super) fn services(view: &View) -> Table {
         "</tbody></table></div>",
     );
     for instance in &view.instances {
-        table.push(instance.instance.clone(), instance_cells(instance, view).into());
+        table.push(instance.instance.clone(), Vec::new(), instance_cells(instance, view).into());
     }
     table
 }

@@ -90,18 +90,24 @@ fn a_worker_is_drained_by_keys_alone() {
     browser.enter();
     assert_eq!(browser.focused(), "workers-title");
     browser.tab_to("drain");
-    let name = browser.run("document.activeElement.dataset.name");
+    let name = browser.run("document.activeElement.closest('tr').dataset.name");
     browser.enter();
     browser.until("the question", "document.getElementById('ask').open");
     assert_eq!(browser.run("document.getElementById('ask').contains(document.activeElement)"), true);
     // Escape leaves it, and the focus is where it was.
     browser.press("Escape", 27, "");
     browser.until("the question to be gone", "!document.getElementById('ask').open");
-    assert_eq!((browser.focused(), browser.run("document.activeElement.dataset.name")), ("drain".into(), name.clone()));
+    assert_eq!(
+        (browser.focused(), browser.run("document.activeElement.closest('tr').dataset.name")),
+        ("drain".into(), name.clone())
+    );
     assert_eq!(browser.run("document.getElementById('said').textContent"), "", "nothing was asked for");
     // It stays there while seconds come in and the table is renewed.
     browser.promised("new Promise((done) => setTimeout(done, 2500))");
-    assert_eq!((browser.focused(), browser.run("document.activeElement.dataset.name")), ("drain".into(), name.clone()));
+    assert_eq!(
+        (browser.focused(), browser.run("document.activeElement.closest('tr').dataset.name")),
+        ("drain".into(), name.clone())
+    );
     browser.enter();
     browser.until("the question", "document.getElementById('ask').open");
     browser.tab_to("ask-yes");
@@ -110,7 +116,7 @@ fn a_worker_is_drained_by_keys_alone() {
     browser.until("the state", "document.querySelectorAll('#workers .state.draining').length === 1");
     // The same place undrains it now.
     browser.tab_to("undrain");
-    assert_eq!(browser.run("document.activeElement.dataset.name"), name);
+    assert_eq!(browser.run("document.activeElement.closest('tr').dataset.name"), name);
     // A pause, by the space bar.
     browser.run("document.getElementById('pause').focus()");
     browser.press(" ", 32, " ");

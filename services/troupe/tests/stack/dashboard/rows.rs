@@ -21,8 +21,14 @@ const COUNTING: &str = "window.told = { snapshot: 0, second: 0, rows: 0, whole: 
     };";
 /// Whether the table of workers, row by row and in its order, is that of a page that is loaded now.
 const SAME: &str = "fetch('/dashboard').then((page) => page.text()).then((text) => { \
-    const rows = (within) => [...within.querySelectorAll('#workers tbody tr')].map((row) => row.innerHTML).join(); \
+    const rows = (within) => [...within.querySelectorAll('#workers tbody tr')] \
+        .map((row) => [row.dataset.worker, row.innerHTML.replace(/ aria-label=[^>]*/g, '')]).join(); \
     return rows(document) === rows(new DOMParser().parseFromString(text, 'text/html')); })";
+
+/// Whether each button says whom it is about.
+const NAMED: &str = "((all) => all.length === 4 && all.every((button) => \
+    button.getAttribute('aria-label') === `${button.textContent} ${button.closest('tr').dataset.name}`)) \
+    ([...document.querySelectorAll('#workers button')])";
 
 /// A stack with two workers, and a browser that counts what its page is told.
 fn watched() -> Option<(Browser, Stack)> {
@@ -54,6 +60,7 @@ fn the_table_of_workers_is_right_though_only_changes_are_told() {
     browser.until("two again", "document.querySelectorAll('#workers .state.ready').length === 2");
     clients.stop();
     until_the_same(&browser);
+    assert_eq!(browser.run(NAMED), true);
 }
 
 #[test]
