@@ -16,6 +16,8 @@ CALLS_PER_SECOND = 500
 CLIENTS = 110
 # As many, and some for those that are just being replaced.
 PROCESSES = 128
+# The first call of each process compiles, and all come at once.
+WARM_UP_SECONDS = 3
 ALONE_SECONDS = 5
 # Of a full run, which has ENOUGH trials of everything else.
 RELOADS = 20
@@ -28,7 +30,7 @@ class Clients:
     """Call at a fixed rate, and note how long it took in whatever trials are current."""
 
     def __init__(self, peer: Peer):
-        self.found = Trials(f"a call of {CALL_MS} ms, {CALLS_PER_SECOND} of them a second", None)
+        self.found = Trials("warm-up", None)
         self._peer = peer
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(CLIENTS)]
@@ -77,8 +79,10 @@ def measure(settings: Settings, count: int) -> list[Trials]:
         peer.start(settings)
         say(f"healing: {reloads} reloads beside {CALLS_PER_SECOND} calls a second of {CALL_MS} ms")
         clients = Clients(peer)
+        time.sleep(WARM_UP_SECONDS)
+        alone = clients.found = Trials(f"a call of {CALL_MS} ms, {CALLS_PER_SECOND} of them a second", None)
         time.sleep(ALONE_SECONDS)
-        alone, clients.found = clients.found, meanwhile
+        clients.found = meanwhile
         meanwhile.limit_ms = RISE * (alone.percentile(99) or 0.0)
         for version in range(1, reloads + 1):
             write(places[0], version)
