@@ -2,11 +2,16 @@
 
 use std::collections::HashSet;
 use std::thread;
+use std::time::Duration;
 
 use troupe_testkit::http::Connection;
 use troupe_testkit::stack::Stack;
+use troupe_testkit::wait;
 
 use crate::support::{in_all, in_both};
+
+/// Ten times what a line of the log takes on a busy machine.
+const SOON: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_function_answers_json() {
@@ -164,7 +169,7 @@ fn errors_in_php_are_500_and_keep_their_secrets() {
             assert!(!response.text().contains("secret"), "{}", response.text());
             assert_eq!(response.json()["status"], 500);
         }
-        assert!(stack.logs().contains("a secret of the house"));
+        wait::until("the operator to be told", SOON, || stack.logs().contains("a secret of the house").then_some(()));
         assert_eq!(stack.get("/api/hello").status, 200);
     });
 }
@@ -174,9 +179,7 @@ fn noise_ends_in_the_log_and_nowhere_else() {
     in_all(|stack| {
         assert_eq!(stack.get("/api/noisy").json(), serde_json::json!({"quiet": true}));
         for noise in ["noise on stdout", "noise on stderr", "noise from a child", "a warning to be logged"] {
-            troupe_testkit::wait::until(noise, std::time::Duration::from_secs(10), || {
-                stack.logs().contains(noise).then_some(())
-            });
+            wait::until(noise, SOON, || stack.logs().contains(noise).then_some(()));
         }
     });
 }

@@ -10,8 +10,9 @@ use troupe_mesh::deadline::Deadline;
 use troupe_mesh::failure::{Failure, Outcome, Stage};
 use troupe_mesh::port::Port;
 
-/// How long the answer may take, the link to a balancer that is not linked yet included.
-const LONGEST: Duration = Duration::from_secs(5);
+/// How long the answer may take, the link to a balancer that is not linked yet included. Less than those wait who ask
+/// (`commands::client::PATIENCE`): they are to hear of the rest without a balancer, too.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// A question on its way to the thread that has the links.
 pub(in crate::stack) struct Asked {

@@ -44,6 +44,8 @@ fn without_a_second_tier_each_gateway_is_on_its_own() {
 
 /// For how long the second tier keeps anything; the origin says ten minutes.
 const MAX_TTL: Duration = Duration::from_secs(5);
+/// How often a gateway may happen not to hear of the cache service just then.
+const TRIES: usize = 4;
 
 fn nothing_is_kept_for_longer(origin: &Origin, stack: &Stack) {
     assert_eq!(version(&get(stack.addresses[0], "/a")), 1);
@@ -57,8 +59,16 @@ fn nothing_is_kept_for_longer(origin: &Origin, stack: &Stack) {
     let later = get(stack.addresses[2], "/a");
     assert!(status(&later).starts_with("troupe-l2; fwd=uri-miss"), "{}", status(&later));
     assert_eq!((version(&later), origin.asked("/a")), (2, 2));
-    // What a gateway has is its own affair, and has its own bound.
-    assert!(status(&get(stack.addresses[0], "/a")).starts_with("troupe-l1; hit"));
+    // What a gateway has is its own affair, and has its own bound. One that has not heard of the cache service for a second
+    // believes nothing, which on a busy machine may be just now: then another try.
+    let is_hit = |path: &str| status(&get(stack.addresses[0], path)).starts_with("troupe-l1; hit");
+    let keeps_another = |number: usize| {
+        let path = format!("/other-{number}");
+        let _ = get(stack.addresses[0], &path);
+        thread::sleep(MAX_TTL + Duration::from_secs(1));
+        is_hit(&path)
+    };
+    assert!(is_hit("/a") || (0..TRIES).any(keeps_another));
 }
 
 fn bounded(origin: &Origin) -> String {
