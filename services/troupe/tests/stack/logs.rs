@@ -70,9 +70,11 @@ fn a_request_without_a_trace_begins_one_and_all_who_tell_of_it_name_the_same() {
         let parent = seen["parent"].as_str().unwrap();
         let [version, trace, span, flags] = parent.split('-').collect::<Vec<_>>()[..] else { panic!("{parent}") };
         assert_eq!((version, trace.len(), span.len(), flags), ("00", 32, 16, "01"), "{parent}");
+        // Before the next call: what a process prints just as its call ends may be read when it works on another one.
+        let told = lines_of(stack, "traced-1");
         let other = ask("/api/traced", "traced-2").unwrap().json();
         assert!(!other["parent"].as_str().unwrap().contains(trace), "{other}");
-        for line in lines_of(stack, "traced-1") {
+        for line in told {
             assert_eq!(line["trace_id"], trace, "{line}");
             let whole = ["troupe", if line["target"] == "php" { "php-pool" } else { "gateway" }];
             assert!(whole.contains(&line["service"].as_str().unwrap_or_default()), "{line}");

@@ -53,6 +53,7 @@ fn slow_at_first() -> (Origin, Asked) {
 
 fn the_late_holder_is_refused(asked: &Asked, stack: &Stack) {
     let refused = || metric(stack, "cache", "troupe_cache_stores_total{result=\"fenced\"}");
+    let stored = || metric(stack, "cache", "troupe_cache_stores_total{result=\"stored\"}");
     for (target, refusals) in [("/done", 1.0), ("/under-way", 2.0)] {
         let (first, second, third) = (stack.addresses[0], stack.addresses[1], stack.addresses[2]);
         let held = thread::spawn(move || version(&get(first, target)));
@@ -62,6 +63,8 @@ fn the_late_holder_is_refused(asked: &Asked, stack: &Stack) {
         assert_eq!(times(asked, target), 2, "a second fetch began before the first ended");
         wait::until("the first to be refused", BOUND, || (refused() == refusals).then_some(()));
         assert_eq!(successor.join().unwrap(), 2);
+        // It is answered first, and stored then: whoever asked before that would fetch by itself, and rightly.
+        wait::until("the second one's answer to be stored", BOUND, || (stored() >= refusals).then_some(()));
         let shared = wait::until("the second one's answer to be shared", BOUND, || {
             let answer = get(third, target);
             answer.header("cache-status").contains("hit").then_some(answer)
