@@ -27,11 +27,12 @@ while_held() {
 
 hold() {
     case ${DOCKER_HOST:-unix://} in unix://*) ;; *) return 1 ;; esac
+    # Whoever ends it comes before there is anything to end.
+    as_root setsid -f bash -c "sleep $HOLD_SECONDS_AT_MOST; $(declare -f as_root first_packets release); HOLD_MARK=$HOLD_MARK; release $1" \
+        </dev/null >/dev/null 2>&1 || return 1
     first_packets iptables -I "$1" 2>/dev/null || return 1
     # Not every machine has IPv6.
     first_packets ip6tables -I "$1" 2>/dev/null || true
-    as_root setsid -f bash -c "sleep $HOLD_SECONDS_AT_MOST; $(declare -f as_root first_packets release); HOLD_MARK=$HOLD_MARK; release $1" \
-        </dev/null >/dev/null 2>&1
 }
 
 release() {

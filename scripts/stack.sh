@@ -22,16 +22,20 @@ readonly LEAVE_SECONDS=2
 # containers SERVICE: the ids of those that run.
 containers() { "${COMPOSE[@]}" ps -q "$1"; }
 
+# has_time DEADLINE CONTAINER: false once it is past, and then it says how far the container has come.
+has_time() {
+    [ "$SECONDS" -ge "$1" ] || return 0
+    say "error: container ${2:0:12} is $(docker inspect --format '{{.State.Health.Status}}' "$2") after $READY_SECONDS s; its log ends:"
+    docker logs --tail 20 "$2" >&2
+    return 1
+}
+
 # wait_healthy CONTAINER...
 wait_healthy() {
     local id status deadline=$((SECONDS + READY_SECONDS))
     for id in "$@"; do
         while status=$(docker inspect --format '{{.State.Health.Status}}' "$id") && [ "$status" != healthy ]; do
-            if [ "$SECONDS" -ge "$deadline" ]; then
-                say "error: container ${id:0:12} is $status after $READY_SECONDS s; its log ends:"
-                docker logs --tail 20 "$id" >&2
-                return 1
-            fi
+            has_time "$deadline" "$id" || return 1
             sleep 0.3
         done
     done
@@ -87,14 +91,10 @@ replace_edge() {
     { docker stop -t "$EDGE_SECONDS" "$1" && docker rm "$1"; } >/dev/null || return 1
     "${COMPOSE[@]}" up -d --no-deps edge >&2 || return 1
     local new deadline=$((SECONDS + READY_SECONDS))
-    new=$(containers edge)
+    new=$(containers edge) || return 1
     # Asked by ourselves: the engine asks every few seconds.
     until docker exec "$new" /etc/troupe-edge/healthy.sh; do
-        if [ "$SECONDS" -ge "$deadline" ]; then
-            say "error: the edge does not serve after $READY_SECONDS s; its log ends:"
-            docker logs --tail 20 "$new" >&2
-            return 1
-        fi
+        has_time "$deadline" "$new" || return 1
         sleep 0.1
     done
 }
