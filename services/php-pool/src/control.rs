@@ -6,6 +6,8 @@
 mod actor;
 mod capture;
 mod cores;
+#[cfg(test)]
+pub(crate) mod failing;
 mod hatch;
 mod launch;
 mod memory;

@@ -332,6 +332,10 @@ mod tests {
         builder.finish(&parts).unwrap()
     }
 
+    fn seen<'a>(head: &'a RequestHead, trace: &'a Trace, took: Duration, ended: Instant) -> Seen<'a> {
+        Seen { head, trace, method: "GET", route: "/x", status: 200, took, ended, stages: Stages::default() }
+    }
+
     #[test]
     fn stages_add_up_to_the_whole_and_need_no_more_than_was_told() {
         let times =
@@ -369,17 +373,7 @@ mod tests {
         let mut spool = Spool::default();
         let offer = |spool: &mut Spool, ms: u64| {
             let took = Duration::from_millis(ms);
-            let (ended, stages) = (slowest.start, Stages::default());
-            spool.offer(&Seen {
-                head: &head,
-                trace: &trace,
-                method: "GET",
-                route: "/x",
-                status: 200,
-                took,
-                ended,
-                stages,
-            });
+            spool.offer(&seen(&head, &trace, took, slowest.start));
             let mut kept: Vec<u64> = spool.kept.iter().map(|slow| slow.took_us / 1_000).collect();
             kept.sort_unstable();
             kept
@@ -403,18 +397,8 @@ mod tests {
             let now = slowest.start + Duration::from_secs(minute * 60);
             for n in 0..200_u64 {
                 let took = Duration::from_millis(minute + n);
-                let stages = Stages::default();
                 if slowest.may_be(took) {
-                    spool.offer(&Seen {
-                        head: &head,
-                        trace: &trace,
-                        method: "GET",
-                        route: "/x",
-                        status: 200,
-                        took,
-                        ended: now,
-                        stages,
-                    });
+                    spool.offer(&seen(&head, &trace, took, now));
                 }
                 if n % 10 == 0 {
                     slowest.take(&mut spool, now);

@@ -68,27 +68,14 @@ impl Numbers {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use actix::{Context, Handler, Message};
     use troupe_mesh::supervise::State;
 
     use super::*;
+    use crate::control::failing::Fail;
     use crate::control::upload_limits;
     use crate::metrics::FunctionSeries;
     use crate::pool::Limits;
     use crate::spool::Spool;
-
-    /// Makes the actor panic.
-    #[derive(Message)]
-    #[rtype(result = "()")]
-    struct Fail;
-
-    impl Handler<Fail> for PoolActor {
-        type Result = ();
-
-        fn handle(&mut self, _: Fail, _: &mut Context<Self>) {
-            panic!("a fault in the actor");
-        }
-    }
 
     /// Longer than anything here takes.
     const PATIENCE: Duration = Duration::from_secs(30);

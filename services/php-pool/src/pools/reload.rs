@@ -170,25 +170,11 @@ async fn verify(pool: &Pool, before: Option<&Pool>, patience: Duration) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use actix::{Context, Handler, Message};
     use troupe_mesh::supervise::{self, State};
 
     use super::*;
     use crate::Options;
-    use crate::control::PoolActor;
-
-    /// Makes the actor panic.
-    #[derive(Message)]
-    #[rtype(result = "()")]
-    struct Fail;
-
-    impl Handler<Fail> for PoolActor {
-        type Result = ();
-
-        fn handle(&mut self, _: Fail, _: &mut Context<Self>) {
-            panic!("a fault in the actor");
-        }
-    }
+    use crate::control::failing::Fail;
 
     #[test]
     fn a_pool_whose_actor_was_given_up_is_replaced_by_a_reload_and_no_reason_to_be_unready_any_more() {
