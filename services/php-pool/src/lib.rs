@@ -25,6 +25,7 @@ mod local;
 mod metrics;
 mod multipart;
 mod pool;
+mod printed;
 mod process;
 mod protocol;
 mod reply;

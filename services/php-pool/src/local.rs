@@ -110,7 +110,7 @@ impl Local {
         let mut frame = self.frame.borrow_mut();
         request.encode(&mut frame, &self.pool, function, flags, self.next_call(), due);
         // First: what it prints in its first microsecond belongs to this request.
-        process.info.set_work(request.work());
+        process.info.printed.begin(request.work(), self.pool.prints.of_late());
         let written = process.try_write(&frame);
         let begun = match written {
             Ok(written) if written == frame.len() => None,
@@ -194,7 +194,7 @@ impl Local {
     pub(crate) fn offer_seat(&self, slot: &Rc<Slot>) {
         let more = slot.process.borrow().as_ref().is_some_and(|process| process.calls_left > 0);
         let vacant = more && slot.has_seat() && slot.vacancy.get().is_none();
-        if !vacant || self.pool.limits.isolation != Isolation::Shared {
+        if !vacant || self.pool.limits.isolation != Isolation::Shared || self.pool.prints.of_late() {
             return;
         }
         {

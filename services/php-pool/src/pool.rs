@@ -17,6 +17,7 @@ use crate::control::{Note, PoolActor, Usage};
 use crate::functions::{Functions, Pace};
 use crate::lanes::Lanes;
 use crate::metrics::{FunctionSeries, PoolMetrics};
+use crate::printed::Prints;
 use crate::process::{Fate, Process};
 use crate::spool::Spool;
 use crate::turn::SEATS;
@@ -38,6 +39,8 @@ pub(crate) struct Pool {
     pub(crate) functions: ArcSwap<Functions>,
     /// How fast the pool's calls are, whatever the function: what [`Load::prefetch`] tells.
     pub(crate) pace: Pace,
+    /// Where lines are printed, calls begin one by one, so that each line is told apart.
+    pub(crate) prints: Prints,
     pub(crate) condition: watch::Sender<Condition>,
     /// Told to people alone; no call looks at it.
     pub(crate) crash_loop: Mutex<Option<CrashLoop>>,
@@ -118,6 +121,7 @@ impl Pool {
             lanes: Lanes::new(threads),
             functions: ArcSwap::default(),
             pace: Pace::default(),
+            prints: Prints::default(),
             condition: watch::Sender::new(Condition::Booting),
             crash_loop: Mutex::new(None),
             processes: AtomicU32::new(0),
@@ -166,7 +170,7 @@ impl Pool {
     /// No more than that: a call that found every seat taken would have to be called to one that gets free, and so would all
     /// that come behind it. In the balancer's queue it waits cheaper, and might still go elsewhere.
     fn prefetch(&self, processes: u32) -> u32 {
-        if self.limits.isolation != Isolation::Shared || !self.pace.is_fast() {
+        if self.limits.isolation != Isolation::Shared || !self.pace.is_fast() || self.prints.of_late() {
             return 0;
         }
         // One at least, which says that there are seats.

@@ -20,6 +20,7 @@ use troupe_wire::head::RequestHead;
 use troupe_wire::trace::TraceContext;
 
 use crate::functions::Functions;
+use crate::printed::Printed;
 use crate::protocol::{FrameHeader, PACKET, REPLY_HEADER};
 
 /// Room for one read: a small reply with its head in one system call.
@@ -117,15 +118,15 @@ pub(crate) struct ProcessInfo {
     fate: AtomicU8,
     /// Microseconds that its whole calls took, by its own clock. Written by the thread that has it.
     worked: AtomicU64,
-    current: Mutex<Option<Work>>,
+    pub(crate) printed: Printed,
     tail: Mutex<Vec<u8>>,
 }
 
 impl ProcessInfo {
     pub(crate) fn new(id: u32, epoch: u32) -> Self {
-        let (current, tail) = (Mutex::new(None), Mutex::new(Vec::new()));
+        let (printed, tail) = (Printed::default(), Mutex::new(Vec::new()));
         let (pid, fate, worked) = (AtomicI32::new(0), AtomicU8::new(Fate::Serving as u8), AtomicU64::new(0));
-        Self { id, epoch, pid, fate, worked, current, tail }
+        Self { id, epoch, pid, fate, worked, printed, tail }
     }
 
     /// Its process id, 0 until it is known.
@@ -181,11 +182,7 @@ impl ProcessInfo {
 
     /// The request it works on, or worked on last.
     pub(crate) fn work(&self) -> Option<Work> {
-        self.current.lock().clone()
-    }
-
-    pub(crate) fn set_work(&self, work: Work) {
-        *self.current.lock() = Some(work);
+        self.printed.work()
     }
 
     /// Keeps a line of its standard error.

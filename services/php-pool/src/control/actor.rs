@@ -33,6 +33,8 @@ use stop::Stopping;
 const TICK: Duration = Duration::from_millis(250);
 /// Ticks between two looks at memory: reading it costs the kernel a walk over the process's pages.
 const MEMORY_TICKS: u32 = 4;
+/// Ticks between two looks at whether the pool's processes print anything: a minute.
+const PRINTS_TICKS: u32 = 240;
 /// A process that was told to end, or whose pipe is closed, may take this long before it is killed.
 const END_GRACE: Duration = Duration::from_secs(2);
 /// The first pause before broken code is loaded again; it doubles up to the longest.
@@ -359,6 +361,9 @@ impl PoolActor {
         if self.ticks.is_multiple_of(MEMORY_TICKS) {
             self.watch_memory();
             self.watch_usage();
+        }
+        if self.ticks.is_multiple_of(PRINTS_TICKS) {
+            self.pool.prints.look();
         }
         self.balance();
         if self.pool.lanes.waiting() > 0 {

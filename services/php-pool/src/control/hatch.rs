@@ -14,6 +14,7 @@ use super::launch::Launch;
 use super::zygote::Loaded;
 use super::{Note, capture};
 use crate::pool::Pool;
+use crate::printed::Channel;
 use crate::process::ProcessInfo;
 use crate::protocol::{FrameHeader, FromPhp, REPLY_HEADER};
 use crate::rundir::{Fifo, RunDir};
@@ -68,15 +69,12 @@ impl Nest {
     /// Reads what the process prints, and waits up to `limit` for it to be ready.
     pub(crate) fn watch(self, pool: &Arc<Pool>, info: &Arc<ProcessInfo>, limit: Duration) -> io::Result<Watch> {
         let [_, _, stdout, stderr] = &self.fifos;
-        let mut errors = None;
-        for (fifo, is_errors) in [(stdout, false), (stderr, true)] {
-            let source = pipe::Receiver::from_owned_fd_unchecked(fifo.reader()?)?;
-            let (pool, info) = (pool.name.clone(), Arc::clone(info));
-            let task = actix_rt::spawn(async move { capture::process(source, &pool, info, is_errors).await });
-            if is_errors {
-                errors = Some(task);
-            }
-        }
+        let receiver = |fifo: &Fifo| pipe::Receiver::from_owned_fd_unchecked(fifo.reader()?);
+        info.printed.watch([receiver(stdout)?, receiver(stderr)?]);
+        let [_, errors] = Channel::ALL.map(|channel| {
+            let (pool, info) = (Arc::clone(pool), Arc::clone(info));
+            actix_rt::spawn(async move { capture::process(&pool, &info, channel).await })
+        });
         let (pool, id) = (Arc::clone(pool), info.id);
         let ready = actix_rt::spawn(async move {
             let hatched = tokio::time::timeout(limit, self.ready());
@@ -88,7 +86,7 @@ impl Nest {
                 Err(_) => Note::NotReady { id, why: format!("it was not ready within {limit:?}") },
             });
         });
-        Ok(Watch { ready, errors })
+        Ok(Watch { ready, errors: Some(errors) })
     }
 
     async fn ready(self) -> io::Result<(Ready, OwnedFd, OwnedFd)> {

@@ -1,8 +1,10 @@
 //! Log lines: which request they belong to, and that one that repeats itself is counted.
 
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
+use troupe_testkit::http::Connection;
 use troupe_testkit::stack::Stack;
 use troupe_testkit::wait;
 
@@ -59,6 +61,46 @@ fn lines_of(stack: &mut Stack, id: &str) -> Vec<Value> {
     })
 }
 
+/// A pool that has printed nothing of late goes by when a line is read: the calls of a busy process may then follow each other
+/// faster than its output is looked at.
+#[test]
+fn what_calls_print_is_told_apart_though_they_follow_each_other_at_once() {
+    const CLIENTS: usize = 8;
+    const CALLS: usize = 150;
+    const LINES: usize = 4;
+    let config = "gateway.access_log = false\n[php.default.processes]\nmin = 1\nmax = 1\n";
+    let mut stack = Stack::one_process(binary(), &functions(), config);
+    let sign = |connection: &mut Connection, id: &str| {
+        let answer = connection.request("GET", "/api/signs", &[("X-Request-Id", id)], b"").unwrap();
+        assert_eq!(answer.text(), "signed");
+    };
+    let signed = |stack: &mut Stack, count: usize| {
+        wait::until("what was printed", Duration::from_secs(60), || {
+            let mut all = lines(&stack.instance("all").log());
+            all.retain(|line| line["msg"].as_str().is_some_and(|text| text.starts_with("signed by ")));
+            (all.len() >= count).then_some(all)
+        })
+    };
+    sign(&mut stack.connect(), "the-first");
+    signed(&mut stack, LINES);
+    thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let mut connection = stack.connect();
+            scope.spawn(move || {
+                for call in 0..CALLS {
+                    sign(&mut connection, &format!("call-{client}-{call}"));
+                }
+            });
+        }
+    });
+    let all = signed(&mut stack, LINES * (1 + CLIENTS * CALLS));
+    assert_eq!(all.len(), LINES * (1 + CLIENTS * CALLS));
+    for line in &all {
+        let by = line["msg"].as_str().unwrap().split(' ').nth(2);
+        assert_eq!(by, line["request_id"].as_str(), "{line}");
+    }
+}
+
 #[test]
 fn a_request_without_a_trace_begins_one_and_all_who_tell_of_it_name_the_same() {
     in_both("", |stack| {
@@ -70,7 +112,7 @@ fn a_request_without_a_trace_begins_one_and_all_who_tell_of_it_name_the_same() {
         let parent = seen["parent"].as_str().unwrap();
         let [version, trace, span, flags] = parent.split('-').collect::<Vec<_>>()[..] else { panic!("{parent}") };
         assert_eq!((version, trace.len(), span.len(), flags), ("00", 32, 16, "01"), "{parent}");
-        // Before the next call: what a process prints just as its call ends may be read when it works on another one.
+        // Before the next call: where a pool has not printed before, what it prints just as a call ends may be read in the next.
         let told = lines_of(stack, "traced-1");
         let other = ask("/api/traced", "traced-2").unwrap().json();
         assert!(!other["parent"].as_str().unwrap().contains(trace), "{other}");
