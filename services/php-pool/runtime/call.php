@@ -12,6 +12,9 @@ final class Call
     public const LAST = 4;
     public const DEVELOPMENT = 8;
     public const PLAIN = 16;
+    /** Before it starts, a mark goes to standard output, or standard error: see Stdio. */
+    public const MARK_STDOUT = 32;
+    public const MARK_STDERR = 64;
 
     public const IDLE = 0;
     /** The function, or the generator it returned, is running. */

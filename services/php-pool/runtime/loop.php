@@ -96,6 +96,9 @@ final class Loop
                 continue;
             }
             Call::$flags = $flags;
+            if (($flags & (Call::MARK_STDOUT | Call::MARK_STDERR)) !== 0) {
+                Stdio::mark($flags, substr($header, Channel::HEADER - 8));
+            }
             Call::$stage = Call::RUNNING;
             try {
                 $this->prepare($function, $flags, $meta === $length ? $payload : substr($payload, 0, $meta), $meta === $length ? '' : substr($payload, $meta));

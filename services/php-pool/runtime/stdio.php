@@ -47,6 +47,18 @@ final class Stdio
         }
     }
 
+    /** Tells whoever reads the log which call the lines behind belong to. A stream that a function has closed gets no mark. */
+    public static function mark(int $flags, string $number): void
+    {
+        $mark = "\x1e" . bin2hex($number) . "\n";
+        if (($flags & Call::MARK_STDOUT) !== 0 && is_resource(self::$output)) {
+            @fwrite(self::$output, $mark);
+        }
+        if (($flags & Call::MARK_STDERR) !== 0 && is_resource(self::$error)) {
+            @fwrite(self::$error, $mark);
+        }
+    }
+
     /** What a function writes to these goes to the log, never into the reply. */
     public static function defineConstants(): void
     {

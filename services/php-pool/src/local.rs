@@ -1,6 +1,6 @@
 //! A thread's share of a pool: its busy processes, its free seats, its buffers.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -36,7 +36,6 @@ pub(crate) struct Local {
     vacant: RefCell<Vec<Rc<Slot>>>,
     slots: RefCell<Vec<Rc<Slot>>>,
     frame: RefCell<Vec<u8>>,
-    calls: Cell<u64>,
     tasks: mpsc::UnboundedSender<Task>,
 }
 
@@ -69,7 +68,6 @@ impl Local {
             vacant: RefCell::default(),
             slots: RefCell::default(),
             frame: RefCell::default(),
-            calls: Cell::new(0),
             tasks,
         })
     }
@@ -106,11 +104,10 @@ impl Local {
             self.pool.discard(process, Fate::Died);
             return Begun::Dead;
         }
-        let flags = self.spend(&mut process);
         let mut frame = self.frame.borrow_mut();
-        request.encode(&mut frame, &self.pool, function, flags, self.next_call(), due);
+        self.encode(&mut frame, &mut process, request, function, due);
         // First: what it prints in its first microsecond belongs to this request.
-        process.info.printed.begin(request.work(), self.pool.prints.of_late());
+        process.info.set_work(request.work());
         let written = process.try_write(&frame);
         let begun = match written {
             Ok(written) if written == frame.len() => None,
@@ -157,9 +154,8 @@ impl Local {
                 }
                 let Some(function) = process.functions.get(&request.call.function) else { continue };
                 let index = function.index;
-                let flags = self.spend(process);
                 let mut frame = self.frame.borrow_mut();
-                request.encode(&mut frame, &self.pool, index, flags, self.next_call(), due);
+                self.encode(&mut frame, process, request, index, due);
                 let written = frame.len() <= PACKET && process.try_write(&frame).is_ok_and(|n| n == frame.len());
                 trim(&mut frame);
                 if !written {
@@ -176,6 +172,14 @@ impl Local {
         }
     }
 
+    /// Writes the frame of a call that goes to `process`, and takes one of the calls that it has left.
+    fn encode(&self, frame: &mut Vec<u8>, process: &mut Process, request: &Request, function: u16, due: Instant) {
+        let flags = self.spend(process) | self.pool.prints.flags();
+        let number = process.next_call();
+        process.info.printed.expect(number, flags, || request.work());
+        request.encode(frame, &self.pool, function, flags, number, due);
+    }
+
     /// Takes one of the process's calls; the flag says when it is the last.
     fn spend(&self, process: &mut Process) -> u8 {
         process.calls_left = process.calls_left.saturating_sub(1);
@@ -185,16 +189,11 @@ impl Local {
         if process.calls_left == 0 || self.pool.limits.isolation != Isolation::Shared { LAST } else { 0 }
     }
 
-    fn next_call(&self) -> u64 {
-        self.calls.set(self.calls.get().wrapping_add(1));
-        self.calls.get()
-    }
-
     /// Lets a call sit behind the running one.
     pub(crate) fn offer_seat(&self, slot: &Rc<Slot>) {
         let more = slot.process.borrow().as_ref().is_some_and(|process| process.calls_left > 0);
         let vacant = more && slot.has_seat() && slot.vacancy.get().is_none();
-        if !vacant || self.pool.limits.isolation != Isolation::Shared || self.pool.prints.of_late() {
+        if !vacant || self.pool.limits.isolation != Isolation::Shared {
             return;
         }
         {

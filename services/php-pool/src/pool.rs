@@ -39,7 +39,6 @@ pub(crate) struct Pool {
     pub(crate) functions: ArcSwap<Functions>,
     /// How fast the pool's calls are, whatever the function: what [`Load::prefetch`] tells.
     pub(crate) pace: Pace,
-    /// Where lines are printed, calls begin one by one, so that each line is told apart.
     pub(crate) prints: Prints,
     pub(crate) condition: watch::Sender<Condition>,
     /// Told to people alone; no call looks at it.
@@ -170,7 +169,7 @@ impl Pool {
     /// No more than that: a call that found every seat taken would have to be called to one that gets free, and so would all
     /// that come behind it. In the balancer's queue it waits cheaper, and might still go elsewhere.
     fn prefetch(&self, processes: u32) -> u32 {
-        if self.limits.isolation != Isolation::Shared || !self.pace.is_fast() || self.prints.of_late() {
+        if self.limits.isolation != Isolation::Shared || !self.pace.is_fast() {
             return 0;
         }
         // One at least, which says that there are seats.

@@ -1,20 +1,25 @@
 //! What processes print, and which request each line belongs to.
 //!
-//! A process writes its standard output and error into two pipes that another thread reads, and comes to them when the process
-//! may work on its next call already. So where a call ends, what is unread then is noted as its own, by how far the pipe will
-//! have been read. That costs two system calls, and it needs calls that begin one by one: only a pool that prints pays for it,
-//! and its calls do not wait in the pipes of busy processes. The first lines after a long silence go by when they are read.
+//! Lines are read by another thread than calls are made by, when the process may be at its next call already, or at one that
+//! php-pool still takes to stand in its pipe. So a process says in what it prints where a call begins: it writes a mark, a line with
+//! the call's number. That is a write and a read per call, which only a pool that prints pays for. The first lines after a
+//! long silence go by what the process works on when they are read.
 
 use std::collections::VecDeque;
-use std::io;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::BytesMut;
 use parking_lot::Mutex;
-use tokio::net::unix::pipe;
 
 use crate::process::Work;
+use crate::protocol::{MARK_STDERR, MARK_STDOUT};
+
+/// What a mark begins with: ASCII's record separator, which no text has.
+const MARK: char = '\u{1e}';
+/// The digits behind it.
+const DIGITS: usize = 16;
+/// Calls with a mark that was not read yet, at most: more than there is room for in a pipe. A function that closes its standard
+/// error leaves none to be read.
+const MARKED: usize = 4096;
 
 /// Where a process prints to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,190 +30,187 @@ pub(crate) enum Channel {
 
 impl Channel {
     pub(crate) const ALL: [Self; 2] = [Self::Stdout, Self::Stderr];
+
+    /// The flag that asks for marks in it.
+    fn flag(self) -> u8 {
+        match self {
+            Self::Stdout => MARK_STDOUT,
+            Self::Stderr => MARK_STDERR,
+        }
+    }
 }
 
-/// What one process prints.
+/// Whose the lines of one process are.
 #[derive(Debug, Default)]
 pub(crate) struct Printed {
-    pipes: OnceLock<[pipe::Receiver; 2]>,
-    told: Mutex<Told>,
-}
-
-#[derive(Debug, Default)]
-struct Told {
-    /// What the process works on, or worked on last.
-    work: Option<Work>,
-    shares: [Shares<Work>; 2],
+    channels: [Mutex<Marked<Work>>; 2],
+    /// Its last call was asked for a mark.
+    marking: AtomicBool,
 }
 
 impl Printed {
-    /// Where it is read from: standard output and error, in the event loop that reads them.
-    pub(crate) fn watch(&self, pipes: [pipe::Receiver; 2]) {
-        // A process is watched once.
-        let _ = self.pipes.set(pipes);
-    }
-
-    /// See [`crate::process::ProcessInfo::work`].
-    pub(crate) fn work(&self) -> Option<Work> {
-        self.told.lock().work.clone()
-    }
-
-    /// The process is about to get its next call. With `exact`, what it has printed until now belongs to the last one.
-    pub(crate) fn begin(&self, work: Work, exact: bool) {
-        let mut told = self.told.lock();
-        let last = told.work.replace(work);
-        if let (true, Some(last), Some(pipes)) = (exact, last, self.pipes.get()) {
-            for (pipe, shares) in pipes.iter().zip(&mut told.shares) {
-                // Only of something that is no pipe can it not be told.
-                shares.end(rustix::io::ioctl_fionread(pipe).unwrap_or(0), &last);
+    /// The call with this number goes to the process, with `flags`.
+    pub(crate) fn expect(&self, number: u64, flags: u8, work: impl Fn() -> Work) {
+        let marks = flags & (MARK_STDOUT | MARK_STDERR) != 0;
+        if !marks && !self.marking.load(Ordering::Relaxed) {
+            return;
+        }
+        self.marking.store(marks, Ordering::Relaxed);
+        for (channel, marked) in Channel::ALL.into_iter().zip(&self.channels) {
+            match flags & channel.flag() {
+                0 => marked.lock().forget(),
+                _ => marked.lock().expect(number, work()),
             }
         }
     }
 
-    /// Waits for what it prints and puts it behind what is in `buffer`; nothing comes at the end.
-    pub(crate) async fn read(&self, channel: Channel, buffer: &mut BytesMut) -> io::Result<usize> {
-        let Some(pipe) = self.pipes.get().and_then(|pipes| pipes.get(channel as usize)) else { return Ok(0) };
-        loop {
-            pipe.readable().await?;
-            // What is in the pipe and what was taken out of it are told together, or neither.
-            let mut told = self.told.lock();
-            match pipe.try_read_buf(buffer) {
-                Ok(read) => {
-                    told.shares[channel as usize].read += read as u64;
-                    return Ok(read);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
+    /// The mark of the call with this number was read.
+    pub(crate) fn reached(&self, channel: Channel, number: u64) {
+        self.channels[channel as usize].lock().reached(number);
     }
 
-    /// The request that what stands at `place` of all it printed belongs to. Places are asked for in their order.
-    pub(crate) fn work_at(&self, channel: Channel, place: u64) -> Option<Work> {
-        let told = &mut *self.told.lock();
-        told.shares[channel as usize].owner(place).or(told.work.as_ref()).cloned()
+    /// The request that what is read next belongs to; `None` where nothing says so.
+    pub(crate) fn work(&self, channel: Channel) -> Option<Work> {
+        self.channels[channel as usize].lock().current.clone()
     }
 }
 
-/// How far what was printed belongs to calls that are over.
+/// Calls whose marks are on their way, in the order of their numbers, and the one whose mark was read last.
 #[derive(Debug)]
-struct Shares<T> {
-    /// Bytes read so far.
-    read: u64,
-    /// Up to which place the last call that ended printed.
-    ended: u64,
-    /// Of the calls that printed something not yet asked for, where each one's share ends. One per unread byte at most, and a
-    /// pipe holds 64 KiB.
-    ends: VecDeque<(u64, T)>,
+struct Marked<T> {
+    expected: VecDeque<(u64, T)>,
+    current: Option<T>,
 }
 
-impl<T> Default for Shares<T> {
+impl<T> Default for Marked<T> {
     fn default() -> Self {
-        Self { read: 0, ended: 0, ends: VecDeque::new() }
+        Self { expected: VecDeque::new(), current: None }
     }
 }
 
-impl<T: Clone> Shares<T> {
-    /// A call ended, with so many bytes unread.
-    fn end(&mut self, unread: u64, call: &T) {
-        let end = self.read + unread;
-        if end > self.ended {
-            self.ended = end;
-            self.ends.push_back((end, call.clone()));
+impl<T> Marked<T> {
+    fn expect(&mut self, number: u64, call: T) {
+        if self.expected.len() == MARKED {
+            self.expected.pop_front();
         }
+        self.expected.push_back((number, call));
     }
 
-    /// The call that has ended which the byte at `place` belongs to; `None`: that of the one that runs.
-    fn owner(&mut self, place: u64) -> Option<&T> {
-        while self.ends.front().is_some_and(|(end, _)| *end <= place) {
-            self.ends.pop_front();
-        }
-        self.ends.front().map(|(_, call)| call)
+    /// A call without a mark follows: there was nothing to tell apart for long.
+    fn forget(&mut self) {
+        self.expected.clear();
+        self.current = None;
     }
+
+    /// Those before it were taken back, or expired: they never ran.
+    fn reached(&mut self, number: u64) {
+        self.current = None;
+        while self.expected.front().is_some_and(|(first, _)| *first <= number) {
+            self.current = self.expected.pop_front().filter(|(first, _)| *first == number).map(|(_, call)| call);
+        }
+    }
+}
+
+/// The mark at the end of a line, and the text before it: what the call before wrote without an end of line.
+pub(crate) fn mark(line: &str) -> Option<(&str, u64)> {
+    let (text, digits) = line.split_at_checked(line.len().checked_sub(DIGITS)?)?;
+    let text = text.strip_suffix(MARK)?;
+    let number = u64::from_str_radix(digits, 16).ok()?;
+    // As the bytes stand in the call's header.
+    Some((text, number.swap_bytes()))
 }
 
 /// Whether the processes of a pool print anything, of late.
 #[derive(Debug, Default)]
 pub(crate) struct Prints {
-    of_late: AtomicBool,
-    since_look: AtomicBool,
+    of_late: [AtomicBool; 2],
+    since_look: [AtomicBool; 2],
 }
 
 impl Prints {
     /// A process has printed something.
-    pub(crate) fn seen(&self) {
-        self.since_look.store(true, Ordering::Relaxed);
-        self.of_late.store(true, Ordering::Release);
+    pub(crate) fn seen(&self, channel: Channel) {
+        self.since_look[channel as usize].store(true, Ordering::Relaxed);
+        self.of_late[channel as usize].store(true, Ordering::Relaxed);
     }
 
-    /// Whether one has since the look before the last.
-    pub(crate) fn of_late(&self) -> bool {
-        self.of_late.load(Ordering::Acquire)
+    /// The flags of a call: marks where something was printed since the look before the last.
+    pub(crate) fn flags(&self) -> u8 {
+        let marked = Channel::ALL.into_iter().filter(|channel| self.of_late[*channel as usize].load(Ordering::Relaxed));
+        marked.map(Channel::flag).sum()
     }
 
     /// Forgets what was seen before the last look.
     pub(crate) fn look(&self) {
-        let seen = self.since_look.swap(false, Ordering::Relaxed);
-        self.of_late.store(seen, Ordering::Release);
+        for (of_late, since_look) in self.of_late.iter().zip(&self.since_look) {
+            of_late.store(since_look.swap(false, Ordering::Relaxed), Ordering::Relaxed);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
-    #[derive(Debug, Clone, Copy)]
-    enum Step {
-        Print(u8),
-        Read(u8),
-        Next,
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            (0..40_u8).prop_map(Step::Print),
-            (0..60_u8).prop_map(Step::Read),
-            Just(Step::Next),
-        ];
-        prop::collection::vec(step, 0..200)
-    }
-
-    proptest! {
-        #[test]
-        fn each_byte_belongs_to_the_call_that_printed_it(steps in steps()) {
-            let mut shares = Shares::default();
-            let (mut pipe, mut call) = (VecDeque::new(), 0_u32);
-            for step in steps {
-                match step {
-                    Step::Print(bytes) => pipe.extend(std::iter::repeat_n(call, usize::from(bytes))),
-                    Step::Next => {
-                        shares.end(pipe.len() as u64, &call);
-                        call += 1;
-                    }
-                    Step::Read(most) => {
-                        let from = shares.read;
-                        let bytes: Vec<u32> = pipe.drain(..usize::from(most).min(pipe.len())).collect();
-                        shares.read += bytes.len() as u64;
-                        for (place, printed_by) in (from..).zip(bytes) {
-                            prop_assert_eq!(*shares.owner(place).unwrap_or(&call), printed_by);
-                        }
-                    }
-                }
-            }
-            prop_assert!(shares.ends.len() <= pipe.len() + 1);
+    #[test]
+    fn marks_are_told_from_text() {
+        assert_eq!(mark("\u{1e}0100000000000000"), Some(("", 1)));
+        assert_eq!(mark("half a line\u{1e}ff01000000000000"), Some(("half a line", 0x1ff)));
+        for text in [
+            "",
+            "0100000000000000",
+            "\u{1e}010000000000000",
+            "\u{1e}010000000000000g",
+            "\u{1e}0100000000000000 ",
+            "ééééééééé",
+        ] {
+            assert_eq!(mark(text), None, "{text}");
         }
     }
 
     #[test]
-    fn a_pool_prints_until_nothing_came_between_two_looks() {
+    fn lines_belong_to_the_call_whose_mark_came_last() {
+        let mut marked = Marked::default();
+        assert_eq!(marked.current, None);
+        for number in 1..=4 {
+            marked.expect(number, number * 10);
+        }
+        marked.reached(1);
+        assert_eq!(marked.current, Some(10));
+        // The second and the third were taken back.
+        marked.reached(4);
+        assert_eq!((marked.current, marked.expected.len()), (Some(40), 0));
+        // Not one that is known: better none than a wrong one.
+        marked.reached(9);
+        assert_eq!(marked.current, None);
+        marked.expect(10, 100);
+        marked.forget();
+        marked.reached(10);
+        assert_eq!(marked.current, None);
+    }
+
+    #[test]
+    fn marks_that_never_come_take_no_more_than_their_room() {
+        let mut marked = Marked::default();
+        for number in 0..3 * MARKED as u64 {
+            marked.expect(number, number);
+        }
+        assert_eq!(marked.expected.len(), MARKED);
+        marked.reached(3 * MARKED as u64 - 1);
+        assert_eq!((marked.current, marked.expected.len()), (Some(3 * MARKED as u64 - 1), 0));
+    }
+
+    #[test]
+    fn a_pool_is_asked_for_marks_until_nothing_came_between_two_looks() {
         let prints = Prints::default();
-        assert!(!prints.of_late());
-        prints.seen();
+        assert_eq!(prints.flags(), 0);
+        prints.seen(Channel::Stderr);
         prints.look();
-        assert!(prints.of_late());
+        assert_eq!(prints.flags(), MARK_STDERR);
+        prints.seen(Channel::Stdout);
         prints.look();
-        assert!(!prints.of_late());
+        assert_eq!(prints.flags(), MARK_STDOUT);
+        prints.look();
+        assert_eq!(prints.flags(), 0);
     }
 }

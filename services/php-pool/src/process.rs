@@ -118,15 +118,16 @@ pub(crate) struct ProcessInfo {
     fate: AtomicU8,
     /// Microseconds that its whole calls took, by its own clock. Written by the thread that has it.
     worked: AtomicU64,
+    current: Mutex<Option<Work>>,
     pub(crate) printed: Printed,
     tail: Mutex<Vec<u8>>,
 }
 
 impl ProcessInfo {
     pub(crate) fn new(id: u32, epoch: u32) -> Self {
-        let (printed, tail) = (Printed::default(), Mutex::new(Vec::new()));
+        let (current, printed, tail) = (Mutex::new(None), Printed::default(), Mutex::new(Vec::new()));
         let (pid, fate, worked) = (AtomicI32::new(0), AtomicU8::new(Fate::Serving as u8), AtomicU64::new(0));
-        Self { id, epoch, pid, fate, worked, printed, tail }
+        Self { id, epoch, pid, fate, worked, current, printed, tail }
     }
 
     /// Its process id, 0 until it is known.
@@ -182,7 +183,11 @@ impl ProcessInfo {
 
     /// The request it works on, or worked on last.
     pub(crate) fn work(&self) -> Option<Work> {
-        self.printed.work()
+        self.current.lock().clone()
+    }
+
+    pub(crate) fn set_work(&self, work: Work) {
+        *self.current.lock() = Some(work);
     }
 
     /// Keeps a line of its standard error.
@@ -209,6 +214,8 @@ pub(crate) struct Process {
     pub(crate) functions: Arc<Functions>,
     /// Calls it may still take.
     pub(crate) calls_left: u32,
+    /// The number of the last call that was written to it.
+    calls: u64,
     /// Since when it has been idle.
     pub(crate) idle_since: Instant,
     /// How long its calls take, in microseconds: a moving average of about the last eight.
@@ -251,6 +258,7 @@ impl Process {
             info,
             functions,
             calls_left,
+            calls: 0,
             idle_since: Instant::now(),
             usual_micros: UNKNOWN_MICROS,
             pipes,
@@ -274,6 +282,12 @@ impl Process {
         self.alarm = Alarm::default();
         self.pipes = Pipes::At { thread: here, input, output };
         Ok(())
+    }
+
+    /// The number of the call that is written to it next.
+    pub(crate) fn next_call(&mut self) -> u64 {
+        self.calls += 1;
+        self.calls
     }
 
     /// Writes what the pipe takes now. Past tokio, which would first wait for the event loop to say that a pipe new to it can

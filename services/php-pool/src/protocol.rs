@@ -20,6 +20,9 @@ pub(crate) const LAST: u8 = 4;
 pub(crate) const DEVELOPMENT: u8 = 8;
 /// Flag of a call: its meta part is plain, the values and then their names, instead of PHP's `serialize()` format.
 pub(crate) const PLAIN: u8 = 16;
+/// Flags of a call: before it starts, the process writes a mark to its standard output, or its standard error.
+pub(crate) const MARK_STDOUT: u8 = 32;
+pub(crate) const MARK_STDERR: u8 = 64;
 /// Flag of a body piece: it is the last.
 pub(crate) const LAST_PIECE: u8 = 1;
 /// Flag of the frames that end a call: the process ends after it, so nothing else in its pipe was or will be started.

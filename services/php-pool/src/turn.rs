@@ -184,7 +184,7 @@ impl Seat {
         slot.begin(now);
         self.due.set(due);
         self.state.set(SeatState::Called);
-        process.info.printed.begin(self.work.clone(), local.pool.prints.of_late());
+        process.info.set_work(self.work.clone());
         if let Some(waker) = self.waker.take() {
             let context = &mut Context::from_waker(&waker);
             let (at, _) = slot.next_moment(due);

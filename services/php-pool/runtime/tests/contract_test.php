@@ -69,6 +69,12 @@ return [
         foreach (['noise', "too\n", "child\n", "three\n", 'Undefined variable $undefined'] as $line) {
             contains($line, $log);
         }
+        // Where it is asked for, the call's number stands before what it prints.
+        $mark = "\x1e0100000000000000\n";
+        $p->call('stdout', flags: 32);
+        same([$mark . "to the log\n", "too\nchild\nthree\n"], [$p->output(), $p->errors()]);
+        $p->call('stdout', flags: 32 | 64);
+        same([$mark . "to the log\n", $mark . "too\nchild\nthree\n"], [$p->output(), $p->errors()]);
         $pool->close();
     },
 

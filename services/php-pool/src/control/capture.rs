@@ -1,9 +1,7 @@
 //! What PHP writes to its standard output and error: logged line by line, never part of a reply.
 
-use std::borrow::Cow;
-
 use crate::pool::Pool;
-use crate::printed::Channel;
+use crate::printed::{Channel, mark};
 use crate::process::{ProcessInfo, Work};
 use bytes::{Buf, BytesMut};
 use memchr::memchr;
@@ -14,90 +12,59 @@ const MAX_LINE: usize = 1 << 20;
 /// Bytes read at once.
 const READ_SIZE: usize = 8 * 1024;
 
-/// What was read, as lines.
-#[derive(Debug, Default)]
-struct Lines {
-    buffer: BytesMut,
-    /// Up to where there is no end of a line.
-    searched: usize,
-    /// The place of the buffer's first byte among all that was read.
-    place: u64,
-}
-
-impl Lines {
-    /// Where the next read goes to.
-    fn room(&mut self) -> &mut BytesMut {
-        self.buffer.reserve(READ_SIZE);
-        &mut self.buffer
-    }
-
-    /// The next line and the place where it begins.
-    fn next(&mut self) -> Option<(u64, BytesMut)> {
-        if let Some(end) = memchr(b'\n', self.buffer.get(self.searched..).unwrap_or_default()) {
-            let line = self.take(self.searched + end);
-            self.buffer.advance(1);
-            self.place += 1;
-            return Some(line);
-        }
-        self.searched = self.buffer.len();
-        (self.searched >= MAX_LINE).then(|| self.take(self.searched))
-    }
-
-    /// What is left at the end.
-    fn rest(&mut self) -> Option<(u64, BytesMut)> {
-        (!self.buffer.is_empty()).then(|| self.take(self.buffer.len()))
-    }
-
-    fn take(&mut self, length: usize) -> (u64, BytesMut) {
-        let line = (self.place, self.buffer.split_to(length));
-        self.place += length as u64;
-        self.searched = 0;
-        line
-    }
-}
-
-fn text(line: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line))
-}
-
 /// Reads `source` to its end and gives each line to `log`.
 pub(crate) async fn lines(mut source: impl AsyncRead + Unpin, mut log: impl FnMut(&str)) {
-    let mut lines = Lines::default();
-    while let Ok(1..) = source.read_buf(lines.room()).await {
-        while let Some((_, line)) = lines.next() {
-            log(text(&line).as_ref());
+    let mut buffer = BytesMut::new();
+    let mut searched = 0;
+    loop {
+        buffer.reserve(READ_SIZE);
+        match source.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        while let Some(end) = memchr(b'\n', buffer.get(searched..).unwrap_or_default()) {
+            let line = buffer.split_to(searched + end);
+            buffer.advance(1);
+            searched = 0;
+            log(String::from_utf8_lossy(&line).trim_end_matches('\r'));
+        }
+        searched = buffer.len();
+        if searched >= MAX_LINE {
+            log(&String::from_utf8_lossy(&buffer.split()));
+            searched = 0;
         }
     }
-    if let Some((_, line)) = lines.rest() {
-        log(text(&line).as_ref());
+    if !buffer.is_empty() {
+        log(&String::from_utf8_lossy(&buffer));
     }
 }
 
-/// Logs what a process writes, with the request it works on.
-pub(crate) async fn process(pool: &Pool, info: &ProcessInfo, channel: Channel) {
-    let log = |(place, line): (u64, BytesMut)| {
-        let line = text(&line);
-        let work = info.printed.work_at(channel, place);
-        let (request_id, trace_id) = ids(work.as_ref());
-        let (pool, process, pid) = (&pool.name, info.id, info.pid());
-        match channel {
-            Channel::Stdout => tracing::info!(target: "php", pool, process, pid, request_id, trace_id, "{line}"),
-            Channel::Stderr => {
-                let line = without_time(&line);
-                info.keep_line(line);
-                tracing::warn!(target: "php", pool, process, pid, request_id, trace_id, "{line}");
+/// Logs what a process writes, with the request that it belongs to.
+pub(crate) async fn process(source: impl AsyncRead + Unpin, pool: &Pool, info: &ProcessInfo, channel: Channel) {
+    lines(source, |line| match mark(line) {
+        None => log(line, pool, info, channel),
+        Some((text, number)) => {
+            if !text.is_empty() {
+                log(text, pool, info, channel);
             }
+            info.printed.reached(channel, number);
         }
-    };
-    let mut lines = Lines::default();
-    while let Ok(1..) = info.printed.read(channel, lines.room()).await {
-        pool.prints.seen();
-        while let Some(line) = lines.next() {
-            log(line);
+    })
+    .await;
+}
+
+fn log(line: &str, pool: &Pool, info: &ProcessInfo, channel: Channel) {
+    pool.prints.seen(channel);
+    let work = info.printed.work(channel).or_else(|| info.work());
+    let (request_id, trace_id) = ids(work.as_ref());
+    let (pool, process, pid) = (&pool.name, info.id, info.pid());
+    match channel {
+        Channel::Stdout => tracing::info!(target: "php", pool, process, pid, request_id, trace_id, "{line}"),
+        Channel::Stderr => {
+            let line = without_time(line);
+            info.keep_line(line);
+            tracing::warn!(target: "php", pool, process, pid, request_id, trace_id, "{line}");
         }
-    }
-    if let Some(line) = lines.rest() {
-        log(line);
     }
 }
 

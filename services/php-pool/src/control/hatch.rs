@@ -69,12 +69,15 @@ impl Nest {
     /// Reads what the process prints, and waits up to `limit` for it to be ready.
     pub(crate) fn watch(self, pool: &Arc<Pool>, info: &Arc<ProcessInfo>, limit: Duration) -> io::Result<Watch> {
         let [_, _, stdout, stderr] = &self.fifos;
-        let receiver = |fifo: &Fifo| pipe::Receiver::from_owned_fd_unchecked(fifo.reader()?);
-        info.printed.watch([receiver(stdout)?, receiver(stderr)?]);
-        let [_, errors] = Channel::ALL.map(|channel| {
+        let mut errors = None;
+        for (fifo, channel) in [(stdout, Channel::Stdout), (stderr, Channel::Stderr)] {
+            let source = pipe::Receiver::from_owned_fd_unchecked(fifo.reader()?)?;
             let (pool, info) = (Arc::clone(pool), Arc::clone(info));
-            actix_rt::spawn(async move { capture::process(&pool, &info, channel).await })
-        });
+            let task = actix_rt::spawn(async move { capture::process(source, &pool, &info, channel).await });
+            if channel == Channel::Stderr {
+                errors = Some(task);
+            }
+        }
         let (pool, id) = (Arc::clone(pool), info.id);
         let ready = actix_rt::spawn(async move {
             let hatched = tokio::time::timeout(limit, self.ready());
@@ -86,7 +89,7 @@ impl Nest {
                 Err(_) => Note::NotReady { id, why: format!("it was not ready within {limit:?}") },
             });
         });
-        Ok(Watch { ready, errors: Some(errors) })
+        Ok(Watch { ready, errors })
     }
 
     async fn ready(self) -> io::Result<(Ready, OwnedFd, OwnedFd)> {
