@@ -74,7 +74,7 @@ impl Request {
             Payload::Form(form) => {
                 flags |= FORM;
                 let mut rich = serialize::array(frame);
-                rich.key(frame, "s");
+                rich.key(frame, b"s");
                 server_vars::write(frame, &self.call, self.trace.as_ref(), Some(form.len()));
                 form.write(frame, &mut rich);
                 rich.end(frame);

@@ -23,15 +23,15 @@ pub(crate) fn array(out: &mut Vec<u8>) -> Array {
 
 impl Array {
     /// A string entry; `value` may come in parts.
-    pub(crate) fn entry(&mut self, out: &mut Vec<u8>, key: &str, value: &[u8]) {
+    pub(crate) fn entry(&mut self, out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
         self.key(out, key);
         string(out, value);
     }
 
     /// The key of an entry whose value the caller writes next.
-    pub(crate) fn key(&mut self, out: &mut Vec<u8>, key: &str) {
+    pub(crate) fn key(&mut self, out: &mut Vec<u8>, key: &[u8]) {
         self.count += 1;
-        string(out, key.as_bytes());
+        string(out, key);
     }
 
     /// The next index of a list, whose value the caller writes next.
@@ -96,8 +96,8 @@ mod tests {
     fn php_reads_back_what_is_written() {
         let mut out = Vec::new();
         let mut outer = array(&mut out);
-        outer.entry(&mut out, "REQUEST_URI", b"/\xff\"}");
-        outer.key(&mut out, "f");
+        outer.entry(&mut out, b"REQUEST_URI", b"/\xff\"}");
+        outer.key(&mut out, b"f");
         let mut list = array(&mut out);
         list.item(&mut out);
         integer(&mut out, 18_000);

@@ -2,20 +2,24 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memchr_iter, memrchr};
+use smallvec::SmallVec;
 use troupe_contracts::invoke::Invoke;
-use troupe_wire::head::{RequestHead, Scheme};
+use troupe_wire::head::{RawParts, RequestHead, Scheme};
 use troupe_wire::trace::TraceContext;
 
 use crate::serialize::{self, Array};
 
 /// Longest header name that becomes a variable; longer ones are of no use to anyone and cost a copy each.
 const MAX_NAME: usize = 256;
-/// Room for the names of a browser's request.
+/// Room for the names of a browser's request, without an allocation.
 const NAMES: usize = 512;
+/// The same for its fields.
+const FIELDS: usize = 32;
 
 /// Where the variables go.
 trait Sink {
-    fn entry(&mut self, name: &str, value: &[u8]);
+    fn entry(&mut self, name: &[u8], value: &[u8]);
 }
 
 /// Appends the variables as an array in `serialize()` format. `body_len` is the length of the body PHP will find, when it is
@@ -39,9 +43,11 @@ pub(crate) fn write_plain(
     body_len: Option<u64>,
 ) -> bool {
     let start = out.len();
-    let mut sink = Plain { out, names: Vec::with_capacity(NAMES), fits: true };
+    let mut sink = Plain { out, names: SmallVec::new(), entries: 0 };
     variables(&mut sink, call, trace, body_len);
-    let Plain { out, names, fits } = sink;
+    let Plain { out, names, entries } = sink;
+    // Only `%00` in a path can bring one; whoever sent it gets the slower form.
+    let fits = memchr_iter(0, out.get(start..).unwrap_or_default()).count() == entries;
     if fits {
         out.extend_from_slice(names.get(1..).unwrap_or_default());
     } else {
@@ -56,127 +62,131 @@ struct Serialized<'a> {
 }
 
 impl Sink for Serialized<'_> {
-    fn entry(&mut self, name: &str, value: &[u8]) {
+    fn entry(&mut self, name: &[u8], value: &[u8]) {
         self.array.entry(self.out, name, value);
     }
 }
 
 struct Plain<'a> {
     out: &'a mut Vec<u8>,
-    names: Vec<u8>,
-    fits: bool,
+    names: SmallVec<[u8; NAMES]>,
+    entries: usize,
 }
 
 impl Sink for Plain<'_> {
-    fn entry(&mut self, name: &str, value: &[u8]) {
-        // Only `%00` in a path can bring one; whoever sent it gets the slower form.
-        self.fits &= memchr::memchr(0, value).is_none();
+    fn entry(&mut self, name: &[u8], value: &[u8]) {
+        self.entries += 1;
         self.names.push(b'\n');
-        self.names.extend_from_slice(name.as_bytes());
+        self.names.extend_from_slice(name);
         self.out.extend_from_slice(value);
         self.out.push(0);
     }
 }
 
 fn variables(vars: &mut impl Sink, call: &Invoke, trace: Option<&TraceContext>, body_len: Option<u64>) {
-    let head = &call.head;
-    vars.entry("REQUEST_METHOD", head.method().as_bytes());
-    vars.entry("REQUEST_URI", head.target().as_bytes());
-    vars.entry("QUERY_STRING", head.query().as_bytes());
-    vars.entry("SERVER_PROTOCOL", head.version().as_str().as_bytes());
-    vars.entry("REMOTE_ADDR", head.remote_addr().as_bytes());
-    vars.entry("REMOTE_PORT", head.remote_port().as_bytes());
-    vars.entry("SERVER_ADDR", head.local_addr().as_bytes());
-    vars.entry("SERVER_PORT", head.local_port().as_bytes());
-    vars.entry("SERVER_NAME", server_name(head).as_bytes());
-    vars.entry("REQUEST_SCHEME", head.scheme().as_str().as_bytes());
+    let (head, parts) = (&call.head, call.head.raw_parts());
+    let (path, query) = match memchr(b'?', parts.target) {
+        Some(at) => (parts.target.get(..at).unwrap_or_default(), parts.target.get(at + 1..).unwrap_or_default()),
+        None => (parts.target, &[][..]),
+    };
+    vars.entry(b"REQUEST_METHOD", parts.method);
+    vars.entry(b"REQUEST_URI", parts.target);
+    vars.entry(b"QUERY_STRING", query);
+    vars.entry(b"SERVER_PROTOCOL", head.version().as_str().as_bytes());
+    vars.entry(b"REMOTE_ADDR", parts.remote_addr);
+    vars.entry(b"REMOTE_PORT", parts.remote_port);
+    vars.entry(b"SERVER_ADDR", parts.local_addr);
+    vars.entry(b"SERVER_PORT", parts.local_port);
+    vars.entry(b"SERVER_NAME", server_name(&parts));
+    vars.entry(b"REQUEST_SCHEME", head.scheme().as_str().as_bytes());
     if head.scheme() == Scheme::Https {
-        vars.entry("HTTPS", b"on");
+        vars.entry(b"HTTPS", b"on");
     }
-    paths(vars, head.path(), usize::from(call.path_info));
-    if let Some(type_) = head.field("content-type") {
-        vars.entry("CONTENT_TYPE", type_);
-    }
+    paths(vars, path, usize::from(call.path_info));
     if let Some(len) = body_len.filter(|len| *len > 0) {
-        vars.entry("CONTENT_LENGTH", len.to_string().as_bytes());
+        vars.entry(b"CONTENT_LENGTH", len.to_string().as_bytes());
     }
-    headers(vars, head);
+    headers(vars, head, parts.authority);
     if let Some(trace) = trace {
-        vars.entry("HTTP_TRACEPARENT", &trace.to_traceparent());
+        vars.entry(b"HTTP_TRACEPARENT", &trace.to_traceparent());
     }
 }
 
-fn server_name(head: &RequestHead) -> &str {
-    let authority = head.authority();
-    let name = match authority.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => authority,
+fn server_name<'a>(parts: &RawParts<'a>) -> &'a [u8] {
+    let name = match memrchr(b':', parts.authority).and_then(|at| parts.authority.split_at_checked(at)) {
+        Some((name, port)) if port.iter().skip(1).all(u8::is_ascii_digit) => name,
+        _ => parts.authority,
     };
-    if name.is_empty() { head.local_addr() } else { name }
+    if name.is_empty() { parts.local_addr } else { name }
 }
 
 /// `SCRIPT_NAME` is the part of the path that chose the function, `PATH_INFO` what is behind it, both decoded, as CGI
 /// has them. The runtime makes `PHP_SELF` of the two.
-fn paths(vars: &mut impl Sink, path: &str, path_info: usize) {
-    let (script, info) = path.split_at_checked(path_info).unwrap_or((path, ""));
-    let (script, info) = (decoded(script), decoded(info));
-    vars.entry("SCRIPT_NAME", &script);
+fn paths(vars: &mut impl Sink, path: &[u8], path_info: usize) {
+    let (script, info) = path.split_at_checked(path_info).unwrap_or((path, &[]));
+    vars.entry(b"SCRIPT_NAME", &decoded(script));
     if !info.is_empty() {
-        vars.entry("PATH_INFO", &info);
+        vars.entry(b"PATH_INFO", &decoded(info));
     }
 }
 
-fn decoded(path: &str) -> Cow<'_, [u8]> {
-    if path.contains('%') { percent_encoding::percent_decode_str(path).into() } else { path.as_bytes().into() }
+fn decoded(path: &[u8]) -> Cow<'_, [u8]> {
+    percent_encoding::percent_decode(path).into()
 }
 
-fn headers(vars: &mut impl Sink, head: &RequestHead) {
+fn headers(vars: &mut impl Sink, head: &RequestHead, authority: &[u8]) {
+    let fields: SmallVec<[(&[u8], &[u8]); FIELDS]> = head.raw_fields().collect();
     let mut key = [0; MAX_NAME];
     let mut host = false;
-    for (index, (name, value)) in head.fields().enumerate() {
+    for (index, &(name, value)) in fields.iter().enumerate() {
+        let (before, behind) = (fields.get(..index).unwrap_or_default(), fields.get(index + 1..).unwrap_or_default());
+        let again = |others: &[(&[u8], &[u8])]| others.iter().any(|(other, _)| *other == name);
         match name {
-            // Read above, or of one hop only.
-            "content-type" | "content-length" | "connection" | "transfer-encoding" => continue,
+            b"content-type" if !again(before) => {
+                vars.entry(b"CONTENT_TYPE", value);
+                continue;
+            }
+            // Said by what there is of a body, or of one hop only.
+            b"content-type" | b"content-length" | b"connection" | b"transfer-encoding" => continue,
             // httpoxy: HTTP libraries read the variable HTTP_PROXY as the proxy to use.
-            "proxy" => continue,
+            b"proxy" => continue,
             // Travels beside the head.
-            "traceparent" => continue,
-            "host" => host = true,
-            "x-request-id" => vars.entry("REQUEST_ID", value),
+            b"traceparent" => continue,
+            b"host" => host = true,
+            b"x-request-id" => vars.entry(b"REQUEST_ID", value),
             _ => {}
         }
         // `X_Forwarded_For` would become the same variable as `X-Forwarded-For`, which a proxy in front vouches for.
-        if name.contains('_') || head.fields().take(index).any(|(earlier, _)| earlier == name) {
+        if name.contains(&b'_') || again(before) {
             continue;
         }
         let Some(key) = variable(name, &mut key) else { continue };
-        let mut others = head.fields().skip(index + 1).filter(|(later, _)| *later == name).peekable();
-        if others.peek().is_none() {
+        if !again(behind) {
             vars.entry(key, value);
             continue;
         }
-        let separator: &[u8] = if name == "cookie" { b"; " } else { b", " };
+        let separator: &[u8] = if name == b"cookie" { b"; " } else { b", " };
         let mut joined = value.to_vec();
-        for (_, value) in others {
+        for (_, value) in behind.iter().filter(|(later, _)| *later == name) {
             joined.extend_from_slice(separator);
             joined.extend_from_slice(value);
         }
         vars.entry(key, &joined);
     }
-    if !host && !head.authority().is_empty() {
-        vars.entry("HTTP_HOST", head.authority().as_bytes());
+    if !host && !authority.is_empty() {
+        vars.entry(b"HTTP_HOST", authority);
     }
 }
 
-fn variable<'a>(name: &str, key: &'a mut [u8; MAX_NAME]) -> Option<&'a str> {
+fn variable<'a>(name: &[u8], key: &'a mut [u8; MAX_NAME]) -> Option<&'a [u8]> {
     const PREFIX: &[u8] = b"HTTP_";
     let place = key.get_mut(..PREFIX.len() + name.len())?;
     let (prefix, rest) = place.split_at_mut(PREFIX.len());
     prefix.copy_from_slice(PREFIX);
-    for (to, from) in rest.iter_mut().zip(name.bytes()) {
-        *to = if from == b'-' { b'_' } else { from.to_ascii_uppercase() };
+    for (to, from) in rest.iter_mut().zip(name) {
+        *to = if *from == b'-' { b'_' } else { from.to_ascii_uppercase() };
     }
-    std::str::from_utf8(place).ok()
+    Some(place)
 }
 
 #[cfg(test)]

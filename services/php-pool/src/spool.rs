@@ -92,12 +92,12 @@ impl Form {
 
     /// Appends the entries `p`, `f` and `b`.
     pub(crate) fn write(&self, out: &mut Vec<u8>, rich: &mut Array) {
-        rich.key(out, "p");
+        rich.key(out, b"p");
         match &self.fields {
             Some(fields) => serialize::string(out, fields.as_bytes()),
             None => serialize::null(out),
         }
-        rich.key(out, "f");
+        rich.key(out, b"f");
         match &self.files {
             Some(files) => {
                 let mut list = serialize::array(out);
@@ -109,7 +109,7 @@ impl Form {
             }
             None => serialize::null(out),
         }
-        rich.key(out, "b");
+        rich.key(out, b"b");
         match &self.body {
             Some(file) => serialize::string(out, file.path().as_os_str().as_encoded_bytes()),
             None => serialize::null(out),

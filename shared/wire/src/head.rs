@@ -16,7 +16,7 @@ mod request;
 mod response;
 
 pub use build::{FieldTooLarge, RequestHeadBuilder, RequestParts, ResponseHeadBuilder};
-pub use request::{RequestHead, Scheme, Version};
+pub use request::{RawParts, RequestHead, Scheme, Version};
 pub use response::ResponseHead;
 
 /// Longest `raw` part of a head, in bytes. Offsets are 16 bits wide and a head has to fit one frame with its envelope.

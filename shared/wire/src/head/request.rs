@@ -1,6 +1,7 @@
 //! The head of a request.
 
 use bytes::Bytes;
+use memchr::memchr;
 
 use super::{MAX_FIELDS, MAX_RAW, MalformedHead, Table, is_token};
 
@@ -62,6 +63,23 @@ impl Scheme {
 pub struct RequestHead {
     bytes: Bytes,
     fields: u16,
+}
+
+/// The parts of a request head beside its fields, each as its method in [`RequestHead`] tells.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "each is named after a method that says what it is")]
+pub struct RawParts<'a> {
+    pub method: &'a [u8],
+    pub target: &'a [u8],
+    pub authority: &'a [u8],
+    pub remote_addr: &'a [u8],
+    pub remote_port: &'a [u8],
+    pub local_addr: &'a [u8],
+    pub local_port: &'a [u8],
+}
+
+fn text(checked: &[u8]) -> &str {
+    std::str::from_utf8(checked).unwrap_or_default()
 }
 
 impl RequestHead {
@@ -131,13 +149,14 @@ impl RequestHead {
 
     /// The part of the target before `?`.
     pub fn path(&self) -> &str {
-        let target = self.target();
-        target.split_once('?').map_or(target, |(path, _)| path)
+        let target = self.raw_slot(1);
+        text(memchr(b'?', target).and_then(|end| target.get(..end)).unwrap_or(target))
     }
 
     /// The part of the target behind the first `?`, empty when there is none.
     pub fn query(&self) -> &str {
-        self.target().split_once('?').map_or("", |(_, query)| query)
+        let target = self.raw_slot(1);
+        text(memchr(b'?', target).and_then(|end| target.get(end + 1..)).unwrap_or_default())
     }
 
     /// Host and port the client asked for, from `Host` or `:authority`; empty for an HTTP/1.0 client that named none.
@@ -182,6 +201,19 @@ impl RequestHead {
         }
     }
 
+    /// All parts beside the fields as the bytes they are: cheaper where no text is needed.
+    pub fn raw_parts(&self) -> RawParts<'_> {
+        RawParts {
+            method: self.raw_slot(0),
+            target: self.raw_slot(1),
+            authority: self.raw_slot(2),
+            remote_addr: self.raw_slot(3),
+            remote_port: self.raw_slot(4),
+            local_addr: self.raw_slot(5),
+            local_port: self.raw_slot(6),
+        }
+    }
+
     /// The header fields in the order in which they came; names in lower case.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> + '_ {
         self.table().texts()
@@ -206,9 +238,12 @@ impl RequestHead {
     }
 
     fn slot(&self, slot: usize) -> &str {
+        text(self.raw_slot(slot))
+    }
+
+    fn raw_slot(&self, slot: usize) -> &[u8] {
         let start = if slot == 0 { 0 } else { self.slot_end(slot - 1) };
-        let bytes = self.raw().get(start..self.slot_end(slot)).unwrap_or_default();
-        std::str::from_utf8(bytes).unwrap_or_default()
+        self.raw().get(start..self.slot_end(slot)).unwrap_or_default()
     }
 
     fn table(&self) -> Table<'_> {
