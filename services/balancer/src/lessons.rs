@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use troupe_contracts::report::Load;
-use troupe_mesh::failure::{Failure, Outcome};
+use troupe_mesh::failure::{Failure, Outcome, Stage};
 
 use crate::pool::Pool;
 use crate::score;
@@ -32,24 +32,30 @@ impl Pool {
         turn: usize,
     ) {
         self.note_load(worker, load, now_us);
-        let slot = &worker.slot;
-        let failed = status >= 500;
-        let rate = slot.learn_status(failed);
-        if failed {
-            let excess = score::excess(rate, self.error_rate_beside(worker));
-            if excess > 0.0 {
-                let sample = rtt_us + excess * score::penalty(self.p95_us());
-                self.count_failure(worker, slot.learn_failure(sample, now_us));
-            } else {
-                // An error is no evidence of speed.
-                slot.learn_alive(now_us);
-            }
+        if status >= 500 {
+            self.learn_error(worker, rtt_us, now_us);
             return;
         }
+        let slot = &worker.slot;
+        slot.learn_status(false);
         slot.learn_ok(rtt_us, self.p95_us(), now_us, self.tuning.decay_ms());
         self.sketch.add(rtt_us, turn);
         if self.median_us() == 0.0 {
             self.set_median_us(rtt_us.max(score::FLOOR_US));
+        }
+    }
+
+    /// The application failed after `rtt_us`: held against its worker only as far as others do better.
+    fn learn_error(&self, worker: &Worker, rtt_us: f32, now_us: u64) {
+        let slot = &worker.slot;
+        let rate = slot.learn_status(true);
+        let excess = score::excess(rate, self.error_rate_beside(worker));
+        if excess > 0.0 {
+            let sample = rtt_us + excess * score::penalty(self.p95_us());
+            self.count_failure(worker, slot.learn_failure(sample, now_us));
+        } else {
+            // An error is no evidence of speed.
+            slot.learn_alive(now_us);
         }
     }
 
@@ -64,6 +70,8 @@ impl Pool {
             Outcome::Refused => worker.slot.learn_alive(now_us),
             Outcome::Cancelled => {}
             Outcome::Deadline => self.learn_timeout(worker, rtt_us, now_us),
+            // The function threw: no more the worker's fault than a 500 that the function answers itself.
+            Outcome::Internal if failure.stage == Stage::Php => self.learn_error(worker, rtt_us, now_us),
             Outcome::Unreachable | Outcome::Incompatible | Outcome::Broken | Outcome::Internal => {
                 let sample = rtt_us.max(score::penalty(self.p95_us()));
                 self.count_failure(worker, worker.slot.learn_failure(sample, now_us));

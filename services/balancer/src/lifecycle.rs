@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use troupe_contracts::invoke::UPSTREAM;
 use troupe_contracts::report::Load;
 
 use crate::pool::Pool;
@@ -23,6 +24,12 @@ const PAROLE_US: u64 = 10_000_000;
 
 /// Why a worker that an operator drains takes no calls.
 const HELD: &str = "an operator drains it";
+
+/// Why a worker of this pool is out that did not answer.
+fn silence(pool: &str) -> &'static str {
+    // Nobody asks an upstream server for a report: it is knocked at.
+    if pool.starts_with(UPSTREAM) { "it accepts no connection" } else { "its php-pool does not answer" }
+}
 
 /// What there is to know at a look.
 #[derive(Debug, Clone, Copy)]
@@ -109,12 +116,19 @@ impl Lifecycle {
             Seen::Silent => self.silent = true,
             Seen::Nothing => {}
         }
-        let transition = self.transit(worker, seen, around, now_us);
+        let transition = self.transit(pool, worker, seen, around, now_us);
         self.care(pool, worker, around, now_us);
         transition
     }
 
-    fn transit(&mut self, worker: &Worker, seen: Seen<'_>, around: Surroundings, now_us: u64) -> Option<Transition> {
+    fn transit(
+        &mut self,
+        pool: &Pool,
+        worker: &Worker,
+        seen: Seen<'_>,
+        around: Surroundings,
+        now_us: u64,
+    ) -> Option<Transition> {
         let slot = &worker.slot;
         let from = self.state;
         let answered = match seen {
@@ -125,7 +139,7 @@ impl Lifecycle {
         let (to, reason) = match slot.state() {
             State::Down => (State::Down, "its instance is gone"),
             _ if self.held => (State::Draining, HELD),
-            State::Ready if self.silent => (State::Ejected, "it does not answer reports"),
+            State::Ready if self.silent => (State::Ejected, silence(&pool.name)),
             State::Ready => (State::Ready, "ready"),
             State::Ejected | State::Draining if answered.is_some_and(|load| load.draining) => {
                 (State::Draining, "it is about to stop")
@@ -306,6 +320,23 @@ mod tests {
         life.look(&pool, &worker, Seen::Silent, AROUND, 3 * SECOND);
         life.look(&pool, &worker, Seen::Load(&LOAD), AROUND, 9 * SECOND);
         assert_eq!((worker.slot.cap(), worker.slot.gain()), (2, 0.1));
+    }
+
+    #[test]
+    fn functions_that_throw_put_no_worker_out_that_is_no_worse_than_the_others() {
+        let (pool, worker, mut life) = world();
+        let thrown = troupe_mesh::failure::Failure::new(
+            troupe_mesh::failure::Outcome::Internal,
+            troupe_mesh::failure::Stage::Php,
+            "the function failed",
+        );
+        for _ in 0..100 {
+            pool.learn_failure(&worker, &thrown, 1_000.0, 1);
+        }
+        assert_eq!(life.look(&pool, &worker, Seen::Nothing, AROUND, 2), None);
+        assert_eq!((worker.slot.state(), worker.slot.failures()), (State::Ready, 0));
+        assert!(worker.slot.error_rate() > 0.9, "it is seen all the same: {}", worker.slot.error_rate());
+        assert!(worker.slot.estimate().latency_us < 2_000.0);
     }
 
     #[test]

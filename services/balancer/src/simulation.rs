@@ -240,7 +240,9 @@ impl Sim {
                 pool.learn_reply(worker, status, &load, rtt, self.now, call);
             }
             Answer::Fails(outcome, _) => {
-                pool.learn_failure(worker, &Failure::new(outcome, Stage::PhpPool, "simulated"), rtt, self.now);
+                // Only what a function throws comes from PHP itself.
+                let stage = if outcome == Outcome::Internal { Stage::Php } else { Stage::PhpPool };
+                pool.learn_failure(worker, &Failure::new(outcome, stage, "simulated"), rtt, self.now);
             }
             Answer::Status(..) | Answer::Never => pool.learn_abandoned(worker, rtt, true, self.now),
         }

@@ -204,7 +204,7 @@ pub fn describe() {
     );
     describe_counter!(
         "troupe_gateway_errors_total",
-        "Requests that failed with a 5xx or a 429, by `cause`: `application` answered so itself, `deadline` is a timeout, `overloaded` a full queue, `unreachable` a service that is away, `broken` a worker that died."
+        "Requests that failed with a 5xx or a 429, by `cause`: `application` answered so itself or threw, `deadline` is a timeout, `overloaded` a full queue, `unreachable` a service that is away, `broken` a worker that died, `internal` a fault of Troupe."
     );
     describe_counter!("troupe_gateway_received_bytes_total", Unit::Bytes, "Bytes of request bodies.");
     describe_counter!("troupe_gateway_sent_bytes_total", Unit::Bytes, "Bytes of response bodies.");

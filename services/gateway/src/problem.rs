@@ -75,7 +75,7 @@ pub(crate) fn of_failure(failure: &Failure, instance: &str, request_id: &str, ht
         debug: failure.detail.as_deref().filter(|_| development),
     };
     let retry = matches!(status, 429 | 503).then(|| seconds(failure.retry_after.unwrap_or(RETRY_AFTER)));
-    problem.answer(html).with_retry_after(retry).because(Cause::Outcome(failure.outcome))
+    problem.answer(html).with_retry_after(retry).because(Cause::of(failure))
 }
 
 /// Whole seconds, rounded up: coming back early helps nobody.

@@ -46,7 +46,7 @@ pub enum Shortage {
     /// `max_connections` does not fit the descriptor limit.
     #[error(
         "max_connections is {max_connections}, but this process may open {limit} descriptors: from about {held} \
-         connections on, new ones are refused; raise the hard limit (ulimit -Hn, LimitNOFILE=, ulimits: in compose) to \
+         connections on, new ones wait unanswered; raise the hard limit (ulimit -Hn, LimitNOFILE=, ulimits: in compose) to \
          {needed} or lower max_connections"
     )]
     Descriptors {

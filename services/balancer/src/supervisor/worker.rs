@@ -103,9 +103,9 @@ impl WorkerActor {
     fn log(&self, transition: Transition) {
         let Transition { from, to, reason, for_us } = transition;
         let (pool, worker) = (&self.pool.name, &self.worker.name);
-        let (from, out_for) = (from.as_str(), for_us.map(Duration::from_micros));
+        let (from, out_for) = (from.as_str(), for_us.map(|us| format!("{:.1?}", Duration::from_micros(us))));
         match to {
-            State::Ejected => tracing::warn!(%pool, %worker, from, reason, ?out_for, "worker is out"),
+            State::Ejected => tracing::warn!(%pool, %worker, from, reason, out_for, "worker is out"),
             _ => tracing::info!(%pool, %worker, from, to = to.as_str(), reason, "worker changed"),
         }
     }

@@ -1,11 +1,11 @@
 //! One thread's counts of what all requests share, whatever their route: bytes, sizes, and causes of failures.
 
 use metrics::{Counter, Histogram, counter, histogram};
-use troupe_mesh::failure::Outcome;
+use troupe_mesh::failure::{Failure, Outcome, Stage};
 
 use super::totals::Totals;
 
-/// Every cause that a failed request can have; the first is the application's own 5xx.
+/// Every cause that a failed request can have; the first is the application's own.
 pub(super) const CAUSES: [&str; 8] =
     ["application", "unreachable", "overloaded", "deadline", "incompatible", "refused", "broken", "internal"];
 /// Steps of size: one for each power of four, from 256 bytes to 1 GiB, and what exceeds it: the buckets of the histograms.
@@ -14,10 +14,20 @@ const STEPS: usize = 13;
 /// Why a request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The application said so.
+    /// The application said so, or threw.
     Application,
     /// The call did not come to a reply.
     Outcome(Outcome),
+}
+
+impl Cause {
+    /// Why a call came to no reply. What a function throws is the application's failure, as a 500 that it answers is.
+    pub(crate) fn of(failure: &Failure) -> Self {
+        match (failure.outcome, failure.stage) {
+            (Outcome::Internal, Stage::Php) => Self::Application,
+            (outcome, _) => Self::Outcome(outcome),
+        }
+    }
 }
 
 /// Counts since the last flush.
@@ -134,5 +144,13 @@ mod tests {
             assert_eq!(place(Cause::Outcome(outcome)).and_then(|place| CAUSES.get(place)), Some(&outcome.as_str()));
         }
         assert_eq!(place(Cause::Outcome(Outcome::Cancelled)), None);
+    }
+
+    #[test]
+    fn what_a_function_throws_is_the_applications_failure_and_a_panic_of_ours_is_not() {
+        let cause = |outcome, stage| Cause::of(&Failure::new(outcome, stage, ""));
+        assert_eq!(cause(Outcome::Internal, Stage::Php), Cause::Application);
+        assert_eq!(cause(Outcome::Internal, Stage::Link), Cause::Outcome(Outcome::Internal));
+        assert_eq!(cause(Outcome::Broken, Stage::Php), Cause::Outcome(Outcome::Broken));
     }
 }

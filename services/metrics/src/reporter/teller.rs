@@ -11,6 +11,8 @@ use super::Tables;
 
 /// Longest name or label value that is told; they come from the configuration, and are short.
 const MAX_TEXT: usize = 200;
+/// Longest sentence for people that is told: the longest of our own with what it names, and a cause from PHP or the kernel.
+const MAX_SENTENCE: usize = 600;
 /// Complaints that are told: more is a flood.
 const MAX_COMPLAINTS: usize = 16;
 /// Pools that are told; the balancer knows no more.
@@ -169,8 +171,18 @@ fn named(id: u32, series: &Series) -> Named {
 }
 
 fn cut(text: &str) -> String {
-    let end = (0..=MAX_TEXT.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    text.get(..end).unwrap_or_default().to_owned()
+    start(text, MAX_TEXT).to_owned()
+}
+
+/// A sentence, or what there is room for and a sign that it went on: half a number is another number.
+fn shortened(text: &str) -> String {
+    if text.len() <= MAX_SENTENCE { text.to_owned() } else { format!("{}…", start(text, MAX_SENTENCE)) }
+}
+
+/// The first `most` bytes, or a little less: characters stay whole.
+fn start(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text.get(..end).unwrap_or_default()
 }
 
 /// The parts of a reading under way.
@@ -204,11 +216,11 @@ impl Parts {
             self.add(pool.pool.len() + 24, |part| part.pools.push(pool.clone()));
         }
         for complaint in about.complaints.iter().take(MAX_COMPLAINTS) {
-            let complaint = Complaint { text: cut(&complaint.text), ..complaint.clone() };
+            let complaint = Complaint { text: shortened(&complaint.text), ..complaint.clone() };
             self.add(complaint.text.len() + 5, |part| part.complaints.push(complaint));
         }
         for outcome in &about.outcomes {
-            let outcome = Outcome { said: cut(&outcome.said), ..outcome.clone() };
+            let outcome = Outcome { said: shortened(&outcome.said), ..outcome.clone() };
             self.add(outcome.said.len() + 16, |part| part.outcomes.push(outcome));
         }
         self.part.last = true;
@@ -309,6 +321,8 @@ mod tests {
             assert!(head.len() < 60 * 1024, "{}", head.len());
             assert_eq!((part.fresh, part.last), (number == 0, number + 1 == parts.len()));
         }
+        let told = parts.iter().flat_map(|part| &part.complaints);
+        assert!(told.into_iter().all(|said| said.text.len() < 900 && said.text.ends_with("x…")), "it is seen to go on");
         assert_eq!(parts.iter().map(|part| part.histograms.len()).sum::<usize>(), 3_000);
         assert_eq!(parts.iter().map(|part| part.workers.len()).sum::<usize>(), 2_000);
         assert_eq!(parts.iter().map(|part| part.complaints.len()).sum::<usize>(), MAX_COMPLAINTS);

@@ -1,6 +1,7 @@
 //! `troupe status`: what a running Troupe is, does, and lacks.
 
 use serde_json::Value;
+use troupe_contracts::invoke::UPSTREAM;
 
 use super::client::Admin;
 use super::table::{bytes, list, micros, number, php, text, uptime};
@@ -90,18 +91,22 @@ fn gateway(gateway: &Value) -> String {
 
 fn pool(pool: &Value) -> String {
     let n = |key: &str| number(pool, key);
+    let name = text(pool, "pool");
+    // What Troupe did not start has no processes that it knows of.
+    let (busy, restarts) = match name.starts_with(UPSTREAM) {
+        true => (String::new(), String::new()),
+        false => {
+            (format!("{} of {} processes busy, ", n("busy"), n("processes")), format!(", {} restarts", n("restarts")))
+        }
+    };
     let mut said = format!(
-        "{}: {} of {} workers ready, {} of {} slots in use, {} of {} processes busy, {} waiting, median {}, {} restarts",
-        text(pool, "pool"),
+        "{name}: {} of {} workers ready, {} of {} slots in use, {busy}{} waiting, median {}{restarts}",
         n("ready"),
         n("workers"),
         n("in_flight"),
         n("slots"),
-        n("busy"),
-        n("processes"),
         n("waiting"),
         micros(n("median_ms") * 1_000.0),
-        n("restarts"),
     );
     for (key, what) in [("ejected", "out"), ("draining", "draining")] {
         if n(key) > 0.0 {

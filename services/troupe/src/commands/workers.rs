@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use serde_json::Value;
+use troupe_contracts::invoke::UPSTREAM;
 
 use super::client::Admin;
 use super::table::{columns, columns_apart, list, micros, number, shortened, text};
@@ -83,6 +84,9 @@ fn widest(table: &str) -> usize {
 fn row(worker: &Value) -> Vec<String> {
     let n = |key: &str| number(worker, key);
     let load = worker.get("load").unwrap_or(&Value::Null);
+    let started = !text(worker, "name").starts_with(UPSTREAM);
+    // What Troupe did not start has no processes that it knows of.
+    let of_php = |said: String| if started { said } else { "-".to_owned() };
     let foreign = if n("foreign") > 0.0 { format!("+{}", n("foreign")) } else { String::new() };
     vec![
         text(worker, "name").to_owned(),
@@ -92,10 +96,10 @@ fn row(worker: &Value) -> Vec<String> {
         format!("{}{foreign}/{}", n("in_flight"), n("cap")),
         format!("{:.2}", n("gain")),
         format!("{:.1}%", n("error_rate") * 100.0),
-        format!("{}/{}", number(load, "busy"), number(load, "processes")),
+        of_php(format!("{}/{}", number(load, "busy"), number(load, "processes"))),
         format!("{}", number(load, "waiting")),
-        format!("{:.0}%", number(load, "memory_permille") / 10.0),
-        format!("{}", number(load, "restarts")),
+        of_php(format!("{:.0}%", number(load, "memory_permille") / 10.0)),
+        of_php(number(load, "restarts").to_string()),
     ]
 }
 
@@ -123,6 +127,11 @@ mod tests {
         let header = |width| fitting(&workers, width).lines().next().map(str::to_owned).unwrap_or_default();
         assert!(!header(77).contains("GAIN") && header(77).contains("WAIT"), "{}", header(77));
         assert!(!header(71).contains("WAIT") && header(71).ends_with("RESTARTS"), "{}", header(71));
+        // Servers that Troupe did not start have no processes.
+        let server = json!({ "pools": [{ "workers": [worker("upstream:app/127.0.0.1:8000")] }] });
+        let columns: Vec<String> =
+            fitting(&server, 80).lines().nth(1).unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+        assert_eq!(columns[7..], ["-", "0", "-", "-"]);
         // Nothing is shortened where there is room.
         assert!(shown(&workers).contains(names[0]) && fitting(&workers, 200).contains(names[1]));
     }

@@ -76,6 +76,9 @@ fn cells(worker: &WorkerRow, one_balancer: bool) -> [String; OF_WORKERS.len()] {
         0 => String::new(),
         failures => format!(" <small>{failures} failures in a row</small>"),
     };
+    let started = !worker.pool.starts_with(UPSTREAM);
+    // What Troupe did not start has no processes that it knows of, and it cannot restart it.
+    let of_php = |said: String| if started { said } else { "–".to_owned() };
     let share = if worker.slots == 0 { 0.0 } else { worker.busy as f32 / worker.slots as f32 };
     [
         format!("{}{seen_by}", escape(&worker.worker)),
@@ -86,24 +89,23 @@ fn cells(worker: &WorkerRow, one_balancer: bool) -> [String; OF_WORKERS.len()] {
         format!("{} + {} / {}", worker.in_flight, worker.foreign, worker.cap),
         format!("{:.2}", worker.gain),
         format!("{}{in_a_row}", percent(worker.error_rate)),
-        format!(
+        of_php(format!(
             "{} / {} / {}<meter min=\"0\" max=\"1\" value=\"{share:.2}\">{}</meter>",
             worker.busy,
             worker.processes,
             worker.slots,
             percent(share)
-        ),
-        percent(worker.memory),
-        worker.restarts.to_string(),
-        buttons(worker),
+        )),
+        of_php(percent(worker.memory)),
+        of_php(worker.restarts.to_string()),
+        buttons(worker, started),
     ]
 }
 
 /// What may be done with a worker. They need the script, which shows them and says of each whom it is about.
-fn buttons(worker: &WorkerRow) -> String {
+fn buttons(worker: &WorkerRow, started: bool) -> String {
     let hold = if worker.state == "draining" { (Act::Undrain, "Undrain") } else { (Act::Drain, "Drain") };
-    // What Troupe did not start, it cannot restart.
-    let restart = (!worker.pool.starts_with(UPSTREAM)).then_some((Act::Restart, "Restart"));
+    let restart = started.then_some((Act::Restart, "Restart"));
     let button =
         |(act, word): (Act, &str)| format!("<button type=\"button\" data-act=\"{}\">{word}</button>", act.as_str());
     [Some(hold), restart].into_iter().flatten().map(button).collect()

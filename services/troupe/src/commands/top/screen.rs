@@ -1,6 +1,7 @@
 //! The picture: requests, latency, connections, errors, resources, and the workers in score order.
 
 use serde_json::Value;
+use troupe_contracts::invoke::UPSTREAM;
 
 use super::super::table::{bytes, list, micros, number, php, shortened, text, uptime};
 use super::super::workers;
@@ -64,17 +65,20 @@ pub(super) fn draw(
         line("cache", self::cache(cache, rates));
     }
     for pool in list(status, "pools") {
+        let name = text(pool, "pool");
+        let busy = match name.starts_with(UPSTREAM) {
+            true => String::new(),
+            false => format!(", {}/{} processes busy", number(pool, "busy"), number(pool, "processes")),
+        };
         line(
             "pool",
             format!(
-                "{}: {}/{} workers, {} calls, {} waiting, {}/{} processes busy",
-                shortened(text(pool, "pool"), POOL_NAME),
+                "{}: {}/{} workers, {} calls, {} waiting{busy}",
+                shortened(name, POOL_NAME),
                 number(pool, "ready"),
                 number(pool, "workers"),
                 number(pool, "in_flight"),
                 number(pool, "waiting"),
-                number(pool, "busy"),
-                number(pool, "processes"),
             ),
         );
     }

@@ -91,6 +91,10 @@ fn it_looks_well_and_axe_finds_nothing_in_light_and_dark_on_screens_and_phones()
         );
         let wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth";
         assert_eq!(browser.run(wide), true, "{name}: the page scrolls sideways");
+        if width >= 1280 {
+            let whole = "[...document.querySelectorAll('.scroll')].every((t) => t.scrollWidth <= t.clientWidth)";
+            assert_eq!(browser.run(whole), true, "{name}: columns of a table are out of view");
+        }
         browser.picture(name);
         assert_eq!(faults(&browser), Vec::<String>::new(), "{name}");
     }

@@ -54,6 +54,17 @@ fn each_function_tells_its_rate_errors_and_duration() {
         let slept = seconds(&page, "sum", "sleep");
         assert!((1.2..20.0).contains(&slept), "one of 0.3 s, and one that was cut off after 0.9: {slept}");
         assert!(!page.contains("no-such-function"), "what is no function is no label");
+        // What functions throw is the application's failure, and not held against a worker that does as all do.
+        for _ in 0..8 {
+            assert_eq!(stack.get("/api/throws").status, 500);
+        }
+        let workers = stack.instance("balancer").admin("/api/workers").unwrap().json();
+        let worker = &workers["pools"][0]["workers"][0];
+        assert!(worker["state"] == "ready" && worker["error_rate"].as_f64() > Some(0.2), "{worker}");
+        wait::until("their cause to be counted", SOON, || {
+            let page = stack.instance("gateway").admin("/metrics")?.text();
+            (sum(&page, "troupe_gateway_errors_total{cause=\"application\"}") == 10.0).then_some(())
+        });
     });
 }
 
