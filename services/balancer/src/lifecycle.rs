@@ -31,6 +31,9 @@ fn silence(pool: &str) -> &'static str {
     if pool.starts_with(UPSTREAM) { "it accepts no connection" } else { "its php-pool does not answer" }
 }
 
+/// Why a worker takes no calls that says so itself.
+const LEAVING: &str = "its php-pool is about to stop, or is drained there";
+
 /// What there is to know at a look.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Seen<'a> {
@@ -142,7 +145,7 @@ impl Lifecycle {
             State::Ready if self.silent => (State::Ejected, silence(&pool.name)),
             State::Ready => (State::Ready, "ready"),
             State::Ejected | State::Draining if answered.is_some_and(|load| load.draining) => {
-                (State::Draining, "it is about to stop")
+                (State::Draining, LEAVING)
             }
             State::Ejected if from == State::Ready => {
                 for_us = Some(self.eject(now_us));
@@ -152,7 +155,7 @@ impl Lifecycle {
                 (State::Ready, "it is tried again")
             }
             State::Draining if answered.is_some() => (State::Ready, "it takes calls again"),
-            State::Draining => (State::Draining, "it is about to stop"),
+            State::Draining => (State::Draining, LEAVING),
             State::Ejected => (State::Ejected, "it is out"),
         };
         if to == from {
@@ -345,6 +348,7 @@ mod tests {
         let draining = Load { draining: true, ..LOAD };
         assert_eq!(life.look(&pool, &worker, Seen::Load(&draining), AROUND, 1).unwrap().to, State::Draining);
         assert_eq!(life.look(&pool, &worker, Seen::Nothing, AROUND, 2), None);
+        assert_eq!(*worker.reason.lock(), LEAVING);
         assert_eq!(life.look(&pool, &worker, Seen::Load(&LOAD), AROUND, 3).unwrap().to, State::Ready);
     }
 

@@ -75,8 +75,15 @@ impl Admin {
                 CommandError::failed(format!("{} answers, but not as a Troupe of this version does", self.authority))
             });
         }
-        let detail = read.ok().and_then(|problem| problem.get("detail")?.as_str().map(str::to_owned));
-        let detail = detail.unwrap_or_else(|| format!("status {}", answer.status));
+        let problem = read.unwrap_or(Value::Null);
+        let detail = match problem.get("detail").and_then(Value::as_str) {
+            // Admin listeners know no stages.
+            Some(detail) if problem.get("stage").is_some() => {
+                format!("this is where a gateway takes requests, and no admin listener: {detail}")
+            }
+            Some(detail) => detail.to_owned(),
+            None => format!("status {}; is it an admin listener?", answer.status),
+        };
         let code = match answer.status {
             401 | 403 => Code::Configuration,
             429 => Code::TryAgain,

@@ -44,7 +44,8 @@ fn shown(status: &Value) -> String {
     }
     for link in list(status, "links") {
         let (service, instance, address) = (text(link, "service"), text(link, "instance"), text(link, "address"));
-        line("link", format!("to {service} {instance} at {address}, from {} threads", number(link, "threads")));
+        let (threads, s) = (number(link, "threads"), if number(link, "threads") == 1.0 { "" } else { "s" });
+        line("link", format!("to {service} {instance} at {address}, from {threads} thread{s}"));
     }
     if let Some(process) = status.get("process") {
         let (php_resident, php_cpu) = (php(status, "resident_bytes"), php(status, "cpu_seconds"));

@@ -166,7 +166,9 @@ impl Rates {
                 rates.map(|(cause, count)| (cause.clone(), per_second(counted(cause), count.as_f64().unwrap_or(0.0))));
             rates.filter(|(_, rate)| *rate > 0.0).collect::<ByCause>()
         };
-        let sum = |rates: &ByCause, names: &[&str]| names.iter().filter_map(|name| rates.get(*name)).sum::<f64>();
+        let sum = |rates: &ByCause, names: &[&str]| {
+            names.iter().filter_map(|name| rates.get(*name)).fold(0.0, |sum, rate| sum + rate)
+        };
         let (own, shared) = (by_cause(&["cache", "l1"]), by_cause(&["cache", "l2"]));
         let lookups = by_cause(&["cache", "l2_lookups"]);
         let found = sum(&own, &["hit", "stale", "revalidated", "collapsed"]);
@@ -228,5 +230,6 @@ mod tests {
         let first = Rates::over(&json!({}), &counted(8, 30), 2.0);
         assert_eq!((first.errors["broken"], first.cache.requests, first.cache.l2_failed), (0.5, 20.0, 1.5));
         assert_eq!(Rates::over(&json!({}), &json!({}), 0.0), Rates::default());
+        assert_eq!(format!("{:.1}", Rates::over(&json!({}), &json!({}), 1.0).cache.l2_requests), "0.0", "and no -0.0");
     }
 }

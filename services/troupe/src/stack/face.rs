@@ -25,6 +25,7 @@ use troupe_node::admin::{Api, Refusal};
 use troupe_node::metrics::Metrics;
 use troupe_node::notices::Notices;
 use troupe_php_pool::PhpPools;
+use troupe_wire::handshake::Uid;
 
 pub(super) use linked::Linked;
 pub(super) use orders::{Orders, carry_out};
@@ -38,6 +39,8 @@ use crate::config::Config;
 #[derive(Clone)]
 struct Face {
     config: Arc<ArcSwap<Config>>,
+    /// What this instance is known by: its name, and the id that tells those of one name apart.
+    known_as: [Arc<str>; 2],
     insight: Option<Insight>,
     balancer: Option<Weak<Balancer>>,
     upstreams: Option<Weak<Upstreams>>,
@@ -55,10 +58,11 @@ pub(super) fn register(
     config: &Config,
     stack: &Stack,
     node: &Node,
-    (linked, orders, surveys): (Linked, Option<Orders>, Option<Surveys>),
+    ((uid, name), linked, orders, surveys): ((Uid, &str), Linked, Option<Orders>, Option<Surveys>),
 ) {
     let face = Face {
         config: Arc::new(ArcSwap::from_pointee(config.clone())),
+        known_as: [name.into(), uid.to_string().into()],
         insight: stack.gateway.as_ref().map(troupe_gateway::Running::insight),
         balancer: stack.balancer.as_ref().map(Arc::downgrade),
         upstreams: stack.upstreams.as_ref().map(Arc::downgrade),
@@ -87,6 +91,23 @@ impl Face {
         let balancer = self.balancer.as_ref().ok_or_else(no_balancer)?;
         balancer.upgrade().ok_or_else(stopping)
     }
+
+    /// The pool of this php-pool that `wanted` names: `pool`, or `pool/worker` with this instance as the worker.
+    fn own_pool<'a>(&self, wanted: &'a str) -> Result<&'a str, Refusal> {
+        let Some((pool, worker)) = wanted.split_once('/') else { return Ok(wanted) };
+        if self.known_as.iter().any(|known| **known == *worker) {
+            return Ok(pool);
+        }
+        let [name, _] = &self.known_as;
+        let why = format!(
+            "{worker} is not this php-pool, which is {name}: write {pool} for this one, or ask a balancer for the other"
+        );
+        Err(Refusal::new(404, why))
+    }
+}
+
+fn no_gateway() -> Refusal {
+    Refusal::new(404, "no gateway runs in this process: ask one (--service gateway, or --admin URL)")
 }
 
 fn no_balancer() -> Refusal {

@@ -146,6 +146,7 @@ fn each_process_apart_says_what_it_has_and_where_to_ask_for_the_rest() {
         (gateway, &["reload", "default"]),
         (gateway, &["drain", "x"]),
         (php, &["explain", "GET", "/api/hello"]),
+        (balancer, &["slow"]),
     ] {
         let output = ask(admin, args);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {}", said(&output));
@@ -155,6 +156,10 @@ fn each_process_apart_says_what_it_has_and_where_to_ask_for_the_rest() {
             said(&output)
         );
     }
+    // The port for requests is easily taken for the other one.
+    let mistaken = ask(stack.address(), &["status"]);
+    assert_eq!(mistaken.status.code(), Some(1), "{}", said(&mistaken));
+    assert!(said(&mistaken).contains("no admin listener"), "{}", said(&mistaken));
     // When php-pool goes, the balancer says so in words.
     stack.instance("php-pool").kill();
     wait::until("the problem to be told", SOON, || {
@@ -331,6 +336,10 @@ fn a_php_pool_apart_drains_itself_for_all_its_balancers() {
     for balancer in balancers {
         wait::until("both workers", SOON, || (workers(balancer).len() == 2).then_some(()));
     }
+    // Of another's name it is not drained itself.
+    let mistaken = ask(php, &["drain", "default/php-pool@elsewhere:1"]);
+    assert_eq!(mistaken.status.code(), Some(1), "{}", said(&mistaken));
+    assert!(said(&mistaken).contains("is not this php-pool, which is php-pool@"), "{}", said(&mistaken));
     done(php, &["drain", "default"]);
     for balancer in balancers {
         wait::until("the balancer to hear of it", SOON, || {

@@ -5,7 +5,7 @@ use troupe_contracts::invoke::UPSTREAM;
 use troupe_contracts::survey::Surveyed;
 use troupe_gateway::explain::Explanation;
 use troupe_mesh::failure::Failure;
-use troupe_node::admin::{Api, Refusal};
+use troupe_node::admin::Api;
 
 use super::Face;
 use crate::config::Config;
@@ -16,10 +16,7 @@ pub(super) fn register(api: &Api, face: &Face) {
         let face = face.clone();
         async move {
             let Some(insight) = &face.insight else {
-                return Err(Refusal::new(
-                    404,
-                    "no gateway runs in this process: ask one (--service gateway, or --admin URL)",
-                ));
+                return Err(super::no_gateway());
             };
             let target = ask.need("target")?;
             let explained = insight.explain(ask.need("method")?, ask.get("host").unwrap_or_default(), target);

@@ -79,7 +79,7 @@ fn here(face: &Face, only: Option<&str>) -> Result<Vec<Target>, Refusal> {
         )
     })?;
     let pools = php.upgrade().ok_or_else(stopping)?.status();
-    let only = only.map(|only| only.split('/').next().unwrap_or(only));
+    let only = only.map(|only| face.own_pool(only)).transpose()?;
     if let Some(only) = only
         && !pools.iter().any(|pool| pool.pool == only)
     {

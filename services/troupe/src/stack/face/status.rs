@@ -44,6 +44,8 @@ pub(super) fn register(api: &Api, face: &Face) {
             Ok(json!({ "requests": slow.slow(most).iter().map(with_spans).collect::<Vec<_>>() }))
         });
         api.section("gateway", move || json!(insight.figures()));
+    } else {
+        api.get("slow", |_| Err(super::no_gateway()));
     }
     let own = face.clone();
     if face.balancer.is_some() {

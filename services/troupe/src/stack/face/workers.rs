@@ -108,7 +108,7 @@ async fn hold(face: Face, ask: Ask, held: bool) -> Answer {
 
 fn hold_here(face: &Face, wanted: &str, held: bool) -> Answer {
     let php = face.php.as_ref().and_then(std::sync::Weak::upgrade).ok_or_else(super::stopping)?;
-    let pool = wanted.split('/').next().unwrap_or(wanted);
+    let pool = face.own_pool(wanted)?;
     if !php.hold(pool, held) {
         let names: Vec<String> = php.status().into_iter().map(|pool| pool.pool).collect();
         return Err(Refusal::new(404, format!("this php-pool has no pool {pool}; it has {}", names.join(", "))));
