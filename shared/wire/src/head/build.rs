@@ -202,6 +202,29 @@ mod tests {
     };
 
     #[test]
+    fn each_part_of_a_request_is_checked_for_itself() {
+        let parts = RequestParts { target: "/caf\u{e9}", ..PARTS };
+        let good = RequestHeadBuilder::default().finish(&parts).unwrap().as_bytes().to_vec();
+        assert_eq!(RequestHead::decode(good.clone().into()).unwrap().path(), "/caf\u{e9}");
+        let refused = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = good.clone();
+            change(&mut bytes);
+            RequestHead::decode(bytes.into()).unwrap_err()
+        };
+        // The target ends inside of its last character, whose rest begins the authority: together they are UTF-8.
+        assert_eq!(refused(&|bytes| bytes[8] -= 1), MalformedHead("text that is not UTF-8"));
+        let method_at = good.windows(3).position(|bytes| bytes == b"GET").unwrap();
+        assert_eq!(
+            refused(&|bytes| bytes[method_at + 4] = 0x7f),
+            MalformedHead("a control character outside the fields")
+        );
+        assert_eq!(refused(&|bytes| bytes[method_at] = b'('), MalformedHead("the method is not a token"));
+        assert_eq!(refused(&|bytes| bytes[6] = 0), MalformedHead("the method is not a token"));
+        assert_eq!(refused(&|bytes| bytes[8] = 1), MalformedHead("slot offsets out of order"));
+        assert_eq!(refused(&|bytes| bytes.truncate(method_at + 9)), MalformedHead("slot offsets out of order"));
+    }
+
+    #[test]
     fn a_body_stands_behind_its_head() {
         let mut builder = ResponseHeadBuilder::default();
         builder.field(b"etag", b"\"1\"").unwrap();
