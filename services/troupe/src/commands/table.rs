@@ -1,6 +1,29 @@
 //! Tables and numbers for people.
 
+use std::io::IsTerminal;
+
 use serde_json::Value;
+
+/// Columns of the terminal that is written to; without bound where that is none.
+pub(super) fn room() -> usize {
+    match std::io::stdout().is_terminal() {
+        true => terminal_size::terminal_size().map_or(usize::MAX, |(width, _)| usize::from(width.0).max(20)),
+        false => usize::MAX,
+    }
+}
+
+/// The longest line's length.
+pub(super) fn widest(table: &str) -> usize {
+    table.lines().map(|line| line.chars().count()).max().unwrap_or(0)
+}
+
+/// The line in so many columns; what does not fit is told by a mark.
+pub(super) fn cut(line: String, width: usize) -> String {
+    if line.chars().count() <= width {
+        return line;
+    }
+    line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
 
 /// Rows as columns: as wide as their widest cell, numbers to the right.
 pub(super) fn columns(rows: &[Vec<String>]) -> String {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use troupe_contracts::invoke::UPSTREAM;
 
 use super::client::Admin;
-use super::table::{columns, columns_apart, list, micros, number, shortened, text};
+use super::table::{columns, columns_apart, list, micros, number, room, shortened, text, widest};
 use crate::cli::WorkersArgs;
 use crate::failure::CommandError;
 use crate::output;
@@ -37,9 +37,9 @@ pub(super) fn run(args: WorkersArgs) -> Result<(), CommandError> {
     }
 }
 
-/// The table; below it, why a worker takes no calls.
+/// The table, as wide as the terminal has room for; below it, why a worker takes no calls.
 pub(super) fn shown(workers: &Value) -> String {
-    fitting(workers, usize::MAX)
+    fitting(workers, room())
 }
 
 /// The same in so many columns: where it is wider, names are shortened in their middle down to [`SHORTEST`], and [`LEFT_OUT`] is.
@@ -75,10 +75,6 @@ pub(super) fn fitting(workers: &Value, width: usize) -> String {
         }
     }
     narrow(&rows) + &reasons
-}
-
-fn widest(table: &str) -> usize {
-    table.lines().map(|line| line.chars().count()).max().unwrap_or(0)
 }
 
 fn row(worker: &Value) -> Vec<String> {
@@ -133,6 +129,6 @@ mod tests {
             fitting(&server, 80).lines().nth(1).unwrap_or_default().split_whitespace().map(str::to_owned).collect();
         assert_eq!(columns[7..], ["-", "0", "-", "-"]);
         // Nothing is shortened where there is room.
-        assert!(shown(&workers).contains(names[0]) && fitting(&workers, 200).contains(names[1]));
+        assert!(fitting(&workers, usize::MAX).contains(names[0]) && fitting(&workers, 200).contains(names[1]));
     }
 }

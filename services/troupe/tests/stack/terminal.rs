@@ -138,4 +138,17 @@ fn top_tells_causes_and_caches_and_marks_what_it_leaves_out() {
     for load in loads {
         load.stop();
     }
+    // What is printed once fits as well.
+    let troupe = |command: &str| format!("{} {command} --admin http://{admin}", binary().display());
+    let both = format!("sh -c '{}; {}; sleep 60'", troupe("slow -n 5"), troupe("workers"));
+    terminal.ask(&["respawn-pane", "-k", &both]);
+    let shown = wait::until("both tables", SOON, || {
+        let shown = terminal.shown();
+        (shown.contains("wider terminal") && shown.contains("RESTARTS")).then_some(shown)
+    });
+    let lines: Vec<&str> = shown.lines().collect();
+    let slow = lines.iter().position(|line| line.contains("MOST OF IT")).expect("a header");
+    assert!(lines[slow + 6].starts_with("ids: "), "a row takes more than its line:\n{shown}");
+    let workers = lines.iter().position(|line| line.starts_with("WORKER")).expect("a header");
+    assert!(lines[workers].ends_with("RESTARTS") && lines[workers + 1].starts_with("reports"), "{shown}");
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use troupe_contracts::invoke::UPSTREAM;
 
-use super::super::table::{bytes, list, micros, number, php, shortened, text, uptime};
+use super::super::table::{bytes, cut, list, micros, number, php, shortened, text, uptime};
 use super::super::workers;
 use super::{ByCause, Rates};
 
@@ -157,14 +157,6 @@ fn cache(cache: &Value, rates: &Rates) -> String {
         }
     }
     said
-}
-
-/// The line in so many columns; what does not fit is told by a mark.
-fn cut(line: String, width: usize) -> String {
-    if line.chars().count() <= width {
-        return line;
-    }
-    line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// As it goes to the terminal: over the last picture, without flicker. To anything else, as it is.
