@@ -83,6 +83,11 @@ fn of_pools(view: &View, say: &mut impl FnMut(Level, String)) {
         let name = &pool.pool;
         if pool.workers == 0 {
             say(Level::Error, format!("the pool {name} has no worker: its calls wait, and fail when they have waited"));
+        } else if pool.draining == pool.workers {
+            say(
+                Level::Error,
+                format!("every worker of the pool {name} is drained: its calls wait, and fail when they have waited"),
+            );
         } else if pool.all_out {
             say(
                 Level::Error,
@@ -143,5 +148,28 @@ fn of_rates(history: &History, say: &mut impl FnMut(Level, String)) {
              php.NAME.timeout, and the slow requests"
         );
         say(Level::Error, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::view::PoolRow;
+    use super::*;
+
+    #[test]
+    fn a_pool_that_nobody_serves_is_an_error_whatever_the_reason() {
+        let told = |workers: usize, draining: usize, all_out: bool| {
+            let pool = PoolRow { pool: "p".into(), workers, draining, all_out, queue_max: 10, ..PoolRow::default() };
+            let mut said = Vec::new();
+            of_pools(&View { pools: vec![pool], ..View::default() }, &mut |level, text| said.push((level, text)));
+            said
+        };
+        for (workers, draining, all_out, words) in
+            [(0, 0, false, "has no worker"), (2, 2, false, "is drained"), (2, 1, true, "is out"), (2, 0, true, "is out")]
+        {
+            let said = told(workers, draining, all_out);
+            assert!(said.len() == 1 && said[0].0 == Level::Error && said[0].1.contains(words), "{words}: {said:?}");
+        }
+        assert_eq!((told(2, 1, false), told(2, 0, false)), (Vec::new(), Vec::new()));
     }
 }

@@ -78,6 +78,8 @@ pub(crate) struct PoolRow {
     pub(crate) queue_max: u32,
     pub(crate) all_out: bool,
     pub(crate) workers: usize,
+    /// Those of them that take no new calls by somebody's word.
+    pub(crate) draining: usize,
 }
 
 /// A worker as one balancer sees it.
@@ -127,13 +129,15 @@ pub(super) fn of<'a>(
     for instance in live.clone() {
         let balancer = &instance.source().instance;
         for pool in &instance.pools {
-            let workers = instance.workers.iter().filter(|worker| worker.pool == pool.pool).count();
+            let workers = instance.workers.iter().filter(|worker| worker.pool == pool.pool);
+            let draining = workers.clone().filter(|worker| worker.state == "draining").count();
             view.pools.push(PoolRow {
                 pool: pool.pool.clone(),
                 waiting: pool.waiting,
                 queue_max: pool.queue_max,
                 all_out: pool.all_out,
-                workers,
+                workers: workers.count(),
+                draining,
             });
         }
         view.workers.extend(instance.workers.iter().map(|worker| worker_row(balancer, worker)));

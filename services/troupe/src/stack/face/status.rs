@@ -108,6 +108,8 @@ fn complain_of_pool(pool: &PoolSnapshot, problems: &mut Vec<String>) {
     let name = &pool.pool;
     if pool.workers.is_empty() {
         problems.push(format!("pool {name} has no worker: its requests get 503; is a php-pool running and linked?"));
+    } else if pool.workers.iter().all(|worker| worker.state == State::Draining) {
+        problems.push(format!("every worker of pool {name} is drained: its requests wait, and get 503"));
     } else if pool.all_out {
         problems.push(format!("every worker of pool {name} is out; requests go to the least bad one"));
     }
