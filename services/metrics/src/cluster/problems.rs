@@ -164,9 +164,12 @@ mod tests {
             of_pools(&View { pools: vec![pool], ..View::default() }, &mut |level, text| said.push((level, text)));
             said
         };
-        for (workers, draining, all_out, words) in
-            [(0, 0, false, "has no worker"), (2, 2, false, "is drained"), (2, 1, true, "is out"), (2, 0, true, "is out")]
-        {
+        for (workers, draining, all_out, words) in [
+            (0, 0, false, "has no worker"),
+            (2, 2, false, "is drained"),
+            (2, 1, true, "is out"),
+            (2, 0, true, "is out"),
+        ] {
             let said = told(workers, draining, all_out);
             assert!(said.len() == 1 && said[0].0 == Level::Error && said[0].1.contains(words), "{words}: {said:?}");
         }

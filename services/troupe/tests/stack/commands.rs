@@ -304,7 +304,8 @@ fn drain_finishes_what_runs_and_lets_nothing_new_in_until_undrain() {
     let refused = ask(balancer, &["drain", other.as_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(said(&refused).contains("--force"), "{}", said(&refused));
-    let told = || json(balancer, &["status"])["problems"].to_string().contains("every worker of pool default is drained");
+    let told =
+        || json(balancer, &["status"])["problems"].to_string().contains("every worker of pool default is drained");
     assert!(!told());
     done(balancer, &["drain", "--force", other.as_str().unwrap()]);
     wait::until("nobody to serve to be told", SOON, || told().then_some(()));
