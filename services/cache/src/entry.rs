@@ -205,6 +205,16 @@ impl Entry {
         Ok(Self::new(judge(request, &head, times, policy)?, &head, self.body.clone()))
     }
 
+    /// The same with the fields of `head` that are not kept for others: they are for whoever asked, who gets them with this
+    /// answer or never (§5.2.2.4, §5.2.2.7). `None` where there are none.
+    pub fn with_withheld(&self, head: &ResponseHead) -> Option<Self> {
+        if !self.terms.withheld.iter().any(|name| head.has(name)) {
+            return None;
+        }
+        let terms = Terms { withheld: Vec::new(), ..self.terms.clone() };
+        Some(Self::new(terms, head, self.body.clone()))
+    }
+
     /// Bytes that it takes in memory.
     pub fn weight(&self) -> usize {
         let groups: usize = self.terms.groups.iter().map(|group| group.len() + 2 * size_of::<Box<str>>()).sum();

@@ -29,9 +29,16 @@ pub struct Asked {
     pub foreign: bool,
 }
 
-/// Fields by which some frameworks let a client change method or URL. None of them is in the key.
-const OVERRIDES: [&str; 5] =
-    ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
+/// Fields by which some frameworks let a client change method, host or URL. None of them is in the key.
+const OVERRIDES: [&str; 7] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-host",
+    "x-http-host-override",
+];
 
 impl Asked {
     /// Reads a request.
@@ -250,7 +257,15 @@ mod tests {
     /// §4.3.2: conditions for the origin are left to it; poisoning: fields that change what is asked for are foreign.
     #[test]
     fn foreign_requests_are_known() {
-        for name in ["If-Match", "If-Unmodified-Since", "X-HTTP-Method-Override", "X-Original-URL", "X-Rewrite-URL"] {
+        for name in [
+            "If-Match",
+            "If-Unmodified-Since",
+            "X-HTTP-Method-Override",
+            "X-Original-URL",
+            "X-Rewrite-URL",
+            "X-Host",
+            "X-HTTP-Host-Override",
+        ] {
             assert!(Asked::of(&get("/", &[(name, "x")])).foreign, "{name}");
         }
         assert!(!Asked::of(&get("/", &[("X-Anything", "x"), ("If-None-Match", "x")])).foreign);

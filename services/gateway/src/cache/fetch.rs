@@ -277,7 +277,7 @@ impl Fetch {
                 && let Some(entry) = &lack.stale
             {
                 settle(leader, Settled::Apart);
-                return Outcome::hit(Arc::clone(entry), true).after_status(status).because("origin-failed");
+                return Outcome::stood_in(Arc::clone(entry), lack.forward).after_status(status);
             }
             return self.received(leader, &lack, reply, times, began);
         }
@@ -311,7 +311,7 @@ impl Fetch {
         let shared = matches!(failure.outcome, Ended::Unreachable | Ended::Overloaded);
         settle(leader, if shared { Settled::Failed(failure.clone()) } else { Settled::Apart });
         match lack.stale.as_ref().filter(|_| lack.on_error && failure.outcome != Ended::Refused) {
-            Some(entry) => Outcome::hit(Arc::clone(entry), true).because("origin-failed"),
+            Some(entry) => Outcome::stood_in(Arc::clone(entry), lack.forward),
             None => Outcome::forwarded(Response::Failed(failure), lack.forward, CacheResult::Miss),
         }
     }
@@ -335,7 +335,8 @@ impl Fetch {
                 let fresh = Arc::new(fresh);
                 let stored = cache.put(caching, &miss.key, head, Arc::clone(&fresh), began);
                 self.share(leader, lack, &fresh);
-                done(Response::Stored(fresh, None), stored)
+                let own = fresh.with_withheld(&entry.updated_head(&reply.head)).map_or(fresh, Arc::new);
+                done(Response::Stored(own, None), stored)
             }
             // As updated it may not be stored any more; this request it answers.
             Err(refusal) => {
@@ -390,7 +391,8 @@ impl Fetch {
                 let entry = Arc::new(Entry::copied(terms, &reply.head, bytes));
                 let stored = cache.put(caching, &miss.key, head, Arc::clone(&entry), began);
                 self.share(leader, lack, &entry);
-                answered(Response::Stored(entry, None)).stored(stored)
+                let own = entry.with_withheld(&reply.head).map_or(entry, Arc::new);
+                answered(Response::Stored(own, None)).stored(stored)
             }
         }
     }
@@ -435,6 +437,7 @@ impl Fetch {
             }
         };
         let landing = Landing { cache: Arc::clone(cache), filling, place };
+        let own = entry.with_withheld(&reply.head).map_or(entry, Arc::new);
         let filler = Filler {
             landing,
             caching: Arc::clone(caching),
@@ -449,7 +452,7 @@ impl Fetch {
             idle: timeouts.stream_idle,
         };
         actix_rt::spawn(filler.run(reply.body));
-        answered(Response::Stored(entry, Some(follower))).stored(true)
+        answered(Response::Stored(own, Some(follower))).stored(true)
     }
 }
 

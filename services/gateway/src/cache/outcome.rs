@@ -140,6 +140,11 @@ impl Outcome {
         Self::of(response, status, result)
     }
 
+    /// With what is stored, because the origin failed. It was asked, so this is no hit (RFC 9211 §2.1).
+    pub(super) fn stood_in(entry: Arc<Entry>, forward: Forward) -> Self {
+        Self::forwarded(Response::Stored(entry, None), forward, CacheResult::Stale).because("origin-failed")
+    }
+
     pub(super) fn stored(mut self, stored: bool) -> Self {
         self.status.stored = stored;
         self

@@ -10,7 +10,7 @@ use troupe_cache::range::{self, Wanted};
 use troupe_cache::time::Moment;
 use troupe_mesh::body::Body;
 
-use super::outcome::Outcome;
+use super::outcome::{CacheResult, Outcome};
 use super::{Follower, now};
 use crate::answer::{Answer, AnswerHead, Payload};
 use crate::request::{Method, Request};
@@ -49,7 +49,7 @@ impl Sent {
         let now = now();
         let mut age = None;
         if let Some(entry) = entry {
-            if outcome.status.hit || outcome.status.stored {
+            if outcome.status.hit || outcome.status.stored || outcome.result == CacheResult::Stale {
                 outcome.status.ttl = Some(entry.fresh_for(now).div_euclid(1000));
             }
             age = said_age(entry, outcome, now);
@@ -104,7 +104,8 @@ pub(super) fn said_to_cdn(entry: &Entry, ttl: u64) -> Vec<(&'static str, String)
 /// `Age` is the sign of what was not made for this request (RFC 9111 §5.1).
 fn said_age(entry: &Entry, outcome: &Outcome, now: Moment) -> Option<u64> {
     let hit = outcome.status.hit || outcome.second.as_ref().is_some_and(|second| second.hit);
-    let from_store = hit || outcome.status.collapsed || outcome.status.forward_status == Some(304);
+    let validated = outcome.status.forward_status == Some(304);
+    let from_store = hit || validated || outcome.status.collapsed || outcome.result == CacheResult::Stale;
     // The time that this fetch took makes it no older than it is.
     let times = entry.terms().times;
     let came_old = entry.terms().initial_age.saturating_sub(times.received.since(times.requested)) >= 1000;

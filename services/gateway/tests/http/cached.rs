@@ -322,7 +322,12 @@ fn a_stale_answer_stands_in_while_it_is_refreshed_and_when_the_origin_fails() {
         assert_eq!(client.get(target).text(), "body 1");
         let stale = client.get(target);
         assert_eq!((stale.status, stale.text().as_str()), (200, "body 1"));
-        assert!(status(&stale).contains("detail=origin-failed"), "{}", stale.head);
+        // RFC 9211 §2.1: it was forwarded, so it is no hit, whatever came of it.
+        let said = status(&stale);
+        assert!(said.starts_with("troupe-l1; fwd=stale; ") && !said.contains("hit"), "{}", stale.head);
+        assert!(said.contains("; ttl=-") && said.ends_with("; detail=origin-failed"), "{}", stale.head);
+        assert_eq!(said.contains("; fwd-status=503; "), target == "/status", "{}", stale.head);
+        assert!(stale.field("age").is_some_and(|age| age.parse::<u64>().is_ok_and(|age| age >= 61)), "{}", stale.head);
     }
 }
 

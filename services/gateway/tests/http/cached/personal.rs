@@ -106,3 +106,46 @@ fn an_answer_for_all_is_one_fetch_for_those_with_cookies() {
     assert!(clients.iter_mut().all(|client| client.response(false).text() == "1"));
     assert_eq!(calls.count(), 1);
 }
+
+/// RFC 9111 §5.2.2.4, §5.2.2.7: fields that a response keeps from others are not stored; whoever asked gets them, of a response that
+/// comes whole, that streams, and that was found to be still good. They were lost.
+#[test]
+fn what_is_kept_from_others_reaches_who_asked() {
+    let (running, calls) = cached(on(), |envelope, n| async move {
+        let (number, control) = (n.to_string(), "max-age=60, no-cache=\"Set-Cookie\", private=\"x-own\"");
+        let fields = [
+            ("Cache-Control", control),
+            ("ETag", "\"a\""),
+            ("Set-Cookie", &number),
+            ("X-Own", &number),
+            ("X-All", "1"),
+        ];
+        Ok(match (&*envelope.call.function, envelope.call.head.field("if-none-match").is_some()) {
+            (_, true) => reply(304, &fields, Body::Empty),
+            ("stream", _) => {
+                let (mut writer, reader) = troupe_mesh::body::channel(None);
+                actix_rt::spawn(async move {
+                    let _ = writer.write("body".into()).await;
+                    writer.finish();
+                });
+                reply(200, &fields, Body::Stream(reader))
+            }
+            _ => reply(200, &fields, Body::full("body".into())),
+        })
+    });
+    let mut client = Client::connect(&running);
+    let mut ask = |target: &str, field: &str| {
+        let answer = client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n")).response(false);
+        assert_eq!(answer.field("x-all"), Some("1"), "{target}: {}", answer.head);
+        let own = ["set-cookie", "x-own"].map(|name| answer.field(name).map(str::to_owned));
+        (answer.status, answer.text(), own)
+    };
+    let given = |n: &str| [Some(n.to_owned()), Some(n.to_owned())];
+    for (target, first, second) in [("/whole", "1", "2"), ("/stream", "3", "4")] {
+        assert_eq!(ask(target, "Accept: */*"), (200, "body".to_owned(), given(first)), "{target}");
+        assert_eq!(ask(target, "Accept: */*"), (200, "body".to_owned(), [None, None]), "{target}: it is for one");
+        assert_eq!(ask(target, "Cache-Control: no-cache"), (200, "body".to_owned(), given(second)), "{target}");
+        assert_eq!(ask(target, "If-None-Match: \"a\""), (304, String::new(), [None, None]), "{target}");
+    }
+    assert_eq!(calls.count(), 4);
+}
