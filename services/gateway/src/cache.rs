@@ -25,6 +25,8 @@ mod others;
 mod outcome;
 mod parts;
 mod route;
+#[cfg(test)]
+mod sample;
 mod serve;
 mod spent;
 mod written;

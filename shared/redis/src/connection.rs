@@ -8,8 +8,8 @@ use redis::cluster::{ClusterClient, ClusterConfig};
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, IntoConnectionInfo, Pipeline, RedisConnectionInfo, RedisFuture,
-    RedisResult, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, IntoConnectionInfo, Pipeline, ProtocolVersion,
+    RedisConnectionInfo, RedisFuture, RedisResult, Value,
 };
 
 use crate::settings::{Login, Node, Place, Server, Settings, Topology};
@@ -19,6 +19,8 @@ use crate::settings::{Login, Node, Place, Server, Settings, Topology};
 const CONNECT_TIMEOUTS: u32 = 10;
 /// The part of it that one node of a cluster may take: the others are asked when one is away.
 const NODE_TIMEOUTS: u32 = 3;
+/// What is spoken with all servers. They speak it since version 6; an older one is refused when the connection is made.
+const PROTOCOL: ProtocolVersion = ProtocolVersion::RESP3;
 /// How often a cluster's connection asks another node by itself, as when a slot has moved.
 const CLUSTER_RETRIES: u32 = 3;
 /// Pauses in milliseconds between these.
@@ -106,6 +108,7 @@ impl Connector {
                     .map(|node| Ok(tcp(node).into_connection_info()?.set_redis_settings(redis_info(login, 0))));
                 let infos: Vec<_> = infos.collect::<RedisResult<_>>()?;
                 let client = ClusterClient::builder(infos.clone())
+                    .use_protocol(PROTOCOL)
                     .connection_timeout(timeout * NODE_TIMEOUTS)
                     .response_timeout(timeout)
                     .retries(CLUSTER_RETRIES)
@@ -161,7 +164,8 @@ impl Connector {
         };
         let mut builder =
             SentinelClientBuilder::new(sentinels.iter().map(tcp), master.clone(), SentinelServerType::Master)?
-                .set_client_to_redis_db(i64::from(*database));
+                .set_client_to_redis_db(i64::from(*database))
+                .set_client_to_redis_protocol(PROTOCOL);
         if let Some(username) = &servers.username {
             builder = builder.set_client_to_redis_username(username.clone());
         }
@@ -209,7 +213,7 @@ fn tcp(node: &Node) -> ConnectionAddr {
 }
 
 fn redis_info(login: &Login, database: i64) -> RedisConnectionInfo {
-    let mut info = RedisConnectionInfo::default().set_db(database);
+    let mut info = RedisConnectionInfo::default().set_db(database).set_protocol(PROTOCOL);
     if let Some(username) = &login.username {
         info = info.set_username(username);
     }

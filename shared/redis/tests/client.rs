@@ -82,6 +82,7 @@ async fn commands_at_once_share_few_connections() {
     }
     let clients = server.command(&["CLIENT", "LIST"]).text().lines().count();
     assert!(clients <= 5, "four, and the one that asks: {clients}");
+    assert!(clients >= 2 && server.behind_resp3().is_empty(), "{:?}", server.behind_resp3());
 }
 
 #[tokio::test]

@@ -134,6 +134,14 @@ impl Redis {
         reply.unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
+    /// Its clients that speak an older protocol than RESP3, as it lists them: not the one that asks, nor Sentinels, nor replicas.
+    pub fn behind_resp3(&self) -> Vec<String> {
+        let others =
+            |client: &&str| !["cmd=client", "name=sentinel-", "flags=S"].iter().any(|part| client.contains(part));
+        let list = self.command(&["CLIENT", "LIST"]).text();
+        list.lines().filter(others).filter(|client| !client.contains("resp=3")).map(str::to_owned).collect()
+    }
+
     /// Kills it; everything it held is lost.
     pub fn kill(&mut self) {
         processes::signal(self.child.id(), Signal::KILL);

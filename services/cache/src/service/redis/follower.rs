@@ -184,11 +184,9 @@ impl Reader<'_> {
         }
         ask.arg("STREAMS").arg(&keys.log).arg(format!("{}-0", known.seq));
         let answer: Value = in_time(ask.query_async(&mut self.connection)).await?;
+        // Streams by name; nothing, where nothing came in time.
         let log = match answer {
-            Value::Array(mut streams) => match streams.pop() {
-                Some(Value::Array(mut stream)) => stream.pop().unwrap_or(Value::Nil),
-                _ => Value::Nil,
-            },
+            Value::Map(mut streams) => streams.pop().map_or(Value::Nil, |(_, log)| log),
             _ => Value::Nil,
         };
         let purges = entries(log, known.generation, &shared.me);

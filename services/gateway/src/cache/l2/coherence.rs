@@ -93,35 +93,14 @@ fn nanos(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use troupe_cache::freshness::Times;
-    use troupe_cache::policy::Policy;
-    use troupe_cache::storing::judge;
-    use troupe_wire::head::{RequestHeadBuilder, RequestParts, ResponseHeadBuilder, Scheme, Version};
-
     use super::*;
+    use crate::cache::sample;
 
     const NOW: Moment = Moment::from_secs(1_000_000);
     const LONG: Duration = Duration::from_secs(1000);
 
     fn entry(control: &str) -> Entry {
-        let parts = RequestParts {
-            version: Version::Http11,
-            scheme: Scheme::Http,
-            method: "GET",
-            target: "/",
-            authority: "a",
-            remote_addr: "192.0.2.1",
-            remote_port: "1",
-            local_addr: "192.0.2.2",
-            local_port: "80",
-        };
-        let request = RequestHeadBuilder::default().finish(&parts).unwrap();
-        let mut head = ResponseHeadBuilder::default();
-        head.field(b"Cache-Control", control.as_bytes()).unwrap();
-        let head = head.finish(200);
-        let times = Times { requested: NOW, received: NOW };
-        Entry::new(judge(&request, &head, times, &Policy::new()).unwrap(), &head, Bytes::new())
+        sample::entry(control, NOW)
     }
 
     #[test]

@@ -1,37 +1,18 @@
-use bytes::Bytes;
 use proptest::prelude::*;
-use troupe_cache::freshness::Times;
-use troupe_cache::policy::Policy;
-use troupe_cache::storing::judge;
-use troupe_wire::head::{RequestHeadBuilder, RequestParts, ResponseHeadBuilder, Scheme, Version};
 
 use super::*;
+use crate::cache::sample;
 
 /// When every entry came, in seconds.
 const CAME: u64 = 1_000_000;
 
 /// An answer that is fresh for `lifetime` seconds and took `fetch` milliseconds to fetch.
 fn entry(lifetime: u64, fetch: u64) -> Entry {
-    let parts = RequestParts {
-        version: Version::Http11,
-        scheme: Scheme::Http,
-        method: "GET",
-        target: "/",
-        authority: "a",
-        remote_addr: "",
-        remote_port: "",
-        local_addr: "",
-        local_port: "",
-    };
-    let request = RequestHeadBuilder::default().finish(&parts).unwrap();
-    let mut response = ResponseHeadBuilder::default();
-    response.field(b"cache-control", format!("max-age={lifetime}").as_bytes()).unwrap();
-    let head = response.finish(200);
-    let received = Moment::from_secs(CAME);
+    let came = sample::entry(&format!("max-age={lifetime}"), Moment::from_secs(CAME));
     // The time on the way counts to its age, which is not what this is about.
-    let mut terms = judge(&request, &head, Times { requested: received, received }, &Policy::new()).unwrap();
+    let mut terms = came.terms().clone();
     terms.times.requested = Moment::from_millis(CAME * 1000 - fetch);
-    Entry::new(terms, &head, Bytes::new())
+    Entry::new(terms, came.head(), came.body().clone())
 }
 
 /// The share of requests that refresh it, when it is fresh for `left` milliseconds more.

@@ -96,6 +96,7 @@ fn a_fail_over_fails_no_request_and_loses_no_purge() {
         get(stack.addresses[0], &target);
         get(stack.addresses[1], &target).header("cache-status").contains("troupe-l2; hit").then_some(())
     });
+    assert!(replica.behind_resp3().is_empty(), "{:?}", replica.behind_resp3());
 }
 
 #[test]

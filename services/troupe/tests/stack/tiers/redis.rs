@@ -226,6 +226,8 @@ fn a_cluster_is_as_good_as_one_server() {
         purge_until_done(admins[version as usize % admins.len()], queries[version as usize % queries.len()]);
     });
     readers.stop();
+    let behind: Vec<_> = nodes.iter().flat_map(Redis::behind_resp3).collect();
+    assert!(behind.is_empty(), "{behind:?}");
 }
 
 #[test]
