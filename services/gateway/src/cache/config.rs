@@ -9,7 +9,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::Error as _;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use troupe_cache::service::config::{SecondTier, StoreConfig};
 use troupe_cache::store::Eviction;
@@ -90,13 +91,36 @@ pub enum Amount {
 }
 
 /// What a route says about caching: false, true, or a table of details.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum RouteCache {
     /// True: as the responses' own headers say. False: never.
     Switch(bool),
     /// As the responses' headers say, with these details.
     Details(CacheDetails),
+}
+
+impl<'de> Deserialize<'de> for RouteCache {
+    /// By hand: a choice that serde makes for itself keeps to itself what was wrong with a table.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = RouteCache;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("true, false or a table")
+            }
+
+            fn visit_bool<E>(self, on: bool) -> Result<RouteCache, E> {
+                Ok(RouteCache::Switch(on))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<RouteCache, A::Error> {
+                CacheDetails::deserialize(MapAccessDeserializer::new(table)).map(RouteCache::Details)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// How the answers of one route are cached.

@@ -49,3 +49,20 @@ fn no_php_is_wanted_where_every_route_leads_elsewhere() {
     let both = "route=[{ path = \"/{rest*}\", upstream = \"app\" }, { path = \"/f\", function = \"f\" }]";
     assert_eq!(pools(&[app, both]), ["default"]);
 }
+
+/// Keys of the documents that were unknown to whoever reads a file.
+#[test]
+fn lifetimes_are_set_by_status() {
+    let loaded = |table: &str| {
+        let route = format!(
+            "route=[{{ path = \"/{{function*}}\", functions = \"default\", cache = {{ status_ttl = {table} }} }}]"
+        );
+        let sources =
+            troupe_node::config::Sources { set: vec![route], directory: "/nowhere".into(), ..Default::default() };
+        super::load(&sources).map(|loaded| serde_json::to_value(&loaded.config.routes[0].cache).unwrap())
+    };
+    let table = loaded("{ \"404\" = \"10s\", \"5xx\" = \"1s\" }").unwrap();
+    assert_eq!(table["status_ttl"], serde_json::json!({ "404": "10s", "5xx": "1s" }));
+    let report = loaded("{ \"6xx\" = \"1s\" }").unwrap_err().render(false);
+    assert!(report.contains("\"6xx\" names no status"), "{report}");
+}
