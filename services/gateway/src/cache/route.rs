@@ -103,7 +103,11 @@ impl RouteCaching {
         let mut rule = match self.policy.ttl {
             Some(ttl) => format!("answers that may be kept are, for {} whatever their headers say", time(ttl)),
             None if self.policy.only_targeted => "answers that ask for it are kept, as they say".to_owned(),
-            None => format!("answers are kept as their headers say, for {} at most", time(self.policy.max_ttl)),
+            None => {
+                let longest = Some(self.policy.max_ttl).filter(|most| *most < Policy::default().max_ttl);
+                let most = longest.map_or_else(String::new, |most| format!(", for {} at most", time(most)));
+                format!("answers are kept as their headers say{most}")
+            }
         };
         if !self.policy.statuses.is_empty() {
             rule.push_str("; for some statuses as status_ttl says");
@@ -178,6 +182,17 @@ mod tests {
     fn parameters_are_sorted_but_equal_names_keep_their_order() {
         let sorting = CacheDetails { sort_query: true, ..CacheDetails::default() };
         assert_eq!(target(sorting, "/a?b=2&a=9&b=1"), "/a?a=9&b=2&b=1");
+    }
+
+    #[test]
+    fn the_rule_names_a_longest_time_where_there_is_one() {
+        let rule = |max_ttl| {
+            let details = CacheDetails { max_ttl, ..CacheDetails::default() };
+            RouteCaching::new(Some(&RouteCache::Details(details)), "/".into()).unwrap().rule()
+        };
+        assert_eq!(rule(None), "answers are kept as their headers say");
+        let hour = units::Duration::from_millis(3_600_000);
+        assert_eq!(rule(Some(hour)), "answers are kept as their headers say, for 1h at most");
     }
 
     #[test]
