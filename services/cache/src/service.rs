@@ -13,6 +13,7 @@
 //! | `face` | answers the contracts of [`troupe_contracts::cache`] |
 //! | `tier` | what is asked, whichever store there is |
 //! | `embedded`, `leases` | the store in this process's memory, and who fetches |
+//! | `holders` | gives back what a gateway was fetching that went away |
 //! | `disk` | the copy of it that survives a restart |
 //! | `redis` | the store in Redis, and the history there |
 //! | `hub` | the history of purges, who watches it, and who has confirmed what |
@@ -26,6 +27,7 @@ pub mod convert;
 mod disk;
 mod embedded;
 mod face;
+mod holders;
 mod hub;
 mod leases;
 mod meters;

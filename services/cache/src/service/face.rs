@@ -1,12 +1,14 @@
 //! Answers the contracts of the cache on one thread.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
-use troupe_contracts::cache::lease::Lease;
-use troupe_contracts::cache::lookup::Lookup;
+use troupe_contracts::cache::Leased;
+use troupe_contracts::cache::lease::{Ask, Lease};
+use troupe_contracts::cache::lookup::{Looked, Lookup};
 use troupe_contracts::cache::purge::Purge;
 use troupe_contracts::cache::store::{Kept, Store};
 use troupe_contracts::cache::watch::Watch;
@@ -15,6 +17,7 @@ use troupe_mesh::contract::Envelope;
 use troupe_mesh::failure::{Failure, Outcome, Stage};
 use troupe_mesh::port::{CallFuture, Service};
 
+use super::holders::Holders;
 use super::meters::Meters;
 use super::stream;
 use super::tier::Tier;
@@ -30,11 +33,12 @@ struct Inner {
     tier: Tier,
     meters: Rc<Meters>,
     max_object: usize,
+    holders: Arc<Holders>,
 }
 
 impl Face {
-    pub(crate) fn new(tier: Tier, max_object: usize) -> Self {
-        Self(Rc::new(Inner { tier, meters: Rc::new(Meters::new()), max_object }))
+    pub(crate) fn new(tier: Tier, max_object: usize, holders: Arc<Holders>) -> Self {
+        Self(Rc::new(Inner { tier, meters: Rc::new(Meters::new()), max_object, holders }))
     }
 }
 
@@ -43,7 +47,11 @@ impl Service<Lookup> for Face {
         let inner = Rc::clone(&self.0);
         Box::pin(async move {
             let began = Instant::now();
+            let holder = envelope.call.source;
             let looked = inner.tier.look_up(envelope.call).await;
+            if let Ok(Looked { leased: Leased::Granted { name, token }, .. }) = looked {
+                inner.holders.took(holder, name, token, Instant::now());
+            }
             inner.meters.looked(&looked, began.elapsed());
             looked
         })
@@ -55,11 +63,15 @@ impl Service<Store> for Face {
         let inner = Rc::clone(&self.0);
         Box::pin(async move {
             let Store { about, record, body } = envelope.call;
+            let (lease, token) = (about.lease, about.token);
             let kept = match gathered(body, about.len, inner.max_object).await {
                 Ok(Some(body)) => inner.tier.store(about, record, body).await,
                 Ok(None) => Ok(Kept::NoRoom),
                 Err(failure) => Err(failure),
             };
+            if kept.is_ok() {
+                inner.holders.gave(&lease, token);
+            }
             inner.meters.stored(&kept);
             kept
         })
@@ -70,6 +82,9 @@ impl Service<Lease> for Face {
     fn call(&self, envelope: Envelope<Lease>) -> CallFuture<Lease> {
         let inner = Rc::clone(&self.0);
         Box::pin(async move {
+            if let Lease { name, ask: Ask::Give { token, .. } } = envelope.call {
+                inner.holders.gave(&name, token);
+            }
             let leased = inner.tier.lease(envelope.call).await;
             inner.meters.waited(&leased);
             leased
@@ -91,7 +106,9 @@ impl Service<Purge> for Face {
 
 impl Service<Watch> for Face {
     fn call(&self, envelope: Envelope<Watch>) -> CallFuture<Watch> {
-        let begun = stream::begin(self.0.tier.hub(), envelope.call);
+        let (inner, uid) = (Rc::clone(&self.0), envelope.call.about.uid);
+        let gone = async move { inner.holders.give_back(&inner.tier, uid).await };
+        let begun = stream::begin(self.0.tier.hub(), envelope.call, gone);
         Box::pin(std::future::ready(begun))
     }
 }

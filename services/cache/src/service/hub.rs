@@ -212,6 +212,11 @@ impl Hub {
         self.state.lock().watchers.leave(uid);
     }
 
+    /// Whether a watcher has a stream.
+    pub(crate) fn is_watched_by(&self, uid: &Uid) -> bool {
+        self.state.lock().watchers.has_stream(uid)
+    }
+
     /// A watcher's beat has come: whether it may be answered. It has done all up to `applied` of a history.
     pub(crate) fn beat(&self, uid: &Uid, generation: u64, applied: u64) -> bool {
         let now = Instant::now();

@@ -18,8 +18,12 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Bytes that are gathered before they are sent.
 const PIECE: usize = 16 * 1024;
 
-/// Begins to serve a watcher, on this thread.
-pub(crate) fn begin(hub: &Arc<Hub>, watch: Watch) -> Result<Watching, Failure> {
+/// Begins to serve a watcher, on this thread; when its stream has ended comes what is to be done when it is `gone`.
+pub(crate) fn begin(
+    hub: &Arc<Hub>,
+    watch: Watch,
+    gone: impl Future<Output = ()> + 'static,
+) -> Result<Watching, Failure> {
     let uid = watch.about.uid;
     let Some(from) = hub.join(uid, watch.about.since) else {
         let reason = "too many gateways watch the cache service";
@@ -38,6 +42,7 @@ pub(crate) fn begin(hub: &Arc<Hub>, watch: Watch) -> Result<Watching, Failure> {
     actix_rt::spawn(async move {
         stream.run(watch.signals, writer).await;
         tracing::info!(gateway = watch.about.name, "a gateway does not watch any more");
+        gone.await;
     });
     Ok(Watching { from, news: Body::Stream(reader) })
 }

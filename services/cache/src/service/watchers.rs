@@ -100,6 +100,11 @@ impl Watchers {
         live.map(|watcher| watcher.applied).min()
     }
 
+    /// Whether a watcher has a stream.
+    pub(crate) fn has_stream(&self, uid: &Uid) -> bool {
+        self.list.get(uid).is_some_and(|watcher| watcher.streams > 0)
+    }
+
     /// Watchers with a stream.
     pub(crate) fn len(&self) -> usize {
         self.list.values().filter(|watcher| watcher.streams > 0).count()

@@ -18,6 +18,7 @@ use super::config::StoreConfig;
 use super::disk::OpenError;
 use super::embedded::Embedded;
 use super::face::Face;
+use super::holders::Holders;
 use super::meters::Gauges;
 use super::redis::{self, InRedis};
 use super::tier::Tier;
@@ -32,6 +33,7 @@ const GAUGES: Duration = Duration::from_secs(1);
 pub struct CacheService {
     store: Shared,
     max_object: usize,
+    holders: Arc<Holders>,
 }
 
 /// What all threads share.
@@ -52,19 +54,23 @@ impl CacheService {
     /// # Errors
     /// When the copy cannot be had.
     pub fn embedded(config: &StoreConfig) -> Result<Self, OpenError> {
-        let store = Shared::Embedded(Arc::new(Embedded::new(config)?));
-        Ok(Self { store, max_object: config.max_object.as_usize() })
+        Ok(Self::new(Shared::Embedded(Arc::new(Embedded::new(config)?)), config))
     }
 
     /// With a store in Redis, where other instances have theirs as well; `me` is this one.
     pub fn in_redis(redis: Redis, me: Uid, config: &StoreConfig) -> Self {
         let shared = Arc::new(redis::Shared::new(&redis, me, config));
-        Self { store: Shared::Redis(redis, shared), max_object: config.max_object.as_usize() }
+        Self::new(Shared::Redis(redis, shared), config)
+    }
+
+    fn new(store: Shared, config: &StoreConfig) -> Self {
+        let holders = Arc::new(Holders::new(config.lease.get()));
+        Self { store, max_object: config.max_object.as_usize(), holders }
     }
 
     /// The service on the calling thread.
     pub fn on_thread(&self) -> Faces {
-        Faces(Face::new(self.tier(), self.max_object))
+        Faces(Face::new(self.tier(), self.max_object, Arc::clone(&self.holders)))
     }
 
     /// Takes answers out of every tier; returns when no gateway gives them any more.

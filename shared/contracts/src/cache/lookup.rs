@@ -6,7 +6,7 @@ use troupe_mesh::body::Body;
 use troupe_mesh::contract::{BadHead, Contract};
 use troupe_wire::head::RequestHead;
 
-use super::{Born, Leased, Url};
+use super::{Born, Leased, Uid, Url};
 use crate::envelope;
 
 /// Asks for the answer to a request.
@@ -18,6 +18,8 @@ pub struct Lookup {
     pub want: Want,
     /// The request: what variants are told apart by.
     pub head: RequestHead,
+    /// The gateway that asks, and has the lease if it is granted.
+    pub source: Uid,
 }
 
 /// What is asked for.
@@ -59,6 +61,7 @@ pub struct Stored {
 struct CallMeta {
     url: Url,
     want: Want,
+    source: Uid,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,11 +75,12 @@ impl Contract for Lookup {
     type Reply = Looked;
 
     const ID: u16 = 32;
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const NAME: &'static str = "lookup";
 
     fn encode_head(&self, out: &mut BytesMut) {
-        envelope::put(&CallMeta { url: self.url.clone(), want: self.want }, self.head.as_bytes(), out);
+        let meta = CallMeta { url: self.url.clone(), want: self.want, source: self.source };
+        envelope::put(&meta, self.head.as_bytes(), out);
     }
 
     fn into_body(self) -> Body {
@@ -85,9 +89,9 @@ impl Contract for Lookup {
 
     fn decode(head: Bytes, _: Body) -> Result<Self, BadHead> {
         let (meta, raw) = envelope::split(&head).ok_or(bad("cut short"))?;
-        let CallMeta { url, want } = envelope::read(meta).ok_or(bad("not a look-up"))?;
+        let CallMeta { url, want, source } = envelope::read(meta).ok_or(bad("not a look-up"))?;
         let head = RequestHead::decode(raw).map_err(|malformed| bad(malformed.0))?;
-        Ok(Self { url, want, head })
+        Ok(Self { url, want, head, source })
     }
 
     fn encode_reply_head(reply: &Looked, out: &mut BytesMut) {

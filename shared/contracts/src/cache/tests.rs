@@ -44,9 +44,10 @@ fn replied<C: Contract>(reply: &C::Reply) -> Bytes {
 
 #[test]
 fn a_look_up_and_its_reply_survive_the_wire() {
-    let call = Lookup { url: url(), want: Want::Refresh, head: head() };
+    let call = Lookup { url: url(), want: Want::Refresh, head: head(), source: [6; 16] };
     let read = Lookup::decode(encoded(&call), Body::Empty).unwrap();
-    assert_eq!((read.url, read.want, read.head.as_bytes()), (url(), Want::Refresh, head().as_bytes()));
+    assert_eq!((read.url, read.want, read.source), (url(), Want::Refresh, [6; 16]));
+    assert_eq!(read.head.as_bytes(), head().as_bytes());
     let born = Born { generation: 7, seq: 9 };
     let leased = Leased::Granted { name: [1; 16], token: 5 };
     let found = Stored { age_ms: 3, stale: true, record: Bytes::from_static(b"record"), body: Body::Empty };
@@ -72,7 +73,7 @@ fn what_may_be_wanted_belongs_to_the_version() {
     for want in [Want::Answer, Want::Refresh, Want::Stored] {
         assert_eq!(postcard::to_allocvec(&want).unwrap(), [code(want)]);
     }
-    assert_eq!(Lookup::VERSION, 2);
+    assert_eq!(Lookup::VERSION, 3);
     assert!(postcard::from_bytes::<Want>(&[3]).is_err(), "another one is another version");
 }
 

@@ -59,7 +59,7 @@ impl L2 {
             return Err("away");
         }
         let began = Instant::now();
-        let call = Lookup { url: Url::from(key), want, head: head.clone() };
+        let call = Lookup { url: Url::from(key), want, head: head.clone(), source: tier.uid };
         let answers = Cell::new(false);
         let asked = async {
             let looked = self.ports.lookup.call(Envelope::new(call, Deadline::after(tier.timeout))).await?;

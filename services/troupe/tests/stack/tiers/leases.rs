@@ -1,10 +1,12 @@
 //! One fetch for all gateways, whatever becomes of whoever fetches.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use troupe_testkit::http::Connection;
+use troupe_testkit::http::{self, Connection};
 use troupe_testkit::redis::Redis;
 use troupe_testkit::stack::Stack;
 use troupe_testkit::upstream::{Then, Upstream};
@@ -147,4 +149,55 @@ fn an_origin_that_takes_long_is_asked_once() {
     let stack = embedded(3, &origin.config(""));
     all_at_once(&stack.addresses, "/a");
     assert_eq!(origin.asked("/a"), 1);
+}
+
+/// How long a lease lasts, and a client waits for half of: much longer than it takes to see that a gateway is gone.
+const LONG_LEASE: &str = "cache.store.lease = \"60s\"\ngateway.request_timeout = \"120s\"";
+
+/// An origin that answers everybody but the first, who is kept waiting as long as `held` is there.
+fn never_first(held: &Arc<()>) -> Origin {
+    let (held, asked) = (Arc::downgrade(held), AtomicU64::new(0));
+    let server = Upstream::start(move |exchange| {
+        exchange.read_body()?;
+        let version = asked.fetch_add(1, Ordering::SeqCst) + 1;
+        while version == 1 && held.strong_count() > 0 {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let body = format!("version {version}");
+        exchange.send(format!(
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))?;
+        Ok(Then::Keep)
+    });
+    Origin { server, version: Arc::default() }
+}
+
+fn nobody_waits_for_a_gateway_that_is_gone(origin: &Origin, stack: &mut Stack) {
+    let (first, second) = (stack.addresses[0], stack.addresses[1]);
+    let lost = thread::spawn(move || http::get(first, "/a").is_err());
+    wait::until("the first to fetch", BOUND, || (origin.asked("/a") == 1).then_some(()));
+    let waiting = thread::spawn(move || version(&get(second, "/a")));
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(origin.asked("/a"), 1, "the second waits for the first");
+    let killed = Instant::now();
+    stack.instance_at("gateway", 0).kill();
+    assert_eq!(waiting.join().unwrap(), 2);
+    assert!(killed.elapsed() < Duration::from_secs(20), "{:?}", killed.elapsed());
+    assert!(lost.join().unwrap());
+}
+
+/// They waited until the lease's time was up.
+#[test]
+fn what_a_gateway_fetches_that_is_killed_is_fetched_by_another() {
+    let held = Arc::new(());
+    let origin = never_first(&held);
+    nobody_waits_for_a_gateway_that_is_gone(&origin, &mut embedded(2, &origin.config(LONG_LEASE)));
+}
+
+#[test]
+fn what_a_gateway_fetches_that_is_killed_is_fetched_by_another_with_redis() {
+    let (redis, held) = (Redis::start(), Arc::new(()));
+    let origin = never_first(&held);
+    nobody_waits_for_a_gateway_that_is_gone(&origin, &mut in_redis(2, 1, &redis, &origin.config(LONG_LEASE)));
 }
