@@ -214,7 +214,8 @@ pub(crate) struct Process {
     pub(crate) functions: Arc<Functions>,
     /// Calls it may still take.
     pub(crate) calls_left: u32,
-    /// The number of the last call that was written to it.
+    /// The number of the last call that was written to it. The first is drawn: by it PHP marks its output, into which clients may get
+    /// some text.
     calls: u64,
     /// Since when it has been idle.
     pub(crate) idle_since: Instant,
@@ -258,7 +259,7 @@ impl Process {
             info,
             functions,
             calls_left,
-            calls: 0,
+            calls: fastrand::u64(..),
             idle_since: Instant::now(),
             usual_micros: UNKNOWN_MICROS,
             pipes,
@@ -286,7 +287,7 @@ impl Process {
 
     /// The number of the call that is written to it next.
     pub(crate) fn next_call(&mut self) -> u64 {
-        self.calls += 1;
+        self.calls = self.calls.wrapping_add(1);
         self.calls
     }
 

@@ -42,13 +42,13 @@ pub(crate) async fn lines(mut source: impl AsyncRead + Unpin, mut log: impl FnMu
 /// Logs what a process writes, with the request that it belongs to.
 pub(crate) async fn process(source: impl AsyncRead + Unpin, pool: &Pool, info: &ProcessInfo, channel: Channel) {
     lines(source, |line| match mark(line) {
-        None => log(line, pool, info, channel),
-        Some((text, number)) => {
+        Some((text, number)) if info.printed.is_expected(channel, number) => {
             if !text.is_empty() {
                 log(text, pool, info, channel);
             }
             info.printed.reached(channel, number);
         }
+        _ => log(line, pool, info, channel),
     })
     .await;
 }

@@ -7,6 +7,8 @@ return function (): string {
     fwrite(STDERR, "$sign first\n");
     fwrite(STDOUT, "$sign on stdout\n");
     error_log("$sign by error_log()");
+    // What looks like a mark of the runtime's is text, if it comes from somewhere else.
+    fwrite(STDERR, "$sign forged\x1e0100000000000000\n");
     fwrite($own, "$sign last\n");
     return 'signed';
 };

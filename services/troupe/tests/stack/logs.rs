@@ -67,7 +67,7 @@ fn lines_of(stack: &mut Stack, id: &str) -> Vec<Value> {
 fn what_calls_print_is_told_apart_though_they_follow_each_other_at_once() {
     const CLIENTS: usize = 8;
     const CALLS: usize = 150;
-    const LINES: usize = 4;
+    const LINES: usize = 5;
     let config = "gateway.access_log = false\n[php.default.processes]\nmin = 1\nmax = 1\n";
     let mut stack = Stack::one_process(binary(), &functions(), config);
     let sign = |connection: &mut Connection, id: &str| {
@@ -95,6 +95,8 @@ fn what_calls_print_is_told_apart_though_they_follow_each_other_at_once() {
     });
     let all = signed(&mut stack, LINES * (1 + CLIENTS * CALLS));
     assert_eq!(all.len(), LINES * (1 + CLIENTS * CALLS));
+    let forged = all.iter().filter(|line| line["msg"].as_str().unwrap().ends_with(" forged\u{1e}0100000000000000"));
+    assert_eq!(forged.count(), 1 + CLIENTS * CALLS, "nothing of a line is taken for a mark");
     for line in &all {
         let by = line["msg"].as_str().unwrap().split(' ').nth(2);
         assert_eq!(by, line["request_id"].as_str(), "{line}");
