@@ -75,7 +75,9 @@ impl Holders {
         tracing::warn!(leases = held.len(), "a gateway went away while it fetched; others may fetch that now");
         for (name, token) in held {
             // Where the store is away, their time ends them.
-            let _ = tier.lease(Lease { name, ask: Ask::Give { token, apart: false } }).await;
+            if tier.lease(Lease { name, ask: Ask::Give { token, apart: false } }).await.is_err() {
+                return;
+            }
         }
     }
 }

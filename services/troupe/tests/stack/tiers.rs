@@ -13,6 +13,7 @@ mod sharing;
 mod slow;
 mod switches;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +23,7 @@ use std::time::Duration;
 use troupe_testkit::http::{self, Connection, Response};
 use troupe_testkit::redis::Redis;
 use troupe_testkit::stack::{self, Stack};
-use troupe_testkit::upstream::{Then, Upstream};
+use troupe_testkit::upstream::{Exchange, Then, Upstream};
 use troupe_testkit::wait;
 
 use crate::support::{binary, functions};
@@ -49,12 +50,7 @@ impl Origin {
                 return Ok(Then::Close);
             }
             thread::sleep(takes);
-            let body = format!("version {version}");
-            exchange.send(format!(
-                "HTTP/1.1 200 OK\r\nCache-Control: {control}\r\nCache-Groups: \"things\"\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            ))?;
-            Ok(Then::Keep)
+            answer(exchange, control, version)
         });
         Self { server, version }
     }
@@ -70,6 +66,16 @@ impl Origin {
              [[route]]\npath = \"/{{rest*}}\"\nupstream = \"app\"\ncache = true\n[upstream.app]\nservers = [\"{address}\"]\n"
         )
     }
+}
+
+/// Answers with a version.
+fn answer(exchange: &mut Exchange<'_>, control: &str, version: u64) -> io::Result<Then> {
+    let body = format!("version {version}");
+    exchange.send(format!(
+        "HTTP/1.1 200 OK\r\nCache-Control: {control}\r\nCache-Groups: \"things\"\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ))?;
+    Ok(Then::Keep)
 }
 
 /// The version that an answer is of.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use troupe_testkit::http::Connection;
 use troupe_testkit::redis::Redis;
-use troupe_testkit::upstream::{Then, Upstream};
+use troupe_testkit::upstream::Upstream;
 
-use super::{BOUND, Origin, in_redis, version};
+use super::{BOUND, Origin, answer, in_redis, version};
 
 /// What the origin says. The last sixteenth of it is when an answer may be refreshed: a second.
 const LIFETIME: Duration = Duration::from_secs(16);
@@ -29,13 +29,7 @@ fn an_answer_is_refreshed_before_it_is_stale_and_nobody_waits() {
             fetches.push((began, Instant::now()));
             fetches.len()
         };
-        let body = format!("version {number}");
-        exchange.send(format!(
-            "HTTP/1.1 200 OK\r\nCache-Control: max-age={}\r\nContent-Length: {}\r\n\r\n{body}",
-            LIFETIME.as_secs(),
-            body.len()
-        ))?;
-        Ok(Then::Keep)
+        answer(exchange, &format!("max-age={}", LIFETIME.as_secs()), number as u64)
     });
     let origin = Origin { server, version: Arc::default() };
     let stack = in_redis(1, 1, &redis, &origin.config(""));

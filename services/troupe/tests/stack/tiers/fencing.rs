@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use troupe_testkit::redis::Redis;
 use troupe_testkit::stack::Stack;
-use troupe_testkit::upstream::{Then, Upstream};
+use troupe_testkit::upstream::Upstream;
 use troupe_testkit::wait;
 
-use super::{BOUND, Origin, embedded, get, in_redis, metric, version};
+use super::{BOUND, Origin, answer, embedded, get, in_redis, metric, version};
 
 /// How long a gateway may fetch alone.
 const LEASE: &str = "cache.store.lease = \"2s\"";
@@ -41,12 +41,7 @@ fn slow_at_first() -> (Origin, Asked) {
             2 if target == "/under-way" => thread::sleep(SECOND),
             _ => {}
         }
-        let body = format!("version {version}");
-        exchange.send(format!(
-            "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        ))?;
-        Ok(Then::Keep)
+        answer(exchange, "max-age=600", version as u64)
     });
     (Origin { server, version: Arc::default() }, asked)
 }

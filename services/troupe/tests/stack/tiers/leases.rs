@@ -12,7 +12,7 @@ use troupe_testkit::stack::Stack;
 use troupe_testkit::upstream::{Then, Upstream};
 use troupe_testkit::wait;
 
-use super::{BOUND, Origin, embedded, get, in_redis, version};
+use super::{BOUND, Origin, answer, embedded, get, in_redis, version};
 
 /// Has every gateway asked for `target` by two clients at once.
 fn all_at_once(addresses: &[SocketAddr], target: &'static str) -> Vec<u64> {
@@ -164,12 +164,7 @@ fn never_first(held: &Arc<()>) -> (Origin, Arc<AtomicU64>) {
         while version == 1 && held.strong_count() > 0 {
             thread::sleep(Duration::from_millis(10));
         }
-        let body = format!("version {version}");
-        exchange.send(format!(
-            "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        ))?;
-        Ok(Then::Keep)
+        answer(exchange, "max-age=600", version)
     });
     (Origin { server, version: Arc::default() }, asked)
 }
