@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use troupe_mesh::failure::{Failure, Stage};
 
 use crate::call::{RETRY_AFTER, down, write_rest};
-use crate::lanes::{Hand, Ticket};
+use crate::lanes::{Hand, Ticket, WaitsFor};
 use crate::local::{Begun, Local};
 use crate::pool::Condition;
 use crate::process::Process;
@@ -120,7 +120,12 @@ async fn wait(local: &Rc<Local>, request: &Request, due: Instant) -> Result<Hand
         (false, true) => admit_uploaded(local)?,
         (false, false) => admit(local)?,
     }
-    let mut place = Place { local, ticket: pool.lanes.enqueue(local.thread, sits(request)), done: false };
+    let waits_for = match (sits(request), local.has_seated()) {
+        (false, _) => WaitsFor::Process,
+        (true, false) => WaitsFor::ProcessOrSeat,
+        (true, true) => WaitsFor::Seat,
+    };
+    let mut place = Place { local, ticket: pool.lanes.enqueue(local.thread, waits_for), done: false };
     // One may have become idle between the first look and the ticket.
     if let Some(process) = pool.lanes.take(local.thread) {
         if let Some(second) = place.leave() {

@@ -19,6 +19,11 @@ use crate::process::{Process, ProcessInfo};
 /// hand-over to another thread costs some microseconds, starving it would cost the call.
 const PATIENCE: Duration = Duration::from_millis(1);
 
+/// The same for a call that may sit down behind a running one of its own thread: it gets a seat there as calls end, and needs no
+/// process of another thread. While a call is overdue nobody else may sit down, so with [`PATIENCE`] a single call too many on one
+/// thread had the other threads' processes run out of calls, fall asleep and move to and fro.
+const SEAT_PATIENCE: Duration = Duration::from_millis(20);
+
 /// How long another thread's process must have been idle before a call that could sit down takes it. Moving a process
 /// costs four system calls, and one that has just become idle is about to be used by its own thread: under load, one call
 /// in five moved a process without this.
@@ -50,9 +55,25 @@ struct Waiters {
 struct Waiter {
     number: u64,
     since: Instant,
-    /// It may wait behind a running call instead of for a free process.
-    sits: bool,
+    waits_for: WaitsFor,
     hand: oneshot::Sender<Hand>,
+}
+
+/// What a waiting call needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitsFor {
+    /// A free process.
+    Process,
+    /// A free process, or a seat, but no call of its thread sits anywhere, so that none would leave a seat.
+    ProcessOrSeat,
+    /// A seat that others of its thread sit in, or a free process.
+    Seat,
+}
+
+impl WaitsFor {
+    fn patience(self) -> Duration {
+        if self == Self::Seat { SEAT_PATIENCE } else { PATIENCE }
+    }
 }
 
 /// What a waiting call is given.
@@ -145,12 +166,12 @@ impl Lanes {
     }
 
     /// Takes a place in the queue. Whoever does must [`Lanes::take`] once more before it waits.
-    pub(crate) fn enqueue(&self, thread: usize, sits: bool) -> Ticket {
+    pub(crate) fn enqueue(&self, thread: usize, waits_for: WaitsFor) -> Ticket {
         let (hand, given) = oneshot::channel();
         let mut waiters = self.lane(thread).waiters.lock();
         let number = waiters.next;
         waiters.next += 1;
-        waiters.queue.push_back(Waiter { number, since: Instant::now(), sits, hand });
+        waiters.queue.push_back(Waiter { number, since: Instant::now(), waits_for, hand });
         self.waiting.fetch_add(1, Ordering::SeqCst);
         Ticket { number, hand: given }
     }
@@ -176,16 +197,20 @@ impl Lanes {
     /// not while a call of another thread has waited too long for a process, which as long as somebody sits down behind
     /// its running call never gets free.
     pub(crate) fn may_sit(&self, thread: usize) -> bool {
-        self.waiting() == 0 || (self.lane(thread).waiters.lock().queue.is_empty() && !self.others_overdue(thread))
+        self.waiting() == 0 || self.may_sit_at(thread, Instant::now())
+    }
+
+    fn may_sit_at(&self, thread: usize, now: Instant) -> bool {
+        self.lane(thread).waiters.lock().queue.is_empty() && !self.others_overdue(thread, now)
     }
 
     /// Tells the first waiting call of `thread` that a seat is free, if it is one that sits.
     pub(crate) fn call_to_seat(&self, thread: usize) {
-        if self.waiting() == 0 || self.others_overdue(thread) {
+        if self.waiting() == 0 || self.others_overdue(thread, Instant::now()) {
             return;
         }
         let mut waiters = self.lane(thread).waiters.lock();
-        while waiters.queue.front().is_some_and(|waiter| waiter.sits) {
+        while waiters.queue.front().is_some_and(|waiter| waiter.waits_for != WaitsFor::Process) {
             let Some(waiter) = waiters.queue.pop_front() else { return };
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             if waiter.hand.send(Hand::Seat).is_ok() {
@@ -194,11 +219,14 @@ impl Lanes {
         }
     }
 
-    /// Whether a call of a thread other than `thread` has waited for more than [`PATIENCE`].
-    fn others_overdue(&self, thread: usize) -> bool {
+    /// Whether a call of a thread other than `thread` has waited for longer than it should.
+    fn others_overdue(&self, thread: usize, now: Instant) -> bool {
         (1..self.lanes.len()).any(|step| {
             let waiters = self.lane(thread + step).waiters.lock();
-            waiters.queue.front().is_some_and(|waiter| waiter.since.elapsed() > PATIENCE)
+            waiters
+                .queue
+                .front()
+                .is_some_and(|waiter| now.saturating_duration_since(waiter.since) > waiter.waits_for.patience())
         })
     }
 
@@ -210,6 +238,14 @@ impl Lanes {
     /// Processes that are idle.
     pub(crate) fn idle(&self) -> usize {
         self.lanes.iter().map(|lane| lane.idle_len.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The numbers of the processes that are idle.
+    pub(crate) fn idle_ids(&self) -> Vec<u32> {
+        self.lanes
+            .iter()
+            .flat_map(|lane| lane.idle.lock().iter().map(|process| process.info.id).collect::<Vec<_>>())
+            .collect()
     }
 
     /// Takes the idle process `id` out.
@@ -287,5 +323,33 @@ impl Lane {
         let process = idle.pop();
         self.idle_len.store(idle.len(), Ordering::SeqCst);
         process
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a call of thread 1 may sit down when one of thread 0 has waited for `waited`.
+    fn may_sit_beside(waits_for: WaitsFor, waited: Duration) -> bool {
+        let lanes = Lanes::new(2);
+        let before = Instant::now();
+        let _ticket = lanes.enqueue(0, waits_for);
+        assert!(!lanes.may_sit(0), "it would pass by a call of its own thread");
+        lanes.may_sit_at(1, before + waited)
+    }
+
+    #[test]
+    fn a_call_that_needs_a_process_is_not_kept_waiting_by_calls_that_sit_down_elsewhere() {
+        for needs_one in [WaitsFor::Process, WaitsFor::ProcessOrSeat] {
+            assert!(may_sit_beside(needs_one, Duration::ZERO));
+            assert!(!may_sit_beside(needs_one, Duration::from_secs(1)));
+        }
+    }
+
+    #[test]
+    fn a_call_that_will_get_a_seat_of_its_own_thread_does_not_empty_the_pipes_of_another() {
+        assert!(may_sit_beside(WaitsFor::Seat, SEAT_PATIENCE / 2));
+        assert!(!may_sit_beside(WaitsFor::Seat, Duration::from_secs(1)), "but it does not wait for ever");
     }
 }

@@ -1,6 +1,6 @@
 //! A thread's share of a pool: its busy processes, its free seats, its buffers.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -35,6 +35,8 @@ pub(crate) struct Local {
     pub(crate) heads: RefCell<ResponseHeadBuilder>,
     vacant: RefCell<Vec<Rc<Slot>>>,
     slots: RefCell<Vec<Rc<Slot>>>,
+    /// Calls in seats.
+    seated: Cell<usize>,
     frame: RefCell<Vec<u8>>,
     tasks: mpsc::UnboundedSender<Task>,
 }
@@ -67,6 +69,7 @@ impl Local {
             heads: RefCell::default(),
             vacant: RefCell::default(),
             slots: RefCell::default(),
+            seated: Cell::new(0),
             frame: RefCell::default(),
             tasks,
         })
@@ -207,6 +210,21 @@ impl Local {
     /// Whether a call could sit behind a running one of this thread.
     pub(crate) fn has_seat(&self) -> bool {
         !self.vacant.borrow().is_empty()
+    }
+
+    /// A call has sat down.
+    pub(crate) fn sat_down(&self) {
+        self.seated.set(self.seated.get() + 1);
+    }
+
+    /// So many calls have left their seats.
+    pub(crate) fn stood_up(&self, calls: usize) {
+        self.seated.set(self.seated.get().saturating_sub(calls));
+    }
+
+    /// Whether calls of this thread stand in pipes: as they go on, seats get free.
+    pub(crate) fn has_seated(&self) -> bool {
+        self.seated.get() > 0
     }
 
     /// Whether sitting down behind a running call of this thread is better than waking up an idle process.

@@ -222,9 +222,14 @@ impl Pool {
         self.limits.max.min(FAST_PER_CORE * self.cores)
     }
 
-    /// The actor looks at what was asked for.
-    pub(crate) fn grow_seen(&self) {
+    /// The actor looks at what was asked for: whoever asks from now on tells it again.
+    pub(crate) fn hear_again(&self) {
         self.grow_asked.store(false, Ordering::Release);
+    }
+
+    /// Nobody who asks for more processes tells the actor.
+    pub(crate) fn hear_nobody(&self) {
+        self.grow_asked.store(true, Ordering::Release);
     }
 
     /// The process cannot serve any more: it is killed if it still lives, and replaced.

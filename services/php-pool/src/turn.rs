@@ -105,6 +105,7 @@ impl Slot {
         let (state, waker) = (Cell::new(SeatState::Queued), RefCell::new(None));
         let seat = Rc::new(Seat { state, waker, due: Cell::new(due), work });
         self.seats.borrow_mut().push_back(Rc::clone(&seat));
+        local.sat_down();
         if let Some(process) = self.process.borrow_mut().as_mut() {
             process.ring_by(self.slow_at.get().map_or(due, |slow_at| due.min(slow_at)));
         }
@@ -154,11 +155,12 @@ impl Slot {
     }
 
     /// Takes the calls in the pipe back, as many as the process has not read: they never started.
-    fn take_back(&self, process: &mut Process) {
+    fn take_back(&self, local: &Local, process: &mut Process) {
         self.slow_at.set(None);
         let behind = self.seats.borrow().len();
         for _ in 0..process.take_back(behind) {
             let Some(seat) = self.seats.borrow_mut().pop_back() else { break };
+            local.stood_up(1);
             process.calls_left += 1;
             if seat.state.get() == SeatState::Queued {
                 seat.set(SeatState::Redo);
@@ -334,7 +336,7 @@ impl Turn {
                 Moment::Due => return Poll::Ready(Word::Due),
                 Moment::Slow => {
                     self.local.withdraw_seat(&self.slot);
-                    self.slot.take_back(process);
+                    self.slot.take_back(&self.local, process);
                 }
                 // The frame carries its deadline, which has passed: the process will drop it unstarted.
                 Moment::Late(seat) => seat.set(SeatState::Late),
@@ -345,7 +347,7 @@ impl Turn {
     /// Takes the calls behind back out of the pipe: this one will not be over soon.
     pub(crate) fn clear_behind(&self) {
         if self.slot.slow_at.get().is_some() {
-            self.with(|process| self.slot.take_back(process));
+            self.with(|process| self.slot.take_back(&self.local, process));
         }
     }
 
@@ -366,6 +368,7 @@ impl Turn {
     pub(crate) fn pass(mut self, now: Instant) {
         self.over = true;
         let next = self.slot.seats.borrow_mut().pop_front();
+        self.local.stood_up(usize::from(next.is_some()));
         match next {
             Some(seat) if seat.state.get() == SeatState::Queued => {
                 self.local.offer_seat(&self.slot);
@@ -394,7 +397,9 @@ impl Turn {
 
     fn end_process(&self, fate: Fate) {
         self.local.withdraw_seat(&self.slot);
-        for seat in self.slot.seats.take() {
+        let behind = self.slot.seats.take();
+        self.local.stood_up(behind.len());
+        for seat in behind {
             if seat.state.get() == SeatState::Queued {
                 seat.set(SeatState::Redo);
             }

@@ -366,6 +366,7 @@ impl PoolActor {
             self.pool.prints.look();
         }
         self.balance();
+        self.pool.hear_again();
         if self.pool.lanes.waiting() > 0 {
             self.grow();
         }
@@ -388,7 +389,7 @@ impl Handler<Note> for PoolActor {
 
     fn handle(&mut self, note: Note, context: &mut Self::Context) {
         match note {
-            Note::Grow => self.grow(),
+            Note::Grow => self.asked(context),
             Note::Retiring { id } => self.retiring(id),
             Note::Gone { id, fate } => self.gone(id, fate),
             Note::Event { generation, event } if generation == self.generation => self.event(event),

@@ -33,14 +33,22 @@ struct Seen {
     worked: Duration,
     /// For how long it ran, or waited for a core.
     spent: Duration,
+    /// It has no call now.
+    idle: bool,
 }
 
 impl Cores {
     /// Whether the processes spent more than half of the time that their calls took since the last look on a core or in wait of
-    /// one. `false` where the kernel does not tell.
-    pub(crate) fn computing<'a>(&mut self, now: Instant, processes: impl Iterator<Item = &'a ProcessInfo>) -> bool {
+    /// one. `false` where the kernel does not tell. `idle` are those that have no call.
+    pub(crate) fn computing<'a>(
+        &mut self,
+        now: Instant,
+        processes: impl Iterator<Item = &'a ProcessInfo>,
+        idle: &[u32],
+    ) -> bool {
         let see = |info: &ProcessInfo| {
-            Some((info.id, Seen { worked: Duration::from_micros(info.worked()), spent: spent(info.pid())? }))
+            let (worked, idle) = (Duration::from_micros(info.worked()), idle.contains(&info.id));
+            Some((info.id, Seen { worked, spent: spent(info.pid())?, idle }))
         };
         self.look(now, || processes.filter_map(see).collect())
     }
@@ -59,10 +67,11 @@ impl Cores {
                 let both = seen.iter().filter_map(|(id, seen)| Some((seen, last.seen.get(id)?)));
                 let (mut worked, mut spent) = (Duration::ZERO, Duration::ZERO);
                 for (seen, before) in both {
-                    // Calls wait while this is asked, so one that ended no call has one that takes long. It may rest between
-                    // calls otherwise: where the front keeps the cores busy, that is no reason for more processes.
+                    // One that ended no call has one that takes long, unless it has none: calls of one thread may wait while
+                    // another thread's processes are idle. It may rest between calls otherwise: where the front keeps the
+                    // cores busy, that is no reason for more processes.
                     worked += match seen.worked.saturating_sub(before.worked) {
-                        Duration::ZERO => span,
+                        Duration::ZERO if !seen.idle => span,
                         worked => worked,
                     };
                     spent += seen.spent.saturating_sub(before.spent);
@@ -102,6 +111,9 @@ mod tests {
         assert_eq!(spent(-1), None);
     }
 
+    /// Processes from this number on are idle.
+    const IDLE: u32 = 100;
+
     /// A process: its number, how long its calls took, how long it had a core, in ms.
     type Process = (u32, u32, u32);
 
@@ -110,7 +122,9 @@ mod tests {
         let begun = Instant::now();
         let mut cores = Cores::default();
         let look = |(at, seen): &(u32, &[Process])| {
-            let seen = seen.iter().map(|(id, worked, spent)| (*id, Seen { worked: MS * *worked, spent: MS * *spent }));
+            let seen = seen
+                .iter()
+                .map(|(id, worked, spent)| (*id, Seen { worked: MS * *worked, spent: MS * *spent, idle: *id >= IDLE }));
             cores.look(begun + MS * *at, || seen.collect())
         };
         looks.iter().map(look).collect()
@@ -132,6 +146,11 @@ mod tests {
         assert_eq!(looks(&[(0, &[(1, 0, 0)]), (20, &[(1, 0, 1)])]), [true, false], "it waits");
         assert_eq!(looks(&[(0, &[(1, 0, 0)]), (20, &[(1, 0, 19)])]), [true, true], "it computes");
         assert_eq!(looks(&[(0, &[(1, 0, 0), (2, 0, 0)]), (20, &[(1, 4, 5), (2, 0, 0)])]), [true, false]);
+    }
+
+    #[test]
+    fn an_idle_process_waits_for_nothing() {
+        assert_eq!(looks(&[(0, &[(1, 0, 0), (101, 0, 0)]), (20, &[(1, 4, 5), (101, 0, 0)])]), [true, true]);
     }
 
     #[test]

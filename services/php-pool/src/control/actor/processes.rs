@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use actix::Context;
+use actix::{AsyncContext as _, Context};
 use rustix::process::{Pid, Signal};
 
 use super::{PoolActor, Record, jittered};
@@ -15,6 +15,9 @@ use crate::control::zygote::{describe, exit_status};
 use crate::control::{Note, OUTPUT_GRACE, RenewError, memory, usage};
 use crate::pool::Condition;
 use crate::process::{Fate, Process, ProcessInfo, Work};
+
+/// For how long nobody is heard who asks for more processes, once there were enough: as long as a call waits before it asks.
+const NOT_HEARD: Duration = crate::acquire::GROW_AFTER;
 
 impl PoolActor {
     /// Starts processes until there are as many as there must be.
@@ -42,9 +45,20 @@ impl PoolActor {
         }
     }
 
-    /// Starts one more for each call that waits, or one as a spare.
-    pub(super) fn grow(&mut self) {
-        self.pool.grow_seen();
+    /// Calls have asked for more processes.
+    ///
+    /// Where those that there are compute, nobody is heard for [`NOT_HEARD`]: under load every call asks, and each time the actor
+    /// woke up to say no.
+    pub(super) fn asked(&mut self, context: &mut Context<Self>) {
+        self.pool.hear_again();
+        if self.grow() < self.pool.limits.max {
+            self.pool.hear_nobody();
+            context.run_later(NOT_HEARD, |actor, _| actor.pool.hear_again());
+        }
+    }
+
+    /// Starts one more for each call that waits, or one as a spare. Says how many there may be now.
+    pub(super) fn grow(&mut self) -> usize {
         let most = self.most();
         let starting = self.processes.values().filter(|record| !record.up && record.ending.is_none()).count();
         let ahead = !self.given_up && self.pool.limits.starts_ahead();
@@ -55,6 +69,7 @@ impl PoolActor {
                 break;
             }
         }
+        most
     }
 
     /// How many processes there may be now. Fast calls that wait are a reason for more only while the processes are not busy with
@@ -65,7 +80,8 @@ impl PoolActor {
             return max;
         }
         let up = self.processes.values().filter(|record| record.up && record.serves());
-        match self.cores.computing(Instant::now(), up.map(|record| &*record.info)) {
+        let idle = self.pool.lanes.idle_ids();
+        match self.cores.computing(Instant::now(), up.map(|record| &*record.info), &idle) {
             true => enough,
             false => max,
         }
