@@ -51,14 +51,15 @@ impl PoolActor {
     /// woke up to say no.
     pub(super) fn asked(&mut self, context: &mut Context<Self>) {
         self.pool.hear_again();
-        if self.grow() < self.pool.limits.max {
+        if self.grow() {
             self.pool.hear_nobody();
             context.run_later(NOT_HEARD, |actor, _| actor.pool.hear_again());
         }
     }
 
-    /// Starts one more for each call that waits, or one as a spare. Says how many there may be now.
-    pub(super) fn grow(&mut self) -> usize {
+    /// Starts one more for each call that waits, or one as a spare. Says whether there are enough, though more
+    /// would be allowed.
+    pub(super) fn grow(&mut self) -> bool {
         let most = self.most();
         let starting = self.processes.values().filter(|record| !record.up && record.ending.is_none()).count();
         let ahead = !self.given_up && self.pool.limits.starts_ahead();
@@ -69,7 +70,7 @@ impl PoolActor {
                 break;
             }
         }
-        most
+        most < self.pool.limits.max && self.alive() >= most
     }
 
     /// How many processes there may be now. Fast calls that wait are a reason for more only while the processes are not busy with
