@@ -366,6 +366,7 @@ impl PoolActor {
             self.pool.prints.look();
         }
         self.balance();
+        // After a no it would anyway, a moment later; unless the actor has failed since.
         self.pool.hear_again();
         if self.pool.lanes.waiting() > 0 {
             self.grow();

@@ -47,7 +47,7 @@ impl PoolActor {
 
     /// Calls have asked for more processes.
     ///
-    /// Where those that there are compute, nobody is heard for [`NOT_HEARD`]: under load every call asks, and each time the actor
+    /// Where there are enough, because they compute, nobody is heard for [`NOT_HEARD`]: under load every call asks, and each time the actor
     /// woke up to say no.
     pub(super) fn asked(&mut self, context: &mut Context<Self>) {
         self.pool.hear_again();
