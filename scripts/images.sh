@@ -9,6 +9,15 @@ release_binary() {
     TROUPE_BINARY=${CARGO_TARGET_DIR:-target}/release/troupe
 }
 
+# next_binary: sets TROUPE_NEXT_BINARY to an instance of the next protocol version, unless it names one already. Without optimisation, so
+# that it shares its dependencies with the tests.
+next_binary() {
+    [ -z "${TROUPE_NEXT_BINARY:-}" ] || return 0
+    need_cargo
+    cargo build --locked --bin troupe --features next-protocol
+    TROUPE_NEXT_BINARY=${CARGO_TARGET_DIR:-target}/debug/troupe
+}
+
 # images BINARY TAG TARGET:IMAGE...: the targets of docker/Dockerfile that copy the host's binary.
 images() {
     local binary=$1 tag=$2 image context revision

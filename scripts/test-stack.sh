@@ -19,12 +19,7 @@ need_packages python3 python3-minimal
 # Whether a scenario with this word in its name is asked for.
 asked_for() { case " $* " in *" --only "*"$1"* | *" --only="*"$1"*) return 0 ;; *" --only"*) return 1 ;; esac; }
 
-# An instance of the next protocol version; without optimisation, so that it shares its dependencies with the tests.
-if [ -z "${TROUPE_BINARY:-}" ] && asked_for protocol "$@"; then
-    need_cargo
-    cargo build --locked --bin troupe --features next-protocol
-    TROUPE_NEXT_BINARY=${CARGO_TARGET_DIR:-target}/debug/troupe
-fi
+if [ -z "${TROUPE_BINARY:-}" ] && asked_for protocol "$@"; then next_binary; fi
 release_binary
 if asked_for clocks "$@" && [ ! -e /usr/lib/x86_64-linux-gnu/faketime ]; then
     (install_packages "libfaketime" libfaketime) || say "without it, clocks are not tested"
