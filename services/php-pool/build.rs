@@ -18,8 +18,10 @@ fn main() -> io::Result<()> {
     names.sort();
     let mut list = String::from("&[\n");
     for name in names {
-        let path = runtime.join(&name);
-        writeln!(list, "    ({name:?}, include_bytes!({path:?})),").map_err(io::Error::other)?;
+        let path = format!("/runtime/{name}");
+        // Not by its path of now: a checkout may be moved together with what was built in it.
+        writeln!(list, "    ({name:?}, include_bytes!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {path:?}))),")
+            .map_err(io::Error::other)?;
     }
     list.push(']');
     fs::write(Path::new(&out).join("runtime_files.rs"), list)?;
