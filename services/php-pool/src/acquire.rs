@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use troupe_mesh::failure::{Failure, Stage};
+use troupe_mesh::failure::{Failure, Outcome, Stage};
 
 use crate::call::{RETRY_AFTER, down, write_rest};
 use crate::lanes::{Hand, Ticket, WaitsFor};
@@ -46,7 +46,7 @@ pub(crate) fn seat(local: &Rc<Local>, request: &Request, deadline: Instant) -> O
 
 /// Whether a call may wait behind a running one.
 fn sits(request: &Request) -> bool {
-    request.fast && !request.unseated && !request.streams()
+    request.fast && !request.unseated && !request.no_packet.get() && !request.streams()
 }
 
 fn sit(local: &Rc<Local>, request: &Request, deadline: Instant) -> Option<Seated> {
@@ -63,6 +63,11 @@ pub(crate) async fn seated(seated: Seated) -> Result<Option<Turn>, Failure> {
     match seated.turn().await {
         Called::Turn(turn) => Ok(Some(turn)),
         Called::Redo => Ok(None),
+        Called::Broken => Err(Failure::new(
+            Outcome::Broken,
+            Stage::Php,
+            "the php process was ended, and may have begun with the call",
+        )),
         Called::Late => Err(Failure::deadline(Stage::PhpPool).not_started()),
     }
 }

@@ -1,6 +1,7 @@
 //! The path of one call: a process, the request, the reply.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -92,7 +93,17 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>, arrived: Instant) 
     let _counted = counted.unwrap_or_else(|| local.count());
     let queued = call.queued;
     let fast = function.known.pace.is_fast();
-    let mut request = Request { call, trace, payload, known: function.known, fast, unseated: false, uploaded, arrived };
+    let mut request = Request {
+        call,
+        trace,
+        payload,
+        known: function.known,
+        fast,
+        unseated: false,
+        no_packet: Cell::default(),
+        uploaded,
+        arrived,
+    };
     let deadline = deadline.instant();
     for _ in 0..ATTEMPTS {
         // The waits that are not of the usual path are boxed, so that the usual call's future stays small.

@@ -16,6 +16,7 @@ pub use pool::CrashLoop;
 pub use pools::{Options, PhpPool, PhpPools, PoolStatus};
 
 mod acquire;
+mod alarm;
 mod call;
 mod control;
 mod feed;

@@ -1,9 +1,7 @@
 //! A thread's share of a pool: its busy processes, its free seats, its buffers.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,8 +23,6 @@ const KEPT_SLOTS: usize = 64;
 /// A frame buffer that grew beyond this for a big body is given back.
 const KEPT_FRAME: usize = 64 * 1024;
 
-type Task = Pin<Box<dyn Future<Output = ()>>>;
-
 /// One pool on one thread.
 #[derive(Debug)]
 pub(crate) struct Local {
@@ -38,7 +34,7 @@ pub(crate) struct Local {
     /// Calls in seats.
     seated: Cell<usize>,
     frame: RefCell<Vec<u8>>,
-    tasks: mpsc::UnboundedSender<Task>,
+    dropped: mpsc::UnboundedSender<Turn>,
 }
 
 /// A call with a process.
@@ -55,12 +51,12 @@ pub(crate) enum Begun {
 impl Local {
     /// The share of the thread with the index `thread`, which is the current one.
     pub(crate) fn new(pool: Arc<Pool>, thread: usize) -> Rc<Self> {
-        // Unbounded, but each task holds a busy process, and those are bounded. A drop cannot wait, and may happen where
+        // Unbounded, but each turn holds a busy process, and those are bounded. A drop cannot wait, and may happen where
         // nothing can be spawned.
-        let (tasks, mut dropped) = mpsc::unbounded_channel::<Task>();
+        let (dropped, mut turns) = mpsc::unbounded_channel();
         actix_rt::spawn(async move {
-            while let Some(task) = dropped.recv().await {
-                actix_rt::spawn(task);
+            while let Some(turn) = turns.recv().await {
+                actix_rt::spawn(turn::drain(turn));
             }
         });
         Rc::new(Self {
@@ -71,7 +67,7 @@ impl Local {
             slots: RefCell::default(),
             seated: Cell::new(0),
             frame: RefCell::default(),
-            tasks,
+            dropped,
         })
     }
 
@@ -83,8 +79,10 @@ impl Local {
 
     /// Leaves a call whose caller is gone to a task.
     pub(crate) fn drain(&self, turn: Turn) {
-        // The thread's runtime is gone with the receiver; so is every process of its.
-        let _ = self.tasks.send(Box::pin(turn::drain(turn)));
+        // The thread's runtime is going with the receiver: dropped here, the turn would come here again.
+        if let Err(mpsc::error::SendError(turn)) = self.dropped.send(turn) {
+            turn.leave();
+        }
     }
 
     /// Starts a call on a free process. The time it may take there begins now.
@@ -158,29 +156,42 @@ impl Local {
                 let Some(function) = process.functions.get(&request.call.function) else { continue };
                 let index = function.index;
                 let mut frame = self.frame.borrow_mut();
-                self.encode(&mut frame, process, request, index, due);
+                let number = self.encode(&mut frame, process, request, index, due);
+                request.no_packet.set(frame.len() > PACKET);
                 let written = frame.len() <= PACKET && process.try_write(&frame).is_ok_and(|n| n == frame.len());
                 trim(&mut frame);
                 if !written {
                     process.calls_left += 1;
                 }
-                written
+                written.then_some(number)
             };
-            if !written {
+            let Some(number) = written else {
+                if request.no_packet.get() {
+                    // For one that fits.
+                    self.offer_seat(&slot);
+                }
                 return None;
-            }
-            let seated = slot.sit(self, request.work(), due);
+            };
+            let seated = slot.sit(self, number, request.work(), due);
             self.offer_seat(&slot);
             return Some(seated);
         }
     }
 
-    /// Writes the frame of a call that goes to `process`, and takes one of the calls that it has left.
-    fn encode(&self, frame: &mut Vec<u8>, process: &mut Process, request: &Request, function: u16, due: Instant) {
+    /// Writes the frame of a call that goes to `process`, and takes one of the calls that it has left. Gives the call's number.
+    fn encode(
+        &self,
+        frame: &mut Vec<u8>,
+        process: &mut Process,
+        request: &Request,
+        function: u16,
+        due: Instant,
+    ) -> u64 {
         let flags = self.spend(process) | self.pool.prints.flags();
         let number = process.next_call();
         process.info.printed.expect(number, flags, || request.work());
         request.encode(frame, &self.pool, function, flags, number, due);
+        number
     }
 
     /// Takes one of the process's calls; the flag says when it is the last.

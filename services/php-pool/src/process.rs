@@ -15,13 +15,13 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::net::unix::pipe;
-use tokio::time::Sleep;
 use troupe_wire::head::RequestHead;
 use troupe_wire::trace::TraceContext;
 
+use crate::alarm::Alarm;
 use crate::functions::Functions;
 use crate::printed::Printed;
-use crate::protocol::{FrameHeader, PACKET, REPLY_HEADER};
+use crate::protocol::{FrameHeader, PACKET, REPLY_HEADER, call_number};
 
 /// Room for one read: a small reply with its head in one system call.
 const READ_SIZE: usize = 8 * 1024;
@@ -224,6 +224,8 @@ pub(crate) struct Process {
     pipes: Pipes,
     buffer: BytesMut,
     alarm: Alarm,
+    /// It has begun with another call than the one whose reply is waited for: nothing that it says is believed.
+    is_torn: bool,
 }
 
 #[derive(Debug)]
@@ -254,7 +256,7 @@ impl Process {
         output: OwnedFd,
     ) -> Self {
         let pipes = Pipes::Away { input, output };
-        let (buffer, alarm) = (BytesMut::new(), Alarm::default());
+        let (buffer, alarm, is_torn) = (BytesMut::new(), Alarm::default(), false);
         Self {
             info,
             functions,
@@ -265,6 +267,7 @@ impl Process {
             pipes,
             buffer,
             alarm,
+            is_torn,
         }
     }
 
@@ -300,30 +303,42 @@ impl Process {
         }
     }
 
-    /// Takes the frames back out of its pipe that it has not read yet, of the `behind` that stand behind the running call's, and
-    /// says how many they were. They will not be run here.
+    /// Takes the frames back out of its pipe that it has not read yet, of the calls with these numbers that stand behind the running
+    /// one. Those will not be run here.
     ///
-    /// A pipe may have more than one reader, and each frame is a packet that only one of them gets. A process that has had no core
-    /// yet has not even read the running call: that one is put back.
-    pub(crate) fn take_back(&self, behind: usize) -> usize {
-        let Pipes::At { input, .. } = &self.pipes else { return 0 };
+    /// A pipe may have more than one reader, and each frame is a packet that only one of them gets. So the process may read one
+    /// between two that are read here: what was taken is told by number. A process that has had no core yet has not even read
+    /// the running call, which is put back; unless it has read another one since, whose reply would be taken for that of the running
+    /// call. Then it is killed.
+    pub(crate) fn take_back(&mut self, behind: &[u64]) -> TakenBack {
+        let nothing = TakenBack::default();
+        let Pipes::At { input, .. } = &self.pipes else { return nothing };
         let path = format!("/proc/self/fd/{}", input.as_fd().as_raw_fd());
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let Ok(pipe) = rustix::fs::open(path, flags, Mode::empty()) else { return 0 };
+        let Ok(pipe) = rustix::fs::open(path, flags, Mode::empty()) else { return nothing };
         let mut frame = [0; PACKET];
-        let mut first = Vec::new();
-        let mut frames = 0;
+        let mut taken = nothing;
+        let mut running = None;
         while let Ok(length @ 1..) = rustix::io::retry_on_intr(|| rustix::io::read(&pipe, &mut frame)) {
-            if frames == 0 {
-                first.extend_from_slice(frame.get(..length).unwrap_or_default());
+            let frame = frame.get(..length).unwrap_or_default();
+            match call_number(frame).filter(|number| behind.contains(number)) {
+                Some(number) => taken.calls.push(number),
+                None => running = Some(frame.to_vec()),
             }
-            frames += 1;
         }
-        if frames > behind {
+        match running {
             // There is room, and nothing else in the pipe. If the process is gone, whoever reads its replies finds out.
-            let _ = self.try_write(&first);
+            Some(running) if taken.calls.len() == behind.len() => {
+                let _ = self.try_write(&running);
+            }
+            Some(_) => {
+                self.info.kill(Fate::Died);
+                self.is_torn = true;
+                taken.is_torn = true;
+            }
+            None => {}
         }
-        frames.min(behind)
+        taken
     }
 
     /// Writes what the pipe takes, waiting while it takes nothing.
@@ -336,6 +351,9 @@ impl Process {
 
     /// Ready when a whole frame stands in the buffer; [`Process::head`] and [`Process::take`] give it.
     pub(crate) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Result<FrameHeader, Gone>> {
+        if self.is_torn {
+            return Poll::Ready(Err(Gone::Closed));
+        }
         loop {
             let missing = match FrameHeader::decode(&self.buffer) {
                 Err(error) => {
@@ -404,35 +422,69 @@ impl Process {
     }
 }
 
-/// The clock of a process. It is set again only when it would ring too late: a call that ends in time leaves it as it is, so
-/// that the timer wheel is touched once per timeout and not once per call.
+/// What came back out of a pipe.
 #[derive(Debug, Default)]
-struct Alarm {
-    sleep: Option<Pin<Box<Sleep>>>,
+pub(crate) struct TakenBack {
+    /// The numbers of the calls, which never started.
+    pub(crate) calls: Vec<u64>,
+    /// The process has begun with another call than the one whose reply is waited for, and is killed.
+    pub(crate) is_torn: bool,
 }
 
-impl Alarm {
-    fn ring_by(&mut self, due: Instant) {
-        let due = tokio::time::Instant::from_std(due);
-        if let Some(sleep) = &mut self.sleep
-            && sleep.deadline() > due
-        {
-            sleep.as_mut().reset(due);
+#[cfg(test)]
+mod tests {
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+    use crate::protocol::{CallHeader, ToPhp};
+
+    fn frame(id: u64) -> [u8; crate::protocol::CALL_HEADER] {
+        CallHeader { kind: ToPhp::Call, flags: 0, function: 0, meta_len: 0, body_len: 0, deadline_ns: 0, id }.encode()
+    }
+
+    /// What is taken back where the pipe holds the frames of `unread` and those of 1, 2 and 3 stand behind the running call, 0; and
+    /// what the pipe holds then.
+    async fn taken(unread: &[u64]) -> (TakenBack, Vec<u64>, Process) {
+        let (reader, input) = pipe_with(PipeFlags::DIRECT | PipeFlags::NONBLOCK).unwrap();
+        let (output, _) = pipe_with(PipeFlags::NONBLOCK).unwrap();
+        let info = Arc::new(ProcessInfo::new(1, 0));
+        let mut process = Process::new(info, Arc::default(), 9, input, output);
+        process.settle(0).unwrap();
+        for id in unread {
+            assert_eq!(process.try_write(&frame(*id)).unwrap(), 32);
+        }
+        let taken = process.take_back(&[1, 2, 3]);
+        let (mut left, mut buffer) = (Vec::new(), [0; PACKET]);
+        while let Ok(length @ 1..) = rustix::io::read(&reader, &mut buffer) {
+            left.extend(call_number(&buffer[..length]));
+        }
+        (taken, left, process)
+    }
+
+    /// The process may read a frame between two that are taken: replies were taken for another call's.
+    #[tokio::test]
+    async fn what_is_taken_back_is_told_by_number() {
+        for (unread, back) in [(&[2, 3][..], &[2, 3][..]), (&[1, 2, 3], &[1, 2, 3]), (&[1, 3], &[1, 3]), (&[], &[])] {
+            let (taken, left, process) = taken(unread).await;
+            assert_eq!((&*taken.calls, taken.is_torn, &*left), (back, false, &[][..]), "{unread:?}");
+            assert_eq!(process.info.fate(), Fate::Serving);
         }
     }
 
-    fn poll(&mut self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
-        let due = tokio::time::Instant::from_std(due);
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-        if sleep.deadline() > due {
-            sleep.as_mut().reset(due);
-        }
-        loop {
-            ready!(sleep.as_mut().poll(context));
-            if sleep.deadline() >= due || tokio::time::Instant::now() >= due {
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(due);
-        }
+    #[tokio::test]
+    async fn a_running_call_that_was_not_read_is_put_back() {
+        let (taken, left, process) = taken(&[0, 1, 2, 3]).await;
+        assert_eq!((&*taken.calls, taken.is_torn, &*left), (&[1, 2, 3][..], false, &[0][..]));
+        assert_eq!(process.info.fate(), Fate::Serving);
+    }
+
+    /// It works on 1, and the reply of 0 is waited for.
+    #[tokio::test]
+    async fn a_process_that_has_begun_with_another_call_is_not_believed() {
+        let (taken, left, mut process) = taken(&[0, 2, 3]).await;
+        assert_eq!((&*taken.calls, taken.is_torn, &*left), (&[2, 3][..], true, &[][..]));
+        assert_ne!(process.info.fate(), Fate::Serving);
+        let context = &mut Context::from_waker(std::task::Waker::noop());
+        assert_eq!(process.poll_frame(context), Poll::Ready(Err(Gone::Closed)));
     }
 }

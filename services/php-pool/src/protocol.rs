@@ -70,6 +70,11 @@ impl CallHeader {
     }
 }
 
+/// The number of the call that a frame from [`CallHeader::encode`] on begins.
+pub(crate) fn call_number(frame: &[u8]) -> Option<u64> {
+    frame.get(24..32)?.try_into().ok().map(u64::from_le_bytes)
+}
+
 /// What a frame from PHP is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FromPhp {

@@ -1,5 +1,6 @@
 //! A call, ready to be written to a process: as often as it takes to find one that lives.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,6 +29,8 @@ pub(crate) struct Request {
     pub(crate) fast: bool,
     /// It had a seat behind another call and lost it. It does not sit down again, and is not refused any more.
     pub(crate) unseated: bool,
+    /// Its frame turned out to be longer than what a pipe passes on in one piece: it cannot sit behind another call.
+    pub(crate) no_packet: Cell<bool>,
     /// Its body was gathered here, and it waits for a process however many do.
     pub(crate) uploaded: bool,
     /// When the call came in.

@@ -30,6 +30,8 @@ const WAKE_UP_MICROS: u32 = 50;
 /// How long a call may run before those behind it are taken back out of the pipe: they were fast, and behind this one they
 /// would not be. More than a fast call takes, and less than anybody notices.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// How long a process may take to drop a call whose time has passed: as long as one may be without a core.
+const DROPPED_BY: Duration = Duration::from_millis(200);
 
 /// A busy process of this thread.
 #[derive(Debug, Default)]
@@ -64,6 +66,8 @@ pub(crate) struct Seat {
     due: Cell<Instant>,
     /// What the process works on when it is called.
     work: Work,
+    /// The call's number, as in its frame.
+    number: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +78,8 @@ enum SeatState {
     Called,
     /// The process is gone, or busy for too long, and has not begun with it.
     Redo,
+    /// The process was killed, and may have begun with it.
+    Broken,
     /// Its time passed while it waited.
     Late,
     /// Its caller is gone, its output is for nobody.
@@ -87,6 +93,8 @@ pub(crate) enum Called {
     Turn(Turn),
     /// It never started there and must go to another process.
     Redo,
+    /// It may have started on a process that was killed.
+    Broken,
     /// Its time passed; it never started and never will.
     Late,
 }
@@ -100,10 +108,10 @@ pub(crate) struct Seated {
 }
 
 impl Slot {
-    /// Takes a seat behind the running call; its frame stands in the pipe already.
-    pub(crate) fn sit(self: &Rc<Self>, local: &Rc<Local>, work: Work, due: Instant) -> Seated {
+    /// Takes a seat behind the running call; its frame, with this number, stands in the pipe already.
+    pub(crate) fn sit(self: &Rc<Self>, local: &Rc<Local>, number: u64, work: Work, due: Instant) -> Seated {
         let (state, waker) = (Cell::new(SeatState::Queued), RefCell::new(None));
-        let seat = Rc::new(Seat { state, waker, due: Cell::new(due), work });
+        let seat = Rc::new(Seat { state, waker, due: Cell::new(due), work, number });
         self.seats.borrow_mut().push_back(Rc::clone(&seat));
         local.sat_down();
         if let Some(process) = self.process.borrow_mut().as_mut() {
@@ -157,14 +165,21 @@ impl Slot {
     /// Takes the calls in the pipe back, as many as the process has not read: they never started.
     fn take_back(&self, local: &Local, process: &mut Process) {
         self.slow_at.set(None);
-        let behind = self.seats.borrow().len();
-        for _ in 0..process.take_back(behind) {
-            let Some(seat) = self.seats.borrow_mut().pop_back() else { break };
-            local.stood_up(1);
-            process.calls_left += 1;
-            if seat.state.get() == SeatState::Queued {
-                seat.set(SeatState::Redo);
-            }
+        let behind: Vec<u64> = self.seats.borrow().iter().map(|seat| seat.number).collect();
+        let taken = process.take_back(&behind);
+        // Not always the last ones: the process may have read one meanwhile, which stays the next in turn.
+        let is_taken = |seat: &Rc<Seat>| taken.calls.contains(&seat.number);
+        let (back, kept): (VecDeque<_>, VecDeque<_>) = self.seats.take().into_iter().partition(is_taken);
+        local.stood_up(back.len());
+        process.calls_left += back.len() as u32;
+        if taken.is_torn {
+            kept.iter()
+                .filter(|seat| seat.state.get() == SeatState::Queued)
+                .for_each(|seat| seat.set(SeatState::Broken));
+        }
+        self.seats.replace(kept);
+        for seat in back.iter().filter(|seat| seat.state.get() == SeatState::Queued) {
+            seat.set(SeatState::Redo);
         }
     }
 }
@@ -211,6 +226,7 @@ impl Seated {
                 Poll::Ready(Called::Turn(Turn::new(&self.local, &self.slot, self.seat.due.get())))
             }
             SeatState::Redo => Poll::Ready(Called::Redo),
+            SeatState::Broken => Poll::Ready(Called::Broken),
             SeatState::Late | SeatState::Abandoned => Poll::Ready(Called::Late),
         })
         .await
@@ -223,7 +239,7 @@ impl Drop for Seated {
             SeatState::Queued => self.seat.state.set(SeatState::Abandoned),
             // It was called and never looked: the turn is taken and dropped, which leaves it to a task.
             SeatState::Called => drop(Turn::new(&self.local, &self.slot, self.seat.due.get())),
-            SeatState::Redo | SeatState::Late | SeatState::Abandoned => {}
+            SeatState::Redo | SeatState::Broken | SeatState::Late | SeatState::Abandoned => {}
         }
     }
 }
@@ -370,17 +386,28 @@ impl Turn {
         let next = self.slot.seats.borrow_mut().pop_front();
         self.local.stood_up(usize::from(next.is_some()));
         match next {
-            Some(seat) if seat.state.get() == SeatState::Queued => {
+            Some(seat) if seat.state.get() == SeatState::Queued && seat.due.get() > now => {
                 self.local.offer_seat(&self.slot);
                 match self.slot.process.borrow_mut().as_mut() {
                     Some(process) => seat.call(&self.local, &self.slot, process, now),
                     None => seat.set(SeatState::Redo),
                 }
             }
-            // Nobody waits for what comes next, but it has to be read.
-            Some(seat) => self.local.drain(Turn::new(&self.local, &self.slot, seat.due.get())),
+            // Nobody waits for what comes next, but it has to be read. One whose time has passed is dropped by the process unstarted, which
+            // takes it as long as it takes to get a core.
+            Some(seat) => {
+                if seat.state.get() == SeatState::Queued {
+                    seat.set(SeatState::Late);
+                }
+                self.local.drain(Turn::new(&self.local, &self.slot, seat.due.get().max(now + DROPPED_BY)));
+            }
             None => self.local.free(&self.slot, now),
         }
+    }
+
+    /// Lets the process go where nobody can read any more what it says.
+    pub(crate) fn leave(self) {
+        self.discard(Fate::Stopped);
     }
 
     /// The process cannot go on, for this reason. A call behind this one never started there.

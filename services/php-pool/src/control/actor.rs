@@ -345,7 +345,9 @@ impl PoolActor {
         let now = Instant::now();
         let timeout = self.pool.limits.timeout;
         for record in self.processes.values_mut() {
-            if record.info.fate() != Fate::Serving {
+            // One that was given up in the middle of a call or a stream ends it first, however long that takes: its time is seen to
+            // where its replies are read.
+            if !matches!(record.info.fate(), Fate::Serving | Fate::Replaced) {
                 // Whoever marked it has said so, unless the note was lost.
                 record.ending.get_or_insert(now);
             }

@@ -251,6 +251,50 @@ fn an_expired_call_in_a_pipe_is_not_started() {
     });
 }
 
+/// Its reply had no time to say that it was not started: the process was killed as if it hung.
+#[test]
+fn a_call_that_expires_in_its_seat_costs_no_process() {
+    on_runtime(async {
+        let nap = "function () { usleep((int) ($_GET['for'] ?? 0)); return 'ok'; }";
+        let stage = Stage::start(&[("nap", nap)], |config| {
+            config.processes.min = 1;
+            config.processes.max = 1;
+        })
+        .await;
+        let pool = stage.handle();
+        for _ in 0..5 {
+            stage.warm(&pool, "nap").await;
+            let late = pool.call(Envelope::new(
+                invoke("nap", "GET", "/nap", &[], Body::Empty),
+                Deadline::after(Duration::from_millis(4)),
+            ));
+            let (first, second) = tokio::join!(get(&pool, "nap?for=12000"), late);
+            assert!(first.is_ok(), "{first:?}");
+            assert_eq!(second.unwrap_err().started, Started::No);
+            stage.until("drained", |load| load.busy == 0).await;
+        }
+        assert_eq!(stage.load().restarts, 0);
+        stage.pools.stop().await;
+    });
+}
+
+/// Dropped where nothing takes it, the turn of a call that nobody waits for was handed on to itself until the stack was full.
+#[test]
+fn a_call_that_nobody_waits_for_may_outlive_its_thread() {
+    on_runtime(async {
+        let stage = Stage::start(&[("slow", "function () { usleep(500_000); return 'ok'; }")], |_| {}).await;
+        let pool = stage.handle();
+        let calls: Vec<_> =
+            (0..2).map(|_| pool.clone()).map(|pool| actix_rt::spawn(async move { get(&pool, "slow").await })).collect();
+        stage.until("under way", |load| load.busy == 2).await;
+        if let Some(first) = calls.first() {
+            first.abort();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        // The runtime ends here, with one call that was left, and one that is waited for.
+    });
+}
+
 #[test]
 fn when_the_pools_process_is_killed_nothing_of_it_stays() {
     use troupe_php_pool::config::Isolation;

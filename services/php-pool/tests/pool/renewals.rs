@@ -11,7 +11,8 @@ use crate::support::*;
 
 const OLD: (&str, &str) = ("version", "function () { usleep(2000); return 'old ' . getmypid(); }");
 const NEW: (&str, &str) = ("version", "function () { usleep(2000); return 'new ' . getmypid(); }");
-const SLOW: (&str, &str) = ("slow", "function () { usleep(1500000); return 'done'; }");
+/// Longer than what is about to end is waited for.
+const SLOW: (&str, &str) = ("slow", "function () { usleep(3500000); return 'done'; }");
 
 /// Calls `version` from four clients until `until` is done; every answer.
 async fn under_load<T>(stage: &Stage, until: impl Future<Output = T>) -> (Vec<String>, T) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rustix::process::Signal;
+use troupe_mesh::body::Body;
 use troupe_mesh::failure::Outcome;
 
 use crate::support::*;
@@ -24,6 +25,52 @@ fn fast_calls_are_written_behind_each_other() {
             let (a, b) = tokio::join!(get_text(&pool, "hello?name=a"), get_text(&pool, "hello?name=b"));
             assert!(a.contains("\"a\"") && b.contains("\"b\""), "{a} {b}");
         }
+        stage.pools.stop().await;
+    });
+}
+
+/// A frame that a pipe does not pass on in one piece cannot sit: it waits for a process, while others sit down.
+#[test]
+fn a_call_that_is_too_long_for_a_seat_is_not_passed_by_for_ever() {
+    on_runtime(async {
+        let stage = Stage::start(&[("length", "fn() => strlen($_SERVER['HTTP_X_LONG'] ?? '') . ''")], |config| {
+            config.processes.min = 1;
+            config.processes.max = 1;
+        })
+        .await;
+        let pool = stage.handle();
+        stage.warm(&pool, "length").await;
+        let over = Rc::new(Cell::new(false));
+        let small = (0..24).map(|_| {
+            let (pool, over) = (pool.clone(), over.clone());
+            async move {
+                while !over.get() {
+                    // More than there are places for: some are refused.
+                    if get(&pool, "length").await.is_err() {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                }
+            }
+        });
+        let long = async {
+            let value = "x".repeat(6000);
+            for _ in 0..20 {
+                let answered = async {
+                    loop {
+                        let call = invoke("length", "GET", "/length", &[("X-Long", &value)], Body::Empty);
+                        match send(&pool, call).await {
+                            Ok(reply) => return text(reply.body).await,
+                            Err(failure) => assert_eq!(failure.outcome, Outcome::Overloaded, "{failure:?}"),
+                        }
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                };
+                let answered = tokio::time::timeout(Duration::from_secs(2), answered).await;
+                assert_eq!(answered.expect("it was passed by"), "6000");
+            }
+            over.set(true);
+        };
+        tokio::join!(join_all(small), long);
         stage.pools.stop().await;
     });
 }
