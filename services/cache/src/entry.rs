@@ -211,7 +211,8 @@ impl Entry {
         if !self.terms.withheld.iter().any(|name| head.has(name)) {
             return None;
         }
-        let terms = Terms { withheld: Vec::new(), ..self.terms.clone() };
+        // Nobody may give it to anybody else, who is behind us neither.
+        let terms = Terms { withheld: Vec::new(), no_cache: true, ..self.terms.clone() };
         Some(Self::new(terms, head, self.body.clone()))
     }
 

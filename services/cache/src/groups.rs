@@ -4,30 +4,31 @@ use sfv::{BareItem, List, ListEntry, Parser};
 
 use crate::fields::Head;
 
-/// Most groups of one response. RFC 9875 §2 wants 32 at least.
-pub const MAX_GROUPS: usize = 128;
+/// Most groups of one response. RFC 9875 §2 wants 32 at least; pages that list other pages name hundreds.
+pub const MAX_GROUPS: usize = 512;
 /// Longest name of a group, in bytes. RFC 9875 §2 wants 32 at least.
 pub const MAX_NAME: usize = 256;
 
-/// The groups that a response belongs to, sorted, each once.
-pub fn of(head: &impl Head) -> Box<[Box<str>]> {
+/// The groups that a response belongs to, sorted, each once; `None` where there are more, or longer ones, than are kept: a purge of
+/// one that was left out would not find the response.
+pub fn of(head: &impl Head) -> Option<Box<[Box<str>]>> {
     if !head.has("cache-groups") && !head.has("surrogate-key") {
-        return Box::default();
+        return Some(Box::default());
     }
     let mut groups = listed(head, "cache-groups");
     for value in head.values("surrogate-key") {
         let names = value.split(|byte| byte.is_ascii_whitespace()).filter(|name| !name.is_empty());
         groups.extend(
             names
+                // One that is no text cannot be named by any order either.
                 .filter_map(|name| std::str::from_utf8(name).ok())
-                .filter(|name| name.len() <= MAX_NAME)
                 .map(Box::from),
         );
     }
     groups.sort();
     groups.dedup();
-    groups.truncate(MAX_GROUPS);
-    groups.into()
+    let kept = groups.len() <= MAX_GROUPS && groups.iter().all(|name| name.len() <= MAX_NAME);
+    kept.then(|| groups.into())
 }
 
 /// The groups that a response to an unsafe request invalidates (RFC 9875 §3).
@@ -51,9 +52,7 @@ fn listed(head: &impl Head, name: &str) -> Vec<Box<str>> {
     for entry in &list {
         let ListEntry::Item(item) = entry else { return Vec::new() };
         let BareItem::String(group) = &item.bare_item else { return Vec::new() };
-        if group.as_str().len() <= MAX_NAME {
-            groups.push(Box::from(group.as_str()));
-        }
+        groups.push(Box::from(group.as_str()));
     }
     groups
 }
@@ -66,7 +65,7 @@ mod tests {
     use crate::heads::response;
 
     fn groups(fields: &[(&str, &str)]) -> Vec<String> {
-        of(&response(200, fields)).iter().map(ToString::to_string).collect()
+        of(&response(200, fields)).unwrap_or_default().iter().map(ToString::to_string).collect()
     }
 
     /// RFC 9875 §2: a list of strings; compared as they are, character by character.
@@ -95,8 +94,11 @@ mod tests {
     #[test]
     fn groups_are_bounded() {
         let many = (0..1000).map(|n| format!("g{n}")).collect::<Vec<_>>().join(" ");
-        assert_eq!(groups(&[("Surrogate-Key", &many)]).len(), MAX_GROUPS);
-        assert_eq!(groups(&[("Surrogate-Key", &"x".repeat(MAX_NAME + 1))]), [""; 0]);
+        let of = |name, value: &str| of(&response(200, &[(name, value)])).map(|groups| groups.len());
+        assert_eq!(of("Surrogate-Key", &many), None, "a purge of those left out would not find it");
+        assert_eq!(of("Surrogate-Key", &"x".repeat(MAX_NAME)), Some(1));
+        assert_eq!(of("Surrogate-Key", &"x".repeat(MAX_NAME + 1)), None);
+        assert_eq!(of("Cache-Groups", &format!("\"{}\"", "x".repeat(MAX_NAME + 1))), None);
     }
 
     proptest! {

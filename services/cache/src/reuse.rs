@@ -17,6 +17,8 @@ pub struct Asked {
     pub control: RequestControl,
     /// It carries cookies or credentials.
     pub personal: bool,
+    /// It carries credentials.
+    pub authorized: bool,
     /// It is conditional by `If-None-Match` or `If-Modified-Since`, which a cache evaluates (§4.3.2).
     pub conditional: bool,
     /// It asks for a part.
@@ -47,7 +49,8 @@ impl Asked {
         for (name, value) in request.fields() {
             match name {
                 "cache-control" => asked.control.add_line(value),
-                "cookie" | "authorization" => asked.personal = true,
+                "cookie" => asked.personal = true,
+                "authorization" => (asked.personal, asked.authorized) = (true, true),
                 "if-none-match" | "if-modified-since" => (asked.conditional, asked.narrowed) = (true, true),
                 "range" => (asked.range, asked.narrowed) = (true, true),
                 "if-range" => asked.narrowed = true,
@@ -88,7 +91,8 @@ pub fn decide(asked: &Asked, entry: &Entry, now: Moment, policy: &Policy) -> Reu
 /// The same in a tier where nothing counts as fresh for longer than `ceiling` after it came, whatever is said elsewhere.
 pub fn decide_within(asked: &Asked, entry: &Entry, now: Moment, policy: &Policy, ceiling: Duration) -> Reuse {
     let terms = entry.terms();
-    if terms.source == Source::Route && asked.personal && !policy.ignore_cookies {
+    // Cookies may be declared to say nothing; credentials always do.
+    if terms.source == Source::Route && (asked.authorized || asked.personal && !policy.ignore_cookies) {
         return Reuse::NotForThis;
     }
     let control = if policy.obey_requests { asked.control } else { RequestControl::default() };
@@ -252,6 +256,8 @@ mod tests {
         assert_eq!(decide(&[("Authorization", "x")], &route), Reuse::NotForThis);
         let ignoring = Policy { ignore_cookies: true, ..route.clone() };
         assert_eq!(decide(&[("Cookie", "a=1")], &ignoring), Reuse::Fresh);
+        assert_eq!(decide(&[("Authorization", "x")], &ignoring), Reuse::NotForThis);
+        assert_eq!(decide(&[("Cookie", "a=1"), ("Authorization", "x")], &ignoring), Reuse::NotForThis);
     }
 
     /// §4.3.2: conditions for the origin are left to it; poisoning: fields that change what is asked for are foreign.

@@ -46,7 +46,7 @@ pub enum Refusal {
     Method,
     /// The request says `no-store` (§5.2.1.5).
     RequestNoStore,
-    /// A status that is not final, or needs understanding that is not there: 206, 304 (§3).
+    /// A status that is not final, or stands for a part or for the request's own range or condition: 206, 304, 416 (§3).
     Status,
     /// The response says `no-store` (§5.2.2.5).
     NoStore,
@@ -60,6 +60,8 @@ pub enum Refusal {
     Cookie,
     /// `Vary: *`, or more fields than are told apart (§4.1).
     Vary,
+    /// It is in more groups, or in ones with longer names, than are kept: a purge of one that was left out would not find it.
+    Groups,
     /// Nothing says how long it is fresh, and it cannot be validated.
     NoFreshness,
 }
@@ -77,6 +79,7 @@ impl Refusal {
             Self::SetCookie => "set-cookie",
             Self::Cookie => "cookie",
             Self::Vary => "vary",
+            Self::Groups => "groups",
             Self::NoFreshness => "no-freshness",
         }
     }
@@ -88,7 +91,8 @@ impl Refusal {
 /// Why it must not be stored, or would be of no use.
 pub fn judge(request: &RequestHead, response: &ResponseHead, times: Times, policy: &Policy) -> Result<Terms, Refusal> {
     match response.status() {
-        ..200 | 206 | 304 => Err(Refusal::Status),
+        // What one client's range brought about is no answer to anybody else.
+        ..200 | 206 | 304 | 416 => Err(Refusal::Status),
         _ => judge_final(request, response, times, policy),
     }
 }
@@ -184,7 +188,7 @@ fn judge_final(
         stale_if_error: stale(control.stale_if_error, policy.stale_if_error),
         withheld: control.withheld,
         selection,
-        groups: groups::of(response),
+        groups: groups::of(response).ok_or(Refusal::Groups)?,
     };
     // Stored without a reason, it would only take the place of another.
     let latest = lifetime.saturating_add(terms.stale_while_revalidate.max(terms.stale_if_error));

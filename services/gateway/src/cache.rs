@@ -32,10 +32,11 @@ mod spent;
 mod written;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use bytestring::ByteString;
 use metrics::{Counter, counter};
 use parking_lot::Mutex;
@@ -49,6 +50,7 @@ use troupe_wire::head::RequestHead;
 
 use crate::metrics::{MAX_ROUTE_LABELS, OTHER_ROUTES};
 use crate::path;
+use crate::router::{self, RouteTable};
 use config::CacheConfig;
 pub(crate) use fetch::{Fetch, Fetching, Timeouts};
 pub(crate) use filling::Follower;
@@ -80,6 +82,8 @@ pub struct Cache {
     refreshes: Arc<AtomicUsize>,
     /// Counts of evictions by route.
     evictions: Mutex<HashMap<ByteString, Counter>>,
+    /// What says what of a URL's query counts.
+    routes: OnceLock<Arc<ArcSwap<RouteTable>>>,
 }
 
 impl Cache {
@@ -108,6 +112,7 @@ impl Cache {
             filling_limit,
             refreshes: Arc::default(),
             evictions: Mutex::default(),
+            routes: OnceLock::new(),
         }))
     }
 
@@ -158,6 +163,22 @@ impl Cache {
         known.entry(label).or_insert_with_key(counter).clone()
     }
 
+    /// Begins to go by the routes of a gateway.
+    pub(crate) fn follow(&self, routes: &Arc<ArcSwap<RouteTable>>) {
+        // A cache belongs to one gateway.
+        let _ = self.routes.set(Arc::clone(routes));
+    }
+
+    /// What the answer to a GET of the URL `key` is found by, where its route brings the query into another form.
+    fn stored_as(&self, key: &Key) -> Option<Key> {
+        let routes = self.routes.get()?.load();
+        let path = key.target().split('?').next().unwrap_or_default();
+        match routes.find(key.host(), "GET", path) {
+            router::Found::Route(matched) => matched.route.caching.as_ref()?.other_key(key),
+            _ => None,
+        }
+    }
+
     /// Makes untrue what an unsafe request has changed (RFC 9111 §4.4).
     pub(crate) fn after_unsafe(&self, request: &RequestHead, reply: &Reply) {
         if self.tier.is_none() && self.store.is_empty() && self.flights.is_empty() {
@@ -166,7 +187,8 @@ impl Cache {
         let normalise = |path: &str| path::normalise(path).ok().map(std::borrow::Cow::into_owned);
         let Some(Invalidated { keys, groups }) = invalidation::of(request, &reply.head, normalise) else { return };
         let origin = keys.first().cloned();
-        let urls = keys.into_iter().map(Selector::Url);
+        let others: Vec<Key> = keys.iter().filter_map(|key| self.stored_as(key)).collect();
+        let urls = keys.into_iter().chain(others).map(Selector::Url);
         let groups = groups.into_iter().map(|group| Selector::Group(group, origin.clone()));
         for selector in urls.chain(groups) {
             self.purge(&selector, false);

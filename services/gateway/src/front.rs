@@ -40,7 +40,7 @@ use crate::server::{Noted, Reject};
 /// What every HTTP thread of a gateway shares.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) routes: ArcSwap<RouteTable>,
+    pub(crate) routes: Arc<ArcSwap<RouteTable>>,
     pub(crate) draining: AtomicBool,
     /// Tells the threads of the drain.
     pub(crate) drain: watch::Sender<bool>,

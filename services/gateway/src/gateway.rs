@@ -163,8 +163,12 @@ impl Gateway {
             listeners.push(listener);
         }
         let threads = options.threads.clamp(1, server::MAX_THREADS);
+        let routes = Arc::new(ArcSwap::from_pointee(table));
+        if let Some(cache) = &options.cache {
+            cache.follow(&routes);
+        }
         let shared = Arc::new(Shared {
-            routes: ArcSwap::from_pointee(table),
+            routes,
             draining: AtomicBool::new(false),
             drain: watch::Sender::new(false),
             tuning: watch::Sender::new(Arc::new(config.clone())),

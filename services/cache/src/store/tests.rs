@@ -2,7 +2,6 @@ use bytes::Bytes;
 
 use super::*;
 use crate::freshness::Times;
-use crate::groups::MAX_GROUPS;
 use crate::heads::{request, response};
 use crate::key::HostBuffer;
 use crate::policy::Policy;
@@ -107,11 +106,14 @@ fn purges_find_urls_prefixes_hosts_groups_and_all() {
     }
 }
 
+/// Groups of one response.
+const EACH: usize = 100;
+
 /// A store with so many groups, `g0` and on, each of one response.
 fn grouped(groups: usize) -> Store {
     let store = Store::new(2 << 30, 1 << 20);
-    for first in (0..groups).step_by(MAX_GROUPS) {
-        let names: Vec<_> = (first..groups.min(first + MAX_GROUPS)).map(|group| format!("g{group}")).collect();
+    for first in (0..groups).step_by(EACH) {
+        let names: Vec<_> = (first..groups.min(first + EACH)).map(|group| format!("g{group}")).collect();
         put(&store, "a", &format!("/{first}"), &names.join(" "));
     }
     assert_eq!(store.index.len(), groups);
@@ -124,7 +126,7 @@ fn a_purge_costs_the_same_whatever_else_is_there() {
     let cost = |groups: usize| {
         let store = grouped(groups);
         let purge = |selector: Selector| store.purge(&selector, false, NOW);
-        let spread: Vec<_> = (0..groups).step_by(MAX_GROUPS).collect();
+        let spread: Vec<_> = (0..groups).step_by(EACH).collect();
         let (by_group, by_url) = (spread[0..3].iter(), spread[3..6].iter());
         let found: Vec<_> = by_group
             .map(|group| purge(Selector::Group(format!("g{}", group + 1).into(), None)))
@@ -132,7 +134,7 @@ fn a_purge_costs_the_same_whatever_else_is_there() {
             .collect();
         let nothing: Vec<_> = (0..1000).map(|n| purge(Selector::Group(format!("none{n}").into(), None))).collect();
         // What is gone has taken its places in the index along, all of them and no others.
-        assert_eq!((store.len(), store.index.len()), (spread.len() - 6, groups - 6 * MAX_GROUPS));
+        assert_eq!((store.len(), store.index.len()), (spread.len() - 6, groups - 6 * EACH));
         (found, nothing)
     };
     let (few, many) = (cost(1024), cost(1_024_000));

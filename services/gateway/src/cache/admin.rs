@@ -34,10 +34,29 @@ pub fn register(api: &Api, cache: &Arc<Cache>, cdn: Option<Arc<Cdn>>) {
         let (cache, cdn) = (Arc::clone(&cache), cdn.clone());
         async move {
             let (selector, soft) = ordered(&ask)?;
+            // What is found by another form of the URL first: the answer is that to the order itself.
+            let mut before = None;
+            if let Selector::Url(key) = &selector
+                && let Some(key) = cache.stored_as(key)
+            {
+                before = Some(purge(&cache, &Selector::Url(key), soft).await?);
+            }
             let purged = purge(&cache, &selector, soft).await?;
-            Ok(passed_on(cdn.as_deref(), &selector, purged))
+            Ok(passed_on(cdn.as_deref(), &selector, sum(purged, before)))
         }
     });
+}
+
+/// Counts what was taken out by two orders for the same.
+fn sum(mut purged: Value, before: Option<Value>) -> Value {
+    for name in ["urls", "responses"] {
+        if let Some(more) = before.as_ref().and_then(|before| before.get(name)?.as_u64())
+            && let Some(count) = purged.get_mut(name)
+        {
+            *count = Value::from(count.as_u64().unwrap_or(0) + more);
+        }
+    }
+    purged
 }
 
 /// Behind our own: what the network fetches from then on is what is true.

@@ -363,12 +363,13 @@ impl Fetch {
         let terms = match judge(head, &reply.head, times, &caching.policy) {
             Ok(terms) => terms,
             Err(refusal) => {
-                if let Some(stale) = lack.stale.as_ref().filter(|_| !self.is_own_doing(refusal)) {
+                // What the client's own conditions and range brought about says nothing about others.
+                let own_doing = lack.apart && matches!(status, 304 | 412 | 416);
+                if let Some(stale) = lack.stale.as_ref().filter(|_| !own_doing && !self.is_own_doing(refusal)) {
                     // It is not what the URL stands for any more.
                     cache.store.drop_entry(&miss.key, stale);
                 }
-                // What the client's own conditions brought about says nothing about others.
-                match lack.apart && matches!(status, 304 | 412 | 416) {
+                match own_doing {
                     true => settle(leader, Settled::Apart),
                     false => self.keep_apart(leader, lack, refusal, times),
                 }

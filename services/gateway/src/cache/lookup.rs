@@ -162,7 +162,10 @@ impl Cache {
     pub(crate) fn freshness(&self, head: &RequestHead) -> Option<(Duration, Duration)> {
         let mut buffer = HostBuffer::default();
         let sought = Sought::of(head, &mut buffer)?;
-        let object = self.store.get(&sought)?;
+        let object = match self.stored_as(&sought.to_key()) {
+            Some(key) => self.store.get_key(&key),
+            None => self.store.get(&sought),
+        }?;
         let entry = object.find(head)?;
         let left = u64::try_from(entry.fresh_for(now())).unwrap_or(0);
         Some((Duration::from_millis(left), Duration::from_millis(entry.terms().lifetime)))

@@ -143,6 +143,12 @@ impl RouteCaching {
         Some(Arc::new(Sought::new(head.scheme(), head.authority(), &target, &mut buffer)?.to_key()))
     }
 
+    /// What the answer to a GET of the URL `key` is found by, where that is not `key` itself.
+    pub(crate) fn other_key(&self, key: &Key) -> Option<Key> {
+        let target = self.target(key.target());
+        (target != key.target()).then(|| Key::of_parts(key.scheme(), key.host(), &target))
+    }
+
     fn is_ignored(&self, parameter: &str) -> bool {
         // Encoded it is the same name; PHP reads `a[]=1` as a list named `a`, which is another parameter than `a`.
         let name = crate::path::decode(name(parameter));

@@ -65,7 +65,7 @@ impl Sent {
         }
         outcome.status.write(NAME, &mut status);
         let cdn = match (entry, outcome.cdn_ttl) {
-            (Some(entry), Some(ttl)) => said_to_cdn(entry, ttl),
+            (Some(entry), Some(ttl)) => said_to_cdn(entry, ttl, now),
             _ => Vec::new(),
         };
         Box::new(Self { status, age, cdn })
@@ -79,10 +79,12 @@ impl Sent {
     }
 }
 
-/// What a network in front is told of `entry`, but for what the entry says itself.
-pub(super) fn said_to_cdn(entry: &Entry, ttl: u64) -> Vec<(&'static str, String)> {
+/// What a network in front is told of `entry`, but for what the entry says itself. What it is told takes the place of the answer's
+/// own `Cache-Control` there (RFC 9213 §2.2), so nothing is said of what we would not give to others ourselves: what is for one
+/// client, has to be validated, or is stale.
+pub(super) fn said_to_cdn(entry: &Entry, ttl: u64, now: Moment) -> Vec<(&'static str, String)> {
     let mut said = Vec::new();
-    if entry.terms().no_cache {
+    if entry.terms().no_cache || entry.fresh_for(now) <= 0 {
         return said;
     }
     for name in ["cdn-cache-control", "surrogate-control"] {

@@ -13,7 +13,7 @@ use crate::request::REQUEST_ID;
 pub(crate) fn write_hit(entry: &Entry, id: &[u8], now: Moment, cdn_ttl: Option<u64>, out: &mut Vec<u8>) {
     out.extend_from_slice(entry.written(beginning));
     if let Some(ttl) = cdn_ttl {
-        for (name, value) in said_to_cdn(entry, ttl) {
+        for (name, value) in said_to_cdn(entry, ttl, now) {
             put_all(out, &[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
     }

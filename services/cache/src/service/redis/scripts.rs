@@ -82,6 +82,7 @@ if ARGV[10] then
   local born = tonumber(ARGV[11])
   if gen ~= ARGV[10] or tonumber(redis.call('HGET', KEYS[1], 'floor') or '0') > born then return {} end
   if tonumber(redis.call('HGET', KEYS[1], 'px') or '0') > born then return {} end
+  if tonumber(redis.call('HGET', KEYS[1], 'soft') or '0') > born then return {} end
   for i = 12, #ARGV do
     local hard, soft = parts(redis.call('HGET', KEYS[1], ARGV[i]))
     if hard > born or soft > born then return {} end

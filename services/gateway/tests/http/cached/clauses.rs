@@ -6,7 +6,7 @@ use std::time::Duration;
 use troupe_contracts::invoke::Reply;
 use troupe_gateway::Options;
 use troupe_gateway::cache::Cache;
-use troupe_gateway::cache::config::{CacheConfig, L1Config};
+use troupe_gateway::cache::config::{CacheConfig, CacheDetails, L1Config, RouteCache};
 use troupe_mesh::failure::{Failure, Outcome, Stage};
 use troupe_node::units;
 
@@ -115,4 +115,17 @@ fn the_first_tier_has_a_ceiling() {
         "what others are told stays as it was: {}",
         told.head
     );
+}
+
+/// RFC 9111 §4.4: what a POST to a URL has changed is not given any more, though it was stored under another form of that URL.
+#[test]
+fn an_unsafe_request_invalidates_what_is_stored_under_a_sorted_query() {
+    let details = CacheDetails { sort_query: true, ignore_query: vec!["utm_*".into()], ..CacheDetails::default() };
+    let (running, _) = cached(Some(RouteCache::Details(details)), |_, n| async move { Ok(numbered(n, &[FRESH])) });
+    let mut client = Client::connect(&running);
+    let url = "/a?b=1&utm_x=7&a=2";
+    assert_eq!((client.get(url).text().as_str(), client.get("/a?a=2&b=1").text().as_str()), ("body 1", "body 1"));
+    let post = format!("POST {url} HTTP/1.1\r\nHost: a.example\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(client.send(post).response(false).text(), "body 2");
+    assert_eq!(client.get(url).text(), "body 3");
 }

@@ -155,3 +155,22 @@ fn conditions_and_ranges_of_what_is_not_stored_reach_the_origin() {
     let unmodified = client.send("GET /a HTTP/1.1\r\nHost: a.example\r\nIf-None-Match: \"v1\"\r\n\r\n").response(false);
     assert_eq!((unmodified.status, calls.0.load(Ordering::SeqCst)), (304, 3));
 }
+
+/// What one client's range brought about was kept for everybody: a URL could be made to answer 416 to all.
+#[test]
+fn a_range_that_is_not_there_is_told_to_nobody_else() {
+    let (running, calls) = cached(on(), |envelope, n| async move {
+        Ok(match envelope.call.head.field("range") {
+            Some(_) => reply(416, &[FRESH, ("Content-Range", "bytes */9")], Body::Empty),
+            // Each of its requests goes to the origin as it is.
+            None => reply(200, &[("Cache-Control", "no-store")], Body::full(format!("{n}").into())),
+        })
+    });
+    let mut client = Client::connect(&running);
+    assert_eq!(client.get("/a").text(), "1");
+    let ranged = "GET /a HTTP/1.1\r\nHost: a.example\r\nRange: bytes=99999-\r\n\r\n";
+    assert_eq!(client.send(ranged).response(false).status, 416);
+    let after = client.get("/a");
+    assert_eq!((after.status, after.text().as_str()), (200, "3"), "{}", after.head);
+    assert_eq!(calls.count(), 3);
+}

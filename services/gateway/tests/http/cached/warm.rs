@@ -92,6 +92,11 @@ fn a_network_in_front_is_told_how_long_and_what_groups() {
         Ok(match &*envelope.call.function {
             "own" => numbered(n, &[FRESH, ("CDN-Cache-Control", "max-age=7"), ("Surrogate-Key", "theirs")]),
             "private" => numbered(n, &[("Cache-Control", "private")]),
+            "cookie" => {
+                numbered(n, &[("Cache-Control", "max-age=60, no-cache=\"Set-Cookie\""), ("Set-Cookie", "me=1")])
+            }
+            "validated" => numbered(n, &[("Cache-Control", "max-age=0, must-revalidate"), ("ETag", "\"a\"")]),
+            "stale" => numbered(n, &[("Cache-Control", "max-age=0, stale-while-revalidate=60")]),
             "large" => reply(200, &[FRESH, ("Cache-Groups", "\"a\", \"b c\", \"d\"")], Body::full(bytes(20_000))),
             _ => numbered(n, &[FRESH, ("Cache-Groups", "\"a\", \"b c\", \"d\"")]),
         })
@@ -111,4 +116,14 @@ fn a_network_in_front_is_told_how_long_and_what_groups() {
     let own = client.get("/own");
     assert_eq!((own.field("cdn-cache-control"), own.field("surrogate-key")), (Some("max-age=7"), Some("theirs")));
     assert_eq!(client.get("/private").field("cdn-cache-control"), None, "what is not stored here is not stored there");
+    // It would take the place of what the answer says itself: one visitor's cookie was for everybody there.
+    for target in ["/cookie", "/validated", "/stale"] {
+        let answers = [client.get(target), client.get(target)];
+        for (answer, name) in
+            answers.iter().flat_map(|answer| [(answer, "cdn-cache-control"), (answer, "surrogate-control")])
+        {
+            let withheld = target != "/cookie" || answer.field("set-cookie").is_some();
+            assert!(answer.field(name).is_none() || !withheld, "{target}: {}", answer.head);
+        }
+    }
 }
