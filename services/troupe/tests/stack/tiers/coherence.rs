@@ -261,6 +261,32 @@ fn who_replaces_what_is_fresh_tells_the_others() {
     }
 }
 
+/// What was asked for before a soft purge of everything is stale after it, though it came later and replaced what was fresh.
+#[test]
+fn a_soft_purge_of_everything_is_about_what_is_on_its_way_too() {
+    let redis = Redis::start();
+    for in_redis_too in [false, true] {
+        let origin = Origin::start("max-age=600", Duration::from_millis(500));
+        let config = origin.config("");
+        let stack = if in_redis_too { in_redis(2, 1, &redis, &config) } else { embedded(2, &config) };
+        for address in &stack.addresses {
+            assert_eq!(version(&get(*address, "/a")), 1);
+        }
+        origin.version.store(2, Ordering::SeqCst);
+        let (asked, address) = (origin.asked("/a"), stack.addresses[1]);
+        let fetching = std::thread::spawn(move || {
+            let mut connection = Connection::open(address).unwrap();
+            version(&connection.request("GET", "/a", &[("Cache-Control", "no-cache")], b"").unwrap())
+        });
+        wait::until("the origin to be asked", BOUND, || (origin.asked("/a") > asked).then_some(()));
+        let told = purge(admins(&stack)[0], "all=true&soft=true");
+        assert_eq!(told.status, 200, "{}", told.text());
+        assert_eq!(fetching.join().unwrap(), 2, "whoever asked before has it");
+        origin.version.store(3, Ordering::SeqCst);
+        assert_eq!(version(&get(stack.addresses[0], "/a")), 3, "in redis: {in_redis_too}");
+    }
+}
+
 /// RFC 9875 §3: an answer to an unsafe request names the groups that it has changed, and every gateway forgets them.
 #[test]
 fn a_group_that_an_unsafe_request_changes_is_forgotten_by_every_gateway() {
