@@ -122,7 +122,7 @@ impl Pool {
         }
         slot.correct(load.in_flight);
         if slot.contended(now_us) {
-            slot.set_cap(said.min(slot.in_flight() + said.saturating_sub(load.in_flight)));
+            slot.set_cap(said.min(slot.in_flight().saturating_add(said.saturating_sub(load.in_flight))));
             self.offer(0);
         }
         if load.draining && slot.leave_ready(State::Draining) {

@@ -129,6 +129,10 @@ fn resolve_dots(path: &str, raw: &str) -> Result<String, BadPath> {
                     segments.push("");
                 }
             }
+            // To servlets it is a dot segment, to others a name.
+            _ if segment.split_once(';').is_some_and(|(name, _)| is_dots(name)) => {
+                return Err(BadPath("the path holds a dot segment with parameters"));
+            }
             _ => segments.push(segment),
         }
     }
@@ -195,6 +199,9 @@ mod tests {
             "/.%2e/x",
             "/..",
             "/a/../../b",
+            "/public/..;/manager",
+            "/public/%2e%2e;x=1/manager",
+            "/public/.;a",
             "/%",
             "/%4",
             "/%zz",

@@ -13,6 +13,9 @@ final class Failure
     /** Longer traces are cut: a frame holds at most 1 MiB, and nobody reads the thousandth level of a recursion. */
     private const TRACE = 16384;
 
+    /** So are longer messages, which may quote what a client sent: six bytes stand for a control character in JSON. */
+    private const MESSAGE = 65536;
+
     /** Logs an uncaught exception in PHP's own form. */
     public static function log(\Throwable $error): void
     {
@@ -51,6 +54,7 @@ final class Failure
 
     private static function encode(string $class, string $message, string $file, int $line, string $trace): string
     {
+        $message = substr($message, 0, self::MESSAGE);
         $json = (string) json_encode(
             ['class' => $class, 'message' => $message, 'file' => $file, 'line' => $line, 'trace' => substr($trace, 0, self::TRACE)],
             JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE | JSON_INVALID_UTF8_SUBSTITUTE | JSON_PARTIAL_OUTPUT_ON_ERROR,

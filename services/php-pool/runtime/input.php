@@ -24,6 +24,9 @@ final class Input
 
     private static bool $installed = false;
 
+    /** STREAM_OPEN_FOR_INCLUDE of PHP's source. */
+    private const FOR_INCLUDE = 128;
+
     /** @var resource|null set by PHP */
     public $context;
 
@@ -92,6 +95,11 @@ final class Input
 
     public function stream_open(string $path, string $mode, int $options, ?string &$opened): bool
     {
+        // As PHP's own wrapper: what a client sends is no code. A filter over a plain file is all that can be included.
+        if (($options & self::FOR_INCLUDE) !== 0 && !ini_get('allow_url_include')
+            && preg_match('~^php://filter/(?:.*/)?resource=(?!.*://)(?!data:)~is', $path) !== 1) {
+            return false;
+        }
         if (strcasecmp($path, 'php://input') === 0) {
             if (self::$spool !== null) {
                 $this->stream = fopen(self::$spool, 'r') ?: null;

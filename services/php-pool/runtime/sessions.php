@@ -19,11 +19,15 @@ final class Sessions
 
     private static ?\SessionHandlerInterface $void = null;
 
+    /** @var array<string, string|null> the settings of sessions as boot code has left them */
+    private static array $settings = [];
+
     public static function remember(): void
     {
         self::$available = function_exists('session_id');
         if (self::$available) {
             self::$module = (string) session_module_name();
+            self::$settings = ini_get_all('session', false) ?: [];
         }
     }
 
@@ -57,7 +61,8 @@ final class Sessions
 
     public static function reset(): void
     {
-        if (!self::$available || session_id() === '') {
+        // One that was destroyed has no id any more; its handler and the settings that session_start() was given are left.
+        if (!self::$available || (session_id() === '' && !isset($_SESSION) && session_module_name() === self::$module)) {
             return;
         }
         if (session_status() === PHP_SESSION_ACTIVE) {
@@ -69,6 +74,11 @@ final class Sessions
         session_destroy();
         if (self::$module !== 'user') {
             session_module_name(self::$module);
+        }
+        foreach (self::$settings as $option => $value) {
+            if (ini_get($option) !== (string) $value) {
+                @ini_alter($option, (string) $value);
+            }
         }
     }
 

@@ -43,15 +43,15 @@ final class Superglobals
             $variables += self::authorization($variables['HTTP_AUTHORIZATION']);
         }
         $_SERVER = $variables;
-        $_GET = [];
+        // Nothing of the call before is left when text of this one is parsed: too many variables are told to a handler of boot time.
+        $_GET = $_POST = $_FILES = $_REQUEST = $_COOKIE = self::$cookies = [];
+        if (isset($variables['HTTP_COOKIE'])) {
+            $_COOKIE = self::$cookies = Cookies::parse($variables['HTTP_COOKIE']);
+        }
         if ($variables['QUERY_STRING'] !== '') {
             parse_str($variables['QUERY_STRING'], $_GET);
+            $_REQUEST = $_GET;
         }
-        $_COOKIE = isset($variables['HTTP_COOKIE']) ? Cookies::parse($variables['HTTP_COOKIE']) : [];
-        self::$cookies = $_COOKIE;
-        $_POST = [];
-        $_FILES = [];
-        $_REQUEST = $_GET;
     }
 
     /**

@@ -180,10 +180,14 @@ impl Roster {
         let held = self.held.contains(&(id.clone(), report.pool.clone()));
         let actor = worker::start(&pool, &worker, joins, held);
         let meters = self.series.take(&pool, &worker);
-        let member = Member { pool, worker, actor, joined_us: now_us, published: State::Ready, meters };
+        // Its actor looks later, and until then it would be given what waits.
+        if held || report.load.draining {
+            worker.slot.leave_ready(State::Draining);
+        }
+        let published = worker.slot.state();
+        let member = Member { pool, worker, actor, joined_us: now_us, published, meters };
         tracing::info!(pool = %member.pool.name, worker = %member.worker.name, slots = report.load.slots, joins, "worker found");
         let pool = Arc::clone(&member.pool);
-        // The first look sets what a slow start allows, before the first call.
         self.look(&member, Sight::Load(report.load));
         if joins && self.directory.tuning.slow_start_us() > 0 {
             member.worker.slot.set_cap(1.min(member.worker.slot.full()));
@@ -230,7 +234,13 @@ impl Roster {
         let key = (id.clone(), pool.to_owned());
         let Some(member) = self.instances.get(id).and_then(|enlisted| enlisted.members.get(pool)) else { return false };
         let hold = Hold { held, around: self.around(member) };
-        if (held && self.held.len() >= MAX_HELD) || member.actor.try_send(hold).is_err() {
+        if held && self.held.len() >= MAX_HELD {
+            // Instances that are gone for good come back under another number.
+            let instances = &self.instances;
+            self.held.retain(|(id, _)| instances.contains_key(id));
+        }
+        let full = self.held.len() >= MAX_HELD && !self.held.contains(&key);
+        if (held && full) || member.actor.try_send(hold).is_err() {
             return false;
         }
         if held {
@@ -245,15 +255,19 @@ impl Roster {
     pub(super) fn woken(&mut self) {
         let now_us = clock::now();
         let mut changed: HashMap<Arc<str>, Arc<Pool>> = HashMap::new();
-        for member in self.instances.values().flat_map(|enlisted| enlisted.members.values()) {
-            if member.worker.slot.state() != member.published {
+        // Read once: what changes from here on wakes this again.
+        let members = || self.instances.values().flat_map(|enlisted| enlisted.members.values());
+        let states: Vec<State> = members().map(|member| member.worker.slot.state()).collect();
+        for (member, state) in members().zip(&states) {
+            if *state != member.published {
                 self.look(member, Sight::Nothing);
                 changed.insert(Arc::clone(&member.pool.name), Arc::clone(&member.pool));
             }
         }
+        let mut states = states.into_iter();
         for enlisted in self.instances.values_mut() {
-            for member in enlisted.members.values_mut() {
-                member.published = member.worker.slot.state();
+            for (member, state) in enlisted.members.values_mut().zip(&mut states) {
+                member.published = state;
             }
             if enlisted.contended(now_us) {
                 enlisted.reporter.hurry();

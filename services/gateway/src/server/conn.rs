@@ -10,9 +10,6 @@ use super::stream::Opened;
 use crate::front::Plan;
 use crate::request::{Ends, Incoming};
 
-/// Requests that may wait behind the one being served. More stay in the kernel's buffer.
-const MAX_PIPELINED: usize = 16;
-
 /// One client connection.
 pub(super) struct Conn {
     pub(super) ends: Ends,
@@ -39,6 +36,7 @@ pub(super) struct Conn {
     received: Cell<u64>,
     /// The gate waits for room in the queue.
     stalled: Cell<bool>,
+    unflushed: Cell<bool>,
     /// The answer being written is the last one.
     closing: Cell<bool>,
     /// The connection must not look as if its last answer had ended well.
@@ -81,6 +79,7 @@ impl Conn {
             fault: Cell::new(None),
             received: Cell::new(0),
             stalled: Cell::new(false),
+            unflushed: Cell::new(false),
             closing: Cell::new(false),
             reset: Cell::new(false),
             handshake: Cell::new(Handshake::None),
@@ -145,8 +144,10 @@ impl Conn {
         self.overdue.set(false);
     }
 
+    /// Whether the next head has to wait: actix frames an answer by the last head that it has read, which has to be the
+    /// answer's own.
     pub(super) fn is_full(&self) -> bool {
-        self.in_flight.get() > MAX_PIPELINED
+        !self.is_idle()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -189,6 +190,16 @@ impl Conn {
         self.fault.set(Some(reject));
     }
 
+    /// Whether actix has not written all it had since it was told of a handshake that came to nothing.
+    pub(super) fn is_unflushed(&self) -> bool {
+        self.unflushed.get()
+    }
+
+    /// All is written, and nothing is under way.
+    pub(super) fn set_flushed(&self) {
+        self.unflushed.set(false);
+    }
+
     pub(super) fn fault(&self) -> Option<Reject> {
         self.fault.get()
     }
@@ -229,6 +240,7 @@ impl Conn {
     pub(super) fn refuse_handshake(&self) -> bool {
         let early = self.handshake.get() == Handshake::Early;
         self.handshake.set(if early { Handshake::Spoilt } else { Handshake::None });
+        self.unflushed.set(true);
         early
     }
 

@@ -363,6 +363,8 @@ impl AsyncRead for GuardedStream {
                 // What the client still sends is nobody's; that it left must not cut off the answers on their way.
                 match this.poll_discard(context) {
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    // No answer is on its way that would end the connection.
+                    _ if this.conn.is_idle() && this.flushed && this.unsent.is_none() => return Poll::Ready(Ok(())),
                     Poll::Ready(Ok(())) | Poll::Pending => {
                         let _ = this.poll_clock(context);
                         return Poll::Pending;
@@ -446,6 +448,9 @@ impl AsyncWrite for GuardedStream {
     /// actix calls this when it has written all it has.
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.conn.is_idle() {
+            this.conn.set_flushed();
+        }
         this.flushed |= this.conn.is_idle() || this.conn.is_at_handshake();
         Pin::new(&mut this.inner).poll_flush(context)
     }

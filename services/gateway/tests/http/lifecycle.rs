@@ -165,6 +165,51 @@ fn pipelined_requests_are_served_in_order_while_the_first_takes_long() {
     assert!(rest.is_empty());
 }
 
+/// An answer was framed by the last head that had been read: a HEAD behind a GET took the GET's body away, and the other way round.
+#[test]
+fn pipelined_requests_are_framed_each_by_its_own_head() {
+    let running = serve(config(), &functions(), |envelope| async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        echo(envelope).await
+    });
+    let mut client = Client::connect(&running);
+    let head = |method: &str, target: &str, more: &str| format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{more}\r\n");
+    client.send(
+        head("GET", "/1", "")
+            + &head("HEAD", "/2", "")
+            + &head("GET", "/3", "")
+            + &head("POST", "/4", "Content-Length: 1\r\n")
+            + "x",
+    );
+    assert!(client.response(false).text().starts_with("GET /1 "));
+    assert_eq!(client.response(true).status, 200);
+    assert!(client.response(false).text().starts_with("GET /3 "));
+    assert!(client.response(false).text().starts_with("POST /4 "));
+    client.send(head("GET", "/5", "") + &head("GET", "/6", "Connection: close\r\n"));
+    let first = client.response(false);
+    assert_eq!(first.field("connection"), None, "{}", first.head);
+    assert!(first.text().starts_with("GET /5 "));
+    let last = client.response(false);
+    assert!(last.field("connection") == Some("close") && last.text().starts_with("GET /6 "), "{}", last.head);
+}
+
+/// It was left open for as long as the client liked, where the answer to the request was out already.
+#[test]
+fn a_connection_whose_body_breaks_behind_its_answer_is_closed() {
+    let running = serve(config(), &functions(), |_| async {
+        // It does not read the body.
+        Ok(reply(413, &[], Body::Empty))
+    });
+    let mut client = Client::connect(&running);
+    client.send(
+        "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned()
+            + &format!("8000\r\n{}\r\n", "x".repeat(0x8000)).repeat(2),
+    );
+    assert_eq!(client.response(false).status, 413);
+    client.send("zz\r\n");
+    eventually("the connection is gone", || running.connections() == 0);
+}
+
 fn block_on<F: std::future::Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }

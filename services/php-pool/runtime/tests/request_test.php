@@ -71,6 +71,26 @@ return [
         $pool->close();
     },
 
+    'a body is no code' => static function (): void {
+        $pool = new Pool([
+            'include.php' => 'return function () { return [@include "php://input", @include "php://filter/read=string.tolower/resource=php://input", @include "php://filter/resource=data:,<?php return 1;", is_object(include "php://filter/resource=" . __FILE__)]; };',
+        ]);
+        $p = $pool->process();
+        same('[false,false,false,true]', $p->call('include', ['REQUEST_METHOD' => 'POST'], '<?php return "run";')['body']);
+        file_put_contents("$pool->run/spool", '<?php return "run";');
+        same('[false,false,false,true]', $p->call('include', ['REQUEST_METHOD' => 'POST'], '', ['b' => "$pool->run/spool"])['body']);
+        $pool->close();
+    },
+
+    'a long message of an exception is cut' => static function (): void {
+        $pool = new Pool(['long.php' => 'return function () { throw new Exception(str_repeat("\x01", 2_000_000)); };'], [], ['error_log' => '/dev/null']);
+        $p = $pool->process();
+        for ($i = 0; $i < 2; $i++) {
+            same(65536, strlen($p->call('long')['error']['message']));
+        }
+        $pool->close();
+    },
+
     'uploads' => static function (): void {
         $pool = new Pool([
             'up.php' => 'return function () { $moved = null; if (isset($_FILES["doc"]["tmp_name"]) && is_string($_FILES["doc"]["tmp_name"])) { $t = $_FILES["doc"]["tmp_name"]; $moved = [is_uploaded_file($t), file_get_contents($t), move_uploaded_file($t, __DIR__ . "/kept"), is_uploaded_file($t), move_uploaded_file("/etc/hostname", __DIR__ . "/stolen"), decoct(fileperms(__DIR__ . "/kept") & 0777)]; } return [$_FILES, $_POST, $moved]; };',

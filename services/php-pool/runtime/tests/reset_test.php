@@ -48,6 +48,34 @@ return [
         $pool->close();
     },
 
+    'what boot code is told of one call shows nothing of the call before' => static function (): void {
+        $pool = new Pool([
+            'vendor/autoload.php' => 'set_error_handler(function ($n, $m) { if (!(error_reporting() & $n)) { return false; } throw new \ErrorException($m); }); set_exception_handler(function ($e) { echo json_encode([$_COOKIE, $_POST, $_FILES, $_REQUEST]); });',
+            'x.php' => 'return fn () => [count($_POST)];',
+        ]);
+        $p = $pool->process();
+        $form = ['REQUEST_METHOD' => 'POST', 'HTTP_COOKIE' => 'a=b', 'CONTENT_TYPE' => 'application/x-www-form-urlencoded'];
+        same('[1]', $p->call('x', $form, 'secret=1')['body']);
+        $many = implode('&', array_map(static fn (int $n): string => "a$n=", range(1, 1001)));
+        same('[[],[],[],[]]', $p->call('x', ['QUERY_STRING' => $many])['body']);
+        $pool->close();
+    },
+
+    'what sessions were set to ends with the call' => static function (): void {
+        $pool = new Pool([
+            'options.php' => 'return function () { session_start(["name" => "ADMIN", "cookie_path" => "/admin", "cookie_lifetime" => 99]); $_SESSION["n"] = 1; return session_name(); };',
+            'logout.php' => 'return function () { session_start(["name" => "ADMIN"]); session_destroy(); return session_name(); };',
+            'handler.php' => 'return function () { session_set_save_handler(new class extends SessionHandler {}); session_start(); session_destroy(); return session_module_name(); };',
+            'plain.php' => 'return function () { $m = session_module_name(); session_start(); $p = session_get_cookie_params(); return [$m, session_name(), $p["path"], $p["lifetime"]]; };',
+        ], [], ['session.save_path' => sys_get_temp_dir()]);
+        $p = $pool->process();
+        foreach (['options' => 'ADMIN', 'logout' => 'ADMIN', 'handler' => 'user'] as $function => $says) {
+            same($says, $p->call($function)['body']);
+            same('["files","PHPSESSID","/",0]', $p->call('plain')['body'], $function);
+        }
+        $pool->close();
+    },
+
     'handlers that boot code has set stay' => static function (): void {
         $pool = new Pool([
             'vendor/autoload.php' => 'set_error_handler(function ($n, $m) { echo "[$m]"; return true; }); date_default_timezone_set("Europe/Berlin"); ini_set("precision", "5");',

@@ -151,6 +151,11 @@ impl PoolActor {
     }
 
     fn try_boot(&mut self, context: &mut Context<Self>) -> std::io::Result<()> {
+        // What is still starting from there would miss its files, and say so in place of what is wrong with the code.
+        for record in self.processes.values_mut().filter(|record| !record.up && record.ending.is_none()) {
+            record.ending = Some(Instant::now());
+            record.info.kill(Fate::Replaced);
+        }
         self.run = None;
         let run = self.make_run(self.generation)?;
         let run = self.run.insert(run);

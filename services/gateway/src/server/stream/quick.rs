@@ -56,7 +56,11 @@ impl GuardedStream {
 
     /// Whether nothing is under way on the connection, and nothing of an earlier answer is left in actix's buffer.
     pub(super) fn is_clear(&self) -> bool {
-        self.flushed && self.unsent.is_none() && self.conn.is_idle() && self.conn.fault().is_none()
+        self.flushed
+            && !self.conn.is_unflushed()
+            && self.unsent.is_none()
+            && self.conn.is_idle()
+            && self.conn.fault().is_none()
     }
 
     /// Answers with what is stored. What the client does not take at once is left in `unsent`.
