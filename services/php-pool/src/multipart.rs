@@ -15,44 +15,68 @@ use crate::spool::{Form, Spool, Upload, cut_short, pieces};
 const MAX_FIELD_BYTES: usize = 512 * 1024;
 /// Most parts of a form: PHP's `max_input_vars` with room for files and for fields that PHP leaves out.
 const MAX_PARTS: usize = 2_000;
+/// Most bytes, but for a piece of the body, in which no part begins: multer keeps them all, and looks through them with each piece that comes.
+const MAX_ASTRAY: u64 = 64 * 1024;
+/// A part is read.
+const IN_A_PART: u64 = u64::MAX;
 
 /// PHP's UPLOAD_ERR_INI_SIZE: longer than `upload_max_filesize`.
 const TOO_LONG: u8 = 1;
 /// PHP's UPLOAD_ERR_NO_FILE: the form had a place for a file and none was chosen.
 const NO_FILE: u8 = 4;
 
-/// Takes a form apart. Nothing of it is held in memory but its fields.
+/// Why a body is not read any further.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error(transparent)]
+    Broken(#[from] BodyBroken),
+    #[error("no part begins within {MAX_ASTRAY} bytes")]
+    Astray,
+}
+
+/// Takes a form apart. Nothing of it is held in memory but its fields, and the heads of its parts.
 pub(crate) async fn parse(spool: &Spool, content_type: &[u8], body: Body) -> Result<Form, Failure> {
     let boundary = std::str::from_utf8(content_type)
         .ok()
         .and_then(|text| multer::parse_boundary(text).ok())
         .ok_or_else(|| Failure::refused(Stage::PhpPool, 400, "the form has no boundary"))?;
     let received = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&received);
-    let counted = pieces(body).inspect(move |piece| {
-        if let Ok(piece) = piece {
-            counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
+    // Bytes that may still come before a part has to begin.
+    let astray = Arc::new(AtomicU64::new(MAX_ASTRAY));
+    let (counter, left) = (Arc::clone(&received), Arc::clone(&astray));
+    let counted = pieces(body).map(move |piece| {
+        let piece = piece?;
+        counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        match left.load(Ordering::Relaxed) {
+            0 => return Err(Stopped::Astray),
+            IN_A_PART => {}
+            before => left.store(before.saturating_sub(piece.len() as u64), Ordering::Relaxed),
         }
+        Ok(piece)
     });
     let mut form = Multipart::new(counted, boundary);
     let (mut fields, mut files, mut parts) = (String::new(), Vec::new(), 0);
-    while let Some(part) = form.next_field().await.map_err(malformed)? {
+    while let Some(mut part) = form.next_field().await.map_err(malformed)? {
+        astray.store(IN_A_PART, Ordering::Relaxed);
         parts += 1;
         if parts > MAX_PARTS {
             return Err(Failure::refused(Stage::PhpPool, 413, "the form has too many parts"));
         }
-        let Some(name) = part.name().map(str::to_owned) else { continue };
-        if part.file_name().is_none() {
-            field(&mut fields, &name, part).await?;
-        } else if files.len() < spool.uploads().files {
-            files.push(file(spool, name, part).await?);
+        match part.name().map(str::to_owned) {
+            None => {}
+            Some(name) if part.file_name().is_none() => field(&mut fields, &name, &mut part).await?,
+            Some(name) if files.len() < spool.uploads().files => files.push(file(spool, name, &mut part).await?),
+            Some(_) => {}
         }
+        // What is left of it belongs to it still.
+        while part.chunk().await.map_err(malformed)?.is_some() {}
+        astray.store(MAX_ASTRAY, Ordering::Relaxed);
     }
     let received = received.load(Ordering::Relaxed);
     Ok(Form { fields: Some(fields), files: Some(files), body: None, received })
 }
 
-async fn field(fields: &mut String, name: &str, mut part: Field<'_>) -> Result<(), Failure> {
+async fn field(fields: &mut String, name: &str, part: &mut Field<'_>) -> Result<(), Failure> {
     if !fields.is_empty() {
         fields.push('&');
     }
@@ -70,7 +94,7 @@ async fn field(fields: &mut String, name: &str, mut part: Field<'_>) -> Result<(
     Ok(())
 }
 
-async fn file(spool: &Spool, field: String, mut part: Field<'_>) -> Result<Upload, Failure> {
+async fn file(spool: &Spool, field: String, part: &mut Field<'_>) -> Result<Upload, Failure> {
     let content_type = part.content_type().map(ToString::to_string).unwrap_or_default();
     // Some clients send a whole path: the runtime tells it and the last part of it apart, as PHP does.
     let file_name = part.file_name().unwrap_or_default().to_owned();
@@ -93,7 +117,7 @@ async fn file(spool: &Spool, field: String, mut part: Field<'_>) -> Result<Uploa
 
 fn malformed(error: multer::Error) -> Failure {
     if let multer::Error::StreamReadFailed(cause) = &error
-        && cause.downcast_ref::<BodyBroken>().is_some()
+        && let Some(Stopped::Broken(_)) = cause.downcast_ref::<Stopped>()
     {
         return cut_short();
     }

@@ -254,6 +254,43 @@ fn a_form_is_taken_apart_as_php_would() {
     });
 }
 
+/// All of it was held in memory, and looked through anew with each piece that came.
+#[test]
+fn a_form_in_which_no_part_begins_is_not_read_to_its_end() {
+    on_runtime(async {
+        let stage = Stage::start(&[("form", "fn() => [count($_POST), $_FILES['f']['size'] ?? null]")], |_| {}).await;
+        let pool = stage.handle();
+        let fields = [("content-type", "multipart/form-data; boundary=B")];
+        for beginning in ["", "--B\r\nContent-Disposition: "] {
+            let (mut writer, reader) = body::channel(None);
+            let call = send(&pool, invoke("form", "POST", "/", &fields, Body::Stream(reader)));
+            let endless = async {
+                let mut written = 0;
+                let mut piece = Bytes::from(beginning.to_owned() + &"x".repeat(8192));
+                // Until nobody reads any more.
+                while writer.write(piece.clone()).await.is_ok() && written < 64 << 20 {
+                    written += piece.len();
+                    piece = Bytes::from_static(&[b'x'; 8192]);
+                }
+                written
+            };
+            let (reply, written) = tokio::join!(call, endless);
+            let failure = reply.unwrap_err();
+            assert_eq!((failure.outcome, failure.status), (Outcome::Refused, Some(400)), "{failure:?}");
+            assert!(written < 4 << 20, "{written} bytes were read");
+        }
+        // A part may be as long as it likes, and so may many of them.
+        let large = "x".repeat(300_000);
+        let part = |name: &str| {
+            format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"f\"\r\n\r\n{large}\r\n")
+        };
+        let whole = full(part("a") + &part("b") + &part("f") + "--B--\r\n");
+        let reply = send(&pool, invoke("form", "POST", "/", &fields, whole)).await.unwrap();
+        assert_eq!(text(reply.body).await, "[0,300000]");
+        stage.pools.stop().await;
+    });
+}
+
 #[test]
 fn a_streamed_body_reaches_the_function_piece_by_piece() {
     let echo = "function () { $in = fopen('php://input', 'r'); while (($line = fgets($in)) !== false) { yield strtoupper($line); } }";
