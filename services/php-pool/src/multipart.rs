@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, ready};
 
-use futures_util::StreamExt as _;
+use futures_core::Stream as _;
+use futures_util::stream::poll_fn;
 use multer::{Field, Multipart};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use troupe_mesh::body::{Body, BodyBroken};
@@ -44,15 +46,27 @@ pub(crate) async fn parse(spool: &Spool, content_type: &[u8], body: Body) -> Res
     // Bytes that may still come before a part has to begin.
     let astray = Arc::new(AtomicU64::new(MAX_ASTRAY));
     let (counter, left) = (Arc::clone(&received), Arc::clone(&astray));
-    let counted = pieces(body).map(move |piece| {
-        let piece = piece?;
+    let mut pieces = Box::pin(pieces(body));
+    let mut gave = false;
+    let counted = poll_fn(move |context| {
+        let before = left.load(Ordering::Relaxed);
+        if before != IN_A_PART && std::mem::take(&mut gave) {
+            // multer takes all that is ready before it looks at any of it: it is to look at each piece.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let piece = match ready!(pieces.as_mut().poll_next(context)) {
+            Some(Ok(piece)) => piece,
+            ended => return Poll::Ready(ended.map(|broken| broken.map_err(Stopped::from))),
+        };
+        gave = true;
         counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
-        match left.load(Ordering::Relaxed) {
-            0 => return Err(Stopped::Astray),
+        match before {
+            0 => return Poll::Ready(Some(Err(Stopped::Astray))),
             IN_A_PART => {}
             before => left.store(before.saturating_sub(piece.len() as u64), Ordering::Relaxed),
         }
-        Ok(piece)
+        Poll::Ready(Some(Ok(piece)))
     });
     let mut form = Multipart::new(counted, boundary);
     let (mut fields, mut files, mut parts) = (String::new(), Vec::new(), 0);
