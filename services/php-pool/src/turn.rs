@@ -165,6 +165,10 @@ impl Slot {
     /// Takes the calls in the pipe back, as many as the process has not read: they never started.
     fn take_back(&self, local: &Local, process: &mut Process) {
         self.slow_at.set(None);
+        if self.seats.borrow().is_empty() {
+            // What stands in the pipe then is the running call's own: a body that streams.
+            return;
+        }
         let behind: Vec<u64> = self.seats.borrow().iter().map(|seat| seat.number).collect();
         let taken = process.take_back(&behind);
         // Not always the last ones: the process may have read one meanwhile, which stays the next in turn.
