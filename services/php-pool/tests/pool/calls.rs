@@ -291,6 +291,31 @@ fn a_form_in_which_no_part_begins_is_not_read_to_its_end() {
     });
 }
 
+/// What stood in the pipe was taken for calls behind the running one as soon as its reply streamed.
+#[test]
+fn a_streamed_body_is_whole_though_its_reply_begins_first() {
+    let echo = "function () { yield 'go '; usleep(100_000); $in = fopen('php://input', 'r'); while (($line = fgets($in)) !== false) { yield trim($line) . ' '; } }";
+    on_runtime(async move {
+        let stage = Stage::start(&[("echo", echo)], |_| {}).await;
+        let pool = stage.handle();
+        let (mut writer, reader) = body::channel(None);
+        let mut call = invoke("echo", "POST", "/", &[], Body::Stream(reader));
+        call.flags.streaming = true;
+        let reply = async { text(send(&pool, call).await.unwrap().body).await };
+        let write = async {
+            for number in 0..20 {
+                writer.write(Bytes::from(format!("{number}\n"))).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            writer.finish();
+        };
+        let (reply, ()) = tokio::join!(reply, write);
+        let all: String = (0..20).map(|number| format!("{number} ")).collect();
+        assert_eq!(reply, format!("go {all}"));
+        stage.pools.stop().await;
+    });
+}
+
 #[test]
 fn a_streamed_body_reaches_the_function_piece_by_piece() {
     let echo = "function () { $in = fopen('php://input', 'r'); while (($line = fgets($in)) !== false) { yield strtoupper($line); } }";
