@@ -291,10 +291,10 @@ fn a_form_in_which_no_part_begins_is_not_read_to_its_end() {
     });
 }
 
-/// What stood in the pipe was taken for calls behind the running one as soon as its reply streamed.
+/// What stands in the pipe is the running call's own, and stays there when its reply streams.
 #[test]
 fn a_streamed_body_is_whole_though_its_reply_begins_first() {
-    let echo = "function () { yield 'go '; usleep(100_000); $in = fopen('php://input', 'r'); while (($line = fgets($in)) !== false) { yield trim($line) . ' '; } }";
+    let echo = "function () { usleep(100_000); yield 'go '; usleep(100_000); $in = fopen('php://input', 'r'); while (($line = fgets($in)) !== false) { yield trim($line) . ' '; } }";
     on_runtime(async move {
         let stage = Stage::start(&[("echo", echo)], |_| {}).await;
         let pool = stage.handle();
