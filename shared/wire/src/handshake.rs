@@ -20,7 +20,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use serde::{Deserialize, Serialize};
 
 pub use auth::{Key, KeyTooShort, Keys, MIN_KEY};
-pub use hello::{ContractVersion, DisabledContract, Hello, NONCE_LEN, PROTOCOL, PROTOCOL_OLDEST, Session, Uid};
+pub use hello::{ContractVersion, DisabledContract, Hello, NONCE_LEN, NoUid, PROTOCOL, PROTOCOL_OLDEST, Session, Uid};
 
 use auth::{PROOF_LEN, Proof, Transcript};
 

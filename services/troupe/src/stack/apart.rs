@@ -1,12 +1,10 @@
 //! Services that are in other processes: links to them, and the listeners for links from them.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 use troupe_balancer::instances::{Instance, InstanceId};
 use troupe_balancer::upstream::Upstreams;
@@ -131,25 +129,20 @@ impl Apart {
             watch_links(&links, Service::PhpPool, readiness);
         }
         self.linked.add(Service::PhpPool, links.instances());
-        let known = Arc::new(Known::default());
-        let instances = upstreams.instances_beside(known.follow(&links));
+        let instances = upstreams.instances_beside(as_workers(&links));
         let (orders, given) = mpsc::channel(ORDERS);
         self.orders = Some(Orders::There(orders));
         actix_rt::spawn({
-            let (known, links) = (Arc::clone(&known), links.clone());
-            face::carry_out(given, move |id| links.port_of::<Operate>(known.uid(id)))
+            let links = links.clone();
+            face::carry_out(given, move |id| links.port_of::<Operate>(uid(id)))
         });
-        let reports = {
-            let known = Arc::clone(&known);
-            upstreams.reports(move |id| links.port_of::<Report>(known.uid(id)))
-        };
+        let reports = upstreams.reports(move |id| links.port_of::<Report>(uid(id)));
         let queues = here::queues(config);
         let balancer = Balancer::start(&config.balancer, &queues, threads, wait, instances, reports);
         let upstreams = Arc::clone(upstreams);
         let resolvers: Resolvers = Arc::new(move |index| {
             let links = Pool::start(caller(), Service::PhpPool.name(), wait, endpoints.clone());
-            let known = Arc::clone(&known);
-            Box::new(upstreams.resolver(index, move |id| links.port_of::<Invoke>(known.uid(id))))
+            Box::new(upstreams.resolver(index, move |id| links.port_of::<Invoke>(uid(id))))
         });
         Ok((balancer, resolvers))
     }
@@ -373,42 +366,31 @@ pub(super) fn metrics_services(
     Served::new().with(Port::inline(snapshots)).with(Port::inline(dashboard))
 }
 
-/// The uids behind the ids that the balancer knows instances by.
-#[derive(Default)]
-struct Known(RwLock<HashMap<InstanceId, Uid>>);
-
-impl Known {
-    /// The instances that `links` lead to, as the balancer wants them, now and as they change.
-    fn follow(self: &Arc<Self>, links: &Pool) -> watch::Receiver<Arc<[Instance]>> {
-        let mut source = links.instances();
-        let (target, instances) = watch::channel(self.read(&source.borrow_and_update()));
-        let known = Arc::clone(self);
-        actix_rt::spawn(async move {
-            while source.changed().await.is_ok() {
-                let now = known.read(&source.borrow_and_update());
-                if target.send(now).is_err() {
-                    return;
-                }
+/// The instances that `links` lead to, as the balancer wants them, now and as they change.
+fn as_workers(links: &Pool) -> watch::Receiver<Arc<[Instance]>> {
+    let read = |instances: &[troupe_mesh::pool::Instance]| {
+        let worker = |instance: &troupe_mesh::pool::Instance| {
+            Instance::new(InstanceId::new(instance.uid.to_string()), Arc::clone(&instance.name))
+        };
+        instances.iter().map(worker).collect::<Arc<[_]>>()
+    };
+    let mut source = links.instances();
+    let (target, workers) = watch::channel(read(&source.borrow_and_update()));
+    actix_rt::spawn(async move {
+        while source.changed().await.is_ok() {
+            let now = read(&source.borrow_and_update());
+            if target.send(now).is_err() {
+                return;
             }
-        });
-        instances
-    }
+        }
+    });
+    workers
+}
 
-    fn read(&self, instances: &[troupe_mesh::pool::Instance]) -> Arc<[Instance]> {
-        let mut known = self.0.write();
-        known.clear();
-        let instances = instances.iter().map(|instance| {
-            let id = InstanceId::new(instance.uid.to_string());
-            known.insert(id.clone(), instance.uid);
-            Instance::new(id, Arc::clone(&instance.name))
-        });
-        instances.collect()
-    }
-
-    /// The uid of an instance that is listed; of one that no longer is, a uid that nobody has.
-    fn uid(&self, id: &InstanceId) -> Uid {
-        self.0.read().get(id).copied().unwrap_or(Uid([0; 16]))
-    }
+/// The uid behind an id of [`as_workers`], whether its instance is listed now or not: a port that is made while a link is
+/// down must be the right one when it is up again. Of another id, a uid that nobody has.
+fn uid(id: &InstanceId) -> Uid {
+    id.as_str().parse().unwrap_or(Uid([0; 16]))
 }
 
 /// Readiness depends on a link to `service`.

@@ -33,6 +33,24 @@ impl std::fmt::Display for Uid {
     }
 }
 
+/// A text that is no uid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a uid is 32 digits of hex, in lower case")]
+pub struct NoUid;
+
+/// What [`Uid`]'s `Display` writes, and nothing else: no sign, no capitals.
+impl std::str::FromStr for Uid {
+    type Err = NoUid;
+
+    fn from_str(text: &str) -> Result<Self, NoUid> {
+        let lower = text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        if text.len() != 32 || !lower {
+            return Err(NoUid);
+        }
+        u128::from_str_radix(text, 16).map(|number| Self(number.to_be_bytes())).map_err(|_| NoUid)
+    }
+}
+
 impl std::fmt::Debug for Uid {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Display::fmt(self, out)

@@ -194,3 +194,14 @@ fn a_short_key_is_no_key() {
     assert_eq!(Key::new(&[1; MIN_KEY - 1]).expect_err("short").length, MIN_KEY - 1);
     assert_eq!(format!("{:?}", keys(7)), "Keys { first: Key(..), second: None }");
 }
+
+#[test]
+fn a_uid_is_read_as_it_is_written_and_nothing_else_is_one() {
+    for bytes in [[0; 16], [0xff; 16], *b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f"] {
+        assert_eq!(Uid(bytes).to_string().parse(), Ok(Uid(bytes)));
+    }
+    for wrong in ["", "0", "upstream:app/127.0.0.1:80", &"g".repeat(32), &"A".repeat(32), &"0".repeat(33)] {
+        assert_eq!(wrong.parse::<Uid>(), Err(NoUid), "{wrong}");
+    }
+    assert_eq!(format!("+{}", "0".repeat(31)).parse::<Uid>(), Err(NoUid));
+}

@@ -99,12 +99,7 @@ pub(super) fn can_be_dialled(address: &Address) -> bool {
 }
 
 fn read_uid(text: &[u8]) -> Option<Uid> {
-    let text = std::str::from_utf8(text).ok()?;
-    let lower = text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    if text.len() != 32 || !lower {
-        return None;
-    }
-    u128::from_str_radix(text, 16).ok().map(|number| Uid(number.to_be_bytes()))
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// What may stand in a log line.
