@@ -173,6 +173,8 @@ impl Reception {
             Some(at) => target.split_at(at),
             None => (target, ""),
         };
+        // RFC 9110 §4.2.3: of `http`, no path is `/`.
+        let path = if path.is_empty() { "/" } else { path };
         let normal = if path == "*" { path.into() } else { path::normalise(path).map_err(|bad| (400, bad.0))? };
         let rebuilt;
         let target = match &normal {
@@ -323,16 +325,13 @@ fn too_large(error: FieldTooLarge) -> (u16, &'static str) {
     }
 }
 
-/// `http://host/path` means `/path` on that host.
+/// `http://host/path?query` means `/path?query` on that host.
 fn origin_form(target: &str) -> &str {
     if target.starts_with('/') || target == "*" {
         return target;
     }
     let rest = target.split_once("://").map_or("", |(_, rest)| rest);
-    match rest.find(['/', '?']) {
-        Some(at) if rest.get(at..).is_some_and(|rest| rest.starts_with('/')) => rest.get(at..).unwrap_or("/"),
-        _ => "/",
-    }
+    rest.find(['/', '?']).and_then(|at| rest.get(at..)).unwrap_or_default()
 }
 
 fn take_fields<'a>(

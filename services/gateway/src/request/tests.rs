@@ -98,6 +98,7 @@ fn only_trusted_proxies_are_believed() {
 fn targets_come_out_in_origin_form_and_normal() {
     assert_eq!(request("http://a.example/%61?x=%2f", "", &[]).head.target(), "/a?x=%2f");
     assert_eq!(request("http://a.example", "", &[]).head.target(), "/");
+    assert_eq!(request("http://a.example?x=/%2f", "", &[]).head.target(), "/?x=/%2f");
     assert!(matches!(
         receive(&reception(vec![]), "/a%2fb", ""),
         Incoming::Refused(Refused { status: 400, close: false, .. })
