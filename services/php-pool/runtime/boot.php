@@ -10,10 +10,13 @@ use Troupe\Request;
 /** Loads a pool's code once: the autoloader, then every function file. */
 final class Boot
 {
-    /** @var list<array{name: string, index: int, file: string}> */
+    /** Bytes of an error's message that are told: whoever throws may have put a page into it. */
+    private const LONGEST_MESSAGE = 4096;
+
+    /** @var list<array{name: string, index: int}> */
     public array $functions = [];
 
-    /** @var list<array{file: string, line: int, message: string}> the files that are not served, and why */
+    /** @var list<array{function: string, file: string, line: int, message: string}> the functions that are not served, and why */
     public array $errors = [];
 
     /** @var list<callable> by index */
@@ -40,7 +43,8 @@ final class Boot
     public function __construct(string $configuration)
     {
         $values = json_decode((string) file_get_contents($configuration), true, 8, JSON_THROW_ON_ERROR);
-        $this->root = $values['root'];
+        // Where a symbolic link leads, as deployments switch it: all of this code is from there.
+        $this->root = realpath($values['root']) ?: throw new BootError("there is no folder {$values['root']}");
         $this->memorySoft = (int) ($values['memory_soft'] ?? 0) ?: PHP_INT_MAX;
         $this->server = ($values['server'] ?? []) + [
             'GATEWAY_INTERFACE' => 'CGI/1.1',
@@ -71,7 +75,13 @@ final class Boot
             try {
                 $this->add((string) $name, $file, $this->require($file));
             } catch (\Throwable $error) {
-                $this->errors[] = ['file' => $error instanceof BootError ? $file : $error->getFile(), 'line' => $error instanceof BootError ? 0 : $error->getLine(), 'message' => $error->getMessage()];
+                $ours = $error instanceof BootError;
+                $this->errors[] = [
+                    'function' => (string) $name,
+                    'file' => $ours ? $file : $error->getFile(),
+                    'line' => $ours ? 0 : $error->getLine(),
+                    'message' => substr($error->getMessage(), 0, self::LONGEST_MESSAGE),
+                ];
             }
         }
         $this->loading = '';
@@ -115,7 +125,7 @@ final class Boot
         if (isset($parameters[1]) && !$parameters[1]->isOptional()) {
             throw new BootError('takes more than one argument: the only argument of a function is the ' . Request::class);
         }
-        $this->functions[] = ['name' => $name, 'index' => count($this->functions), 'file' => $file];
+        $this->functions[] = ['name' => $name, 'index' => count($this->functions)];
         $this->callables[] = $value;
         $this->caches[] = $cache;
         $this->takesRequest[] = $parameters !== [];
@@ -126,7 +136,10 @@ final class Boot
     private static function files(string $root, string $prefix = ''): array
     {
         $files = [];
-        foreach (scandir($root . ($prefix === '' ? '' : "/$prefix")) ?: [] as $entry) {
+        $folder = rtrim("$root/$prefix", '/');
+        // Without what is in it, the rest would look like all that there is to serve.
+        $entries = Quiet::call(static fn () => scandir($folder)) ?: throw new BootError("cannot read the folder $folder");
+        foreach ($entries as $entry) {
             if ($entry[0] === '.' || $entry[0] === '_' || $entry === 'vendor' || $entry === 'src') {
                 continue;
             }
@@ -141,7 +154,7 @@ final class Boot
     }
 }
 
-/** A function file that cannot be served although PHP could load it. */
+/** Code that cannot be served although PHP could load it. */
 final class BootError extends \RuntimeException
 {
 }

@@ -48,7 +48,7 @@ final class Code
                 continue;
             }
             self::$read[$file] = true;
-            $text = (string) @file_get_contents($file);
+            $text = (string) Quiet::call(static fn () => file_get_contents($file));
             self::$fibers = self::$fibers || preg_match('~\bFiber\b~i', $text) === 1;
             self::$surroundings = self::$surroundings || preg_match('~\b(?:chdir|umask|putenv|eval)\b~i', $text) === 1;
             self::$globals = self::$globals || preg_match('~\b(?:global|GLOBALS)\b~i', $text) === 1;

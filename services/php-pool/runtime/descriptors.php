@@ -13,15 +13,17 @@ final class Descriptors
     /** @return array<int, string> what each descriptor is open on; empty where /proc does not tell */
     public static function open(): array
     {
-        $open = [];
-        foreach (@scandir('/proc/self/fd') ?: [] as $number) {
-            // The one of scandir() itself is gone by now.
-            $target = $number[0] === '.' ? false : @readlink("/proc/self/fd/$number");
-            if ($target !== false) {
-                $open[(int) $number] = $target;
+        return Quiet::call(static function (): array {
+            $open = [];
+            foreach (scandir('/proc/self/fd') ?: [] as $number) {
+                // The one of scandir() itself is gone by now.
+                $target = $number[0] === '.' ? false : readlink("/proc/self/fd/$number");
+                if ($target !== false) {
+                    $open[(int) $number] = $target;
+                }
             }
-        }
-        return $open;
+            return $open;
+        });
     }
 
     /**

@@ -5,7 +5,7 @@ declare(strict_types=1);
 namespace Troupe\Runtime;
 
 /**
- * The standard descriptors 1 and 2, and how a forked process gets its own.
+ * The standard descriptors, and how a forked process gets its own 1 and 2.
  *
  * The zygote holds the first streams PHP opens on them: those are the descriptors themselves, every later `php://stdout` is a
  * duplicate. Closing the first one closes the descriptor, and the next open takes its number: the dup2() of plain PHP.
@@ -18,8 +18,12 @@ final class Stdio
     /** @var resource descriptor 2: where PHP's own log goes, too */
     public static $error;
 
+    /** @var resource descriptor 0: whoever closed it would have the next one opened take its number, and 1 and 2 be others */
+    private static $input;
+
     public static function hold(): void
     {
+        self::$input = fopen('php://stdin', 'r');
         self::$output = fopen('php://stdout', 'w');
         self::$error = fopen('php://stderr', 'w');
     }

@@ -67,7 +67,7 @@ final class Uploads
         }
         unset(self::$paths[$from]);
         // The temporary file was private; what umask says holds for a file that a function keeps.
-        @chmod($to, 0666 & ~umask());
+        Quiet::call(static fn () => chmod($to, 0666 & ~umask()));
         return true;
     }
 
@@ -75,7 +75,7 @@ final class Uploads
     public static function reset(): void
     {
         foreach (self::$paths as $path => $_) {
-            @unlink((string) $path);
+            Quiet::call(static fn () => unlink((string) $path));
         }
         self::$paths = [];
     }

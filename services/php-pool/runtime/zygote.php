@@ -70,10 +70,12 @@ final class Zygote
         pcntl_signal(SIGCHLD, static function (): void {
             // Its arrival ends the wait below; that is all.
         }, false);
+        // A signal ends the wait with a warning, for which a handler of the code's must not end all processes.
+        set_error_handler(static fn (): bool => true);
         while (!$this->stopping || $this->processes !== []) {
             $read = [$this->commands];
             $write = $except = [];
-            if (@stream_select($read, $write, $except, 0, self::POLL_MICROSECONDS) > 0) {
+            if (stream_select($read, $write, $except, 0, self::POLL_MICROSECONDS) > 0) {
                 $bytes = fread($this->commands, 8192);
                 if ($bytes === '' || $bytes === false) {
                     if (feof($this->commands)) {
@@ -104,6 +106,7 @@ final class Zygote
             posix_setpgid(0, 0);
             pcntl_signal(SIGCHLD, SIG_DFL);
             pcntl_async_signals(false);
+            restore_error_handler();
             fclose($this->commands);
             fclose($this->events);
             return $id;
@@ -113,7 +116,7 @@ final class Zygote
             return null;
         }
         // Both sides do it, so that the group exists whoever is first.
-        @posix_setpgid($pid, $pid);
+        posix_setpgid($pid, $pid);
         $this->processes[$pid] = $id;
         $this->tell(['event' => 'forked', 'id' => $id, 'pid' => $pid]);
         return null;
@@ -136,7 +139,7 @@ final class Zygote
             ]);
             // What it has started and left behind goes with it; at the very end it is asked first, and killed by whoever asked.
             if (!$this->leaving) {
-                @posix_kill(-$pid, SIGKILL);
+                posix_kill(-$pid, SIGKILL);
             }
         }
     }

@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -33,7 +32,6 @@ pub(crate) struct Spool(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     dir: RunDir,
-    owner: Option<(u32, u32)>,
     quota: u64,
     used: AtomicU64,
     next: AtomicU64,
@@ -146,10 +144,10 @@ impl Spool {
         gauge: Gauge,
     ) -> io::Result<Self> {
         let base = if base.as_os_str().is_empty() { std::env::temp_dir() } else { base.to_owned() };
-        let dir = RunDir::create_below(&base, pool, tag, owner)?;
+        let dir = RunDir::create_spool(&base, pool, tag, owner)?;
         let (used, next) = (AtomicU64::new(0), AtomicU64::new(0));
         let (gathering, silent) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Ok(Self(Arc::new(Shared { dir, owner, quota, used, next, gathering, gauge, silent, uploads })))
+        Ok(Self(Arc::new(Shared { dir, quota, used, next, gathering, gauge, silent, uploads })))
     }
 
     /// Whether another spool tells how much is on disk.
@@ -174,17 +172,15 @@ impl Spool {
 
     /// Starts a file.
     pub(crate) async fn file(&self) -> Result<SpoolWriter, Failure> {
-        let path = self.0.dir.path().join(self.0.next.fetch_add(1, Ordering::Relaxed).to_string());
-        let spooled = SpoolFile { path: path.clone(), len: 0, shared: Arc::clone(&self.0) };
-        let owner = self.0.owner;
-        let opened = blocking(move || {
-            let file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
-            if let Some((uid, gid)) = owner {
-                std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
-            }
-            Ok(file)
+        let name = self.0.next.fetch_add(1, Ordering::Relaxed).to_string();
+        let path = self.0.dir.path().join(&name);
+        let shared = Arc::clone(&self.0);
+        let made = blocking(move || {
+            let file = shared.dir.file(&name)?;
+            // Only what was made here is removed again.
+            Ok((file, SpoolFile { name, path, len: 0, shared }))
         });
-        let file = opened.await.map_err(failed)?;
+        let (file, spooled) = made.await.map_err(failed)?;
         Ok(SpoolWriter { file: Some(file), gathered: BytesMut::new(), spooled })
     }
 }
@@ -242,6 +238,8 @@ impl SpoolWriter {
 /// A file that is removed, and its quota given back, when this is dropped.
 #[derive(Debug)]
 pub(crate) struct SpoolFile {
+    name: String,
+    /// Where PHP finds it.
     path: PathBuf,
     len: u64,
     shared: Arc<Shared>,
@@ -268,11 +266,12 @@ impl Drop for SpoolFile {
     fn drop(&mut self) {
         let used = self.shared.used.fetch_sub(self.len, Ordering::AcqRel).saturating_sub(self.len);
         self.shared.show(used);
-        let path = std::mem::take(&mut self.path);
+        let (name, shared) = (std::mem::take(&mut self.name), Arc::clone(&self.shared));
         // Freeing a big file takes the kernel a while. The function may have moved it away.
+        let remove = move || shared.dir.remove(&name);
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(move || std::fs::remove_file(path))),
-            Err(_) => drop(std::fs::remove_file(path)),
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => drop(remove()),
         }
     }
 }

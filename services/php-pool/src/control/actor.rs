@@ -6,7 +6,6 @@ mod stillborn;
 mod stop;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +19,7 @@ use super::cores::Cores;
 use super::hatch::Watch;
 use super::launch::Launch;
 use super::start::{Numbers, Plan};
-use super::zygote::{Event, Loaded, Zygote, exit_status};
+use super::zygote::{Event, LoadError, Loaded, Zygote, exit_status};
 use crate::functions::Functions;
 use crate::pool::{Condition, Pool};
 use crate::process::{Fate, ProcessInfo};
@@ -186,20 +185,18 @@ impl PoolActor {
     }
 
     /// The functions that could not be loaded, by name, with the reason.
-    fn broken<'a>(&'a self, loaded: &'a Loaded) -> impl Iterator<Item = (String, String)> + 'a {
-        loaded.errors.iter().filter_map(|error| {
-            let name = Path::new(&error.file).strip_prefix(&self.launch.root).ok()?.with_extension("");
-            Some((name.to_str()?.to_owned(), format!("{}:{}: {}", error.file, error.line, error.message)))
-        })
+    fn broken(loaded: &Loaded) -> impl Iterator<Item = (String, String)> {
+        let reason = |error: &LoadError| format!("{}:{}: {}", error.file, error.line, error.message);
+        loaded.errors.iter().map(move |error| (error.function.clone(), reason(error)))
     }
 
     fn loaded(&mut self, loaded: &Loaded) {
         for error in &loaded.errors {
-            tracing::error!(pool = %self.pool.name, file = %error.file, line = error.line, error = %error.message, "a function cannot be loaded");
+            tracing::error!(pool = %self.pool.name, function = %error.function, file = %error.file, line = error.line, error = %error.message, "a function cannot be loaded");
         }
         let found = loaded.functions.iter().map(|function| (function.name.clone(), function.index));
         let functions =
-            Functions::new(found, &self.pool.functions.load(), &self.pool.series).with_broken(self.broken(loaded));
+            Functions::new(found, &self.pool.functions.load(), &self.pool.series).with_broken(Self::broken(loaded));
         tracing::info!(
             pool = %self.pool.name,
             php = %loaded.php,
@@ -263,11 +260,7 @@ impl PoolActor {
     fn process_event(&mut self, event: Event) {
         match event {
             Event::Ready(_) | Event::Fatal { .. } => {}
-            Event::Forked { id, pid } => {
-                if let Some(record) = self.processes.get(&id) {
-                    record.info.set_pid(pid);
-                }
-            }
+            Event::Forked { id, pid } => self.forked(id, pid),
             Event::Exited { id, code, signal, message } => {
                 let status = match (message, signal, code) {
                     (Some(message), _, _) => message,

@@ -8,12 +8,12 @@ use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// The longest line; a longer one is logged in parts.
-const MAX_LINE: usize = 1 << 20;
+pub(crate) const MAX_LINE: usize = 1 << 20;
 /// Bytes read at once.
 const READ_SIZE: usize = 8 * 1024;
 
-/// Reads `source` to its end and gives each line to `log`.
-pub(crate) async fn lines(mut source: impl AsyncRead + Unpin, mut log: impl FnMut(&str)) {
+/// Reads `source` to its end and gives each line to `log`, one of more than `longest` bytes in parts.
+pub(crate) async fn lines(mut source: impl AsyncRead + Unpin, longest: usize, mut log: impl FnMut(&str)) {
     let mut buffer = BytesMut::new();
     let mut searched = 0;
     loop {
@@ -29,7 +29,7 @@ pub(crate) async fn lines(mut source: impl AsyncRead + Unpin, mut log: impl FnMu
             log(String::from_utf8_lossy(&line).trim_end_matches('\r'));
         }
         searched = buffer.len();
-        if searched >= MAX_LINE {
+        if searched >= longest {
             log(&String::from_utf8_lossy(&buffer.split()));
             searched = 0;
         }
@@ -41,7 +41,7 @@ pub(crate) async fn lines(mut source: impl AsyncRead + Unpin, mut log: impl FnMu
 
 /// Logs what a process writes, with the request that it belongs to.
 pub(crate) async fn process(source: impl AsyncRead + Unpin, pool: &Pool, info: &ProcessInfo, channel: Channel) {
-    lines(source, |line| match mark(line) {
+    lines(source, MAX_LINE, |line| match mark(line) {
         Some((text, number)) if info.printed.is_expected(channel, number) => {
             if !text.is_empty() {
                 log(text, pool, info, channel);
@@ -116,7 +116,7 @@ mod tests {
         let mut read = Vec::new();
         let long = "x".repeat(MAX_LINE + 10);
         let source = format!("a\r\nb\n\n{long}\nlast");
-        lines(source.as_bytes(), |line| read.push(line.to_owned())).await;
+        lines(source.as_bytes(), MAX_LINE, |line| read.push(line.to_owned())).await;
         assert_eq!(read[..3], ["a", "b", ""]);
         assert_eq!(read[3..].concat(), format!("{long}last"));
         assert!(read.iter().all(|line| line.len() <= MAX_LINE + READ_SIZE));

@@ -25,7 +25,8 @@ const LOWEST_PRIORITY: i32 = 19;
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
     pub(crate) pool: String,
-    pub(crate) root: PathBuf,
+    /// Absolute, and as configured: each boot looks anew where a symbolic link in it leads.
+    root: PathBuf,
     pub(crate) isolation: Isolation,
     /// Whether a zygote forks the processes; each is exec'ed otherwise.
     pub(crate) forks: bool,
@@ -44,12 +45,11 @@ pub(crate) struct Launch {
 impl Launch {
     /// Checks what can be checked before anything runs.
     pub(crate) fn new(pool: &str, config: &PhpPoolConfig, development: bool) -> Result<Self, StartError> {
-        let root = config.root.canonicalize().map_err(|error| StartError::Root {
-            pool: pool.to_owned(),
-            root: config.root.clone(),
-            error,
-        })?;
-        let php = Php::ask(pool, &config.binary)?;
+        let no_root = |error| StartError::Root { pool: pool.to_owned(), root: config.root.clone(), error };
+        config.root.canonicalize().map_err(no_root)?;
+        let root = std::path::absolute(&config.root).map_err(no_root)?;
+        let ini = settings(config);
+        let php = Php::ask(pool, &config.binary, &ini)?;
         if !php.version.starts_with("8.2.") {
             tracing::info!(pool, version = %php.version, "this PHP is not 8.2, the version Troupe is tested with");
         }
@@ -59,7 +59,10 @@ impl Launch {
         }
         let forks = config.isolation != Isolation::Fresh && php.can_fork;
         if !php.can_fork && config.isolation != Isolation::Fresh {
-            tracing::warn!(pool, "this PHP has no pcntl and posix: processes are started one by one, not forked");
+            tracing::warn!(
+                pool,
+                "this PHP has no pcntl and posix, or ini.disable_functions takes some of them: processes are started one by one, not forked"
+            );
         }
         let limit = config.memory_limit.bytes();
         Ok(Self {
@@ -72,7 +75,7 @@ impl Launch {
             memory_soft: config.memory_soft.of(limit),
             binary: config.binary.clone(),
             nice: i32::from(config.nice),
-            ini: settings(config),
+            ini,
             env: config.env.clone(),
             tether: find("setpriv"),
         })
@@ -126,6 +129,9 @@ impl Launch {
         }
         command.arg("--").arg(runtime.join(script)).arg(run.path().join("boot.json"));
         command.stdin(Stdio::from(File::open(runtime.join("start.php"))?));
+        if let Err(error) = std::fs::metadata(&self.root) {
+            return Err(io::Error::new(error.kind(), format!("{}: {error}", self.root.display())));
+        }
         command.current_dir(&self.root).process_group(0).env_clear();
         command.envs(INHERITED.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))));
         command.envs(&self.env);
@@ -198,18 +204,25 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// What the PHP binary says of itself.
+/// What a zygote calls to have processes.
+const FORKING: &str = "pcntl_async_signals pcntl_fork pcntl_get_last_error pcntl_signal pcntl_strerror pcntl_waitpid \
+    pcntl_wexitstatus pcntl_wifexited pcntl_wifsignaled pcntl_wtermsig posix_kill posix_setpgid stream_select";
+
+/// What the PHP binary says of itself, with a pool's settings.
 struct Php {
     version: String,
     can_fork: bool,
 }
 
 impl Php {
-    fn ask(pool: &str, binary: &str) -> Result<Self, StartError> {
-        let code = "echo PHP_VERSION, ' ', (int) (function_exists('pcntl_fork') && function_exists('posix_setpgid'));";
+    fn ask(pool: &str, binary: &str, ini: &[(String, String)]) -> Result<Self, StartError> {
+        let code = format!(
+            "echo PHP_VERSION, ' ', (int) array_product(array_map('function_exists', explode(' ', '{FORKING}')));"
+        );
         let failed = |why: String| StartError::Php { pool: pool.to_owned(), binary: binary.to_owned(), why };
         let output = std::process::Command::new(binary)
-            .args(["-d", "display_errors=0", "-r", code])
+            .args(ini.iter().flat_map(|(key, value)| ["-d".to_owned(), format!("{key}={value}")]))
+            .args(["-d", "display_errors=0", "-r", &code])
             .stdin(Stdio::null())
             .output()
             .map_err(|error| failed(error.to_string()))?;
@@ -273,6 +286,16 @@ mod tests {
         assert_eq!(value("sendmail_path"), Some("\"mail -t; x=\\\"y\\\"\""));
         assert_eq!(value("memory_limit"), Some("134217728"));
         assert_eq!(value("opcache.enable_cli"), Some("1"));
+    }
+
+    #[test]
+    fn a_pool_that_disables_what_a_zygote_calls_has_none() {
+        let mut config = PhpPoolConfig { root: std::env::temp_dir(), ..PhpPoolConfig::default() };
+        assert!(Launch::new("p", &config, false).unwrap().forks);
+        // As Debian's own php.ini did for FPM.
+        let disabled = "pcntl_alarm,pcntl_waitpid,pcntl_signal".to_owned();
+        config.ini.insert("disable_functions".to_owned(), IniValue::Text(disabled));
+        assert!(!Launch::new("p", &config, false).unwrap().forks);
     }
 
     #[test]

@@ -3,15 +3,10 @@
 use std::fs;
 
 /// What the process `pid` takes, in bytes: its resident pages while these are below `limit`, which is cheap to ask; its
-/// proportional share of them beyond, since pages shared with the zygote would be counted in every process.
+/// [`share`] of them beyond, since pages shared with the zygote would be counted in every process.
 pub(crate) fn of(pid: i32, limit: u64) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let resident = kibibytes(&status, "VmRSS:")?;
-    if resident <= limit {
-        return Some(resident);
-    }
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    kibibytes(&rollup, "Pss:")
+    let resident = kibibytes(&status(pid)?, "VmRSS:")?;
+    if resident <= limit { Some(resident) } else { share(pid) }
 }
 
 /// The share of memory that the process `pid` takes, in bytes: a page that several have counts in parts, and once in all. Where the
@@ -22,7 +17,15 @@ pub(crate) fn share(pid: i32) -> Option<u64> {
     if let Some(share) = rollup.ok().and_then(|rollup| kibibytes(&rollup, "Pss:")) {
         return Some(share);
     }
-    kibibytes(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "RssAnon:")
+    of_no_file(&status(pid)?)
+}
+
+fn of_no_file(status: &str) -> Option<u64> {
+    Some(kibibytes(status, "RssAnon:")? + kibibytes(status, "RssShmem:").unwrap_or(0))
+}
+
+fn status(pid: i32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/status")).ok()
 }
 
 fn kibibytes(text: &str, name: &str) -> Option<u64> {
@@ -41,6 +44,12 @@ mod tests {
             "55d0-7ffd ---p 00000000 00:00 0 [rollup]\nRss:  8 kB\nPss:                5120 kB\nPss_Dirty: 1 kB\n";
         assert_eq!(kibibytes(rollup, "Pss:"), Some(5 << 20));
         assert_eq!(kibibytes("Pss: many kB", "Pss:"), None);
+    }
+
+    #[test]
+    fn where_the_roll_up_is_refused_pages_of_no_file_count() {
+        let status = "VmRSS:\t  310000 kB\nRssAnon:\t  300000 kB\nRssFile:\t    9000 kB\nRssShmem:\t    1000 kB\n";
+        assert_eq!(of_no_file(status), Some(301_000 << 10));
     }
 
     #[test]

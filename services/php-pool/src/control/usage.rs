@@ -103,6 +103,11 @@ async fn ended(pid: i32) -> io::Result<()> {
     pipe::Receiver::from_owned_fd_unchecked(pidfd_open(pid, PidfdFlags::empty())?)?.readable().await
 }
 
+/// The parent of the process `pid`; `None`: there is no such process, or nobody may know.
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    stat(pid).map(|stat| stat.parent)
+}
+
 fn last_look(pool: &Pool, pid: i32, number: u64) {
     let micros = stat(pid).map_or(0, |stat| stat.micros);
     let mut roots = pool.usage.roots.lock();

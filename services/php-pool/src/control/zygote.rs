@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal};
 use serde::Deserialize;
 use tokio::net::unix::pipe;
 
+use super::capture::MAX_LINE;
 use super::launch::Launch;
 use super::{Note, capture, usage};
 use crate::pool::Pool;
@@ -19,6 +20,8 @@ use crate::rundir::{Fifo, RunDir};
 
 /// What is kept of what a zygote wrote last, for the report when it fails.
 const TAIL_LINES: usize = 20;
+/// The longest event: what a hundred thousand functions are called.
+const LONGEST_EVENT: usize = 16 << 20;
 
 /// A zygote that was started.
 #[derive(Debug)]
@@ -58,9 +61,12 @@ pub(crate) struct LoadedFunction {
     pub(crate) index: u16,
 }
 
-/// A file that is none.
+/// A function that cannot be loaded.
 #[derive(Debug, Deserialize)]
 pub(crate) struct LoadError {
+    /// The function's name.
+    pub(crate) function: String,
+    /// Where the error lies: in the function's file, or in one that it loads.
     pub(crate) file: String,
     pub(crate) line: u32,
     pub(crate) message: String,
@@ -82,7 +88,7 @@ impl Zygote {
 
         let events = pipe::Receiver::from_owned_fd_unchecked(events)?;
         let listener = Arc::clone(pool);
-        actix_rt::spawn(capture::lines(events, move |line| match serde_json::from_str::<Event>(line) {
+        actix_rt::spawn(capture::lines(events, LONGEST_EVENT, move |line| match serde_json::from_str::<Event>(line) {
             Ok(event) => listener.tell(Note::Event { generation, event }),
             Err(error) => tracing::warn!(%error, line, "the zygote said something else than an event"),
         }));
@@ -91,7 +97,7 @@ impl Zygote {
         let (name, kept) = (launch.pool.clone(), Arc::clone(&tail));
         let errors = actix_rt::spawn(async move {
             if let Some(stderr) = stderr {
-                capture::lines(stderr, |line| {
+                capture::lines(stderr, MAX_LINE, |line| {
                     keep(&kept, line);
                     tracing::warn!(target: "php", pool = name, process = "zygote", "{line}");
                 })
@@ -102,7 +108,7 @@ impl Zygote {
         actix_rt::spawn(async move {
             if let Some(stdout) = stdout {
                 let log = |line: &str| tracing::info!(target: "php", pool = name, process = "zygote", "{line}");
-                capture::lines(stdout, log).await;
+                capture::lines(stdout, MAX_LINE, log).await;
             }
         });
         let pool = Arc::clone(pool);
@@ -130,6 +136,12 @@ impl Zygote {
                 false
             }
         }
+    }
+
+    /// Whether it has forked the process `pid`. PHP's word is not taken for it: with another's number it would have that one
+    /// and its whole group killed, and with 1 every process there is.
+    pub(crate) fn has_forked(&self, pid: i32) -> bool {
+        pid > 1 && self.pid.is_some_and(|own| usage::parent(pid) == Some(own.as_raw_nonzero().get()))
     }
 
     /// Ends it at once.

@@ -162,8 +162,25 @@ impl PoolActor {
         Ok(true)
     }
 
+    /// A process, or its zygote, says which process id it has. Of one that was not forked it is known.
+    pub(super) fn forked(&self, id: u32, pid: i32) {
+        let Some(record) = self.processes.get(&id).filter(|record| self.launch.forks && record.info.pid() != pid)
+        else {
+            return;
+        };
+        let retired = self.retired.iter().find(|retired| retired.generation == record.generation);
+        match retired.map(|retired| &retired.zygote).or(self.zygote.as_ref()) {
+            Some(zygote) if zygote.has_forked(pid) => record.info.set_pid(pid),
+            // It may have ended by now, which is told next.
+            _ => {
+                tracing::debug!(pool = %self.pool.name, process = id, pid, "no process of the zygote's has this number")
+            }
+        }
+    }
+
     pub(super) fn ready(&mut self, note: Note) {
         let Note::Ready { id, pid, loaded, input, output } = note else { return };
+        self.forked(id, pid);
         if let Some(loaded) = &loaded
             && *self.pool.condition.borrow() != Condition::Up
         {
@@ -173,7 +190,6 @@ impl PoolActor {
         let Some(epoch) = self.processes.get(&id).map(|record| record.info.epoch) else { return };
         let welcome = epoch != self.epoch || self.is_welcome(loaded.as_ref());
         let Some(record) = self.processes.get_mut(&id) else { return };
-        record.info.set_pid(pid);
         record.up = true;
         if !welcome {
             // What it has loaded is broken: it never takes a call.

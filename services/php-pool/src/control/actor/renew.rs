@@ -149,7 +149,7 @@ impl PoolActor {
             return Err("there is no function in it".to_owned());
         }
         let broken: Vec<String> =
-            (self.broken(loaded)).filter(|(name, _)| now.get(name).is_some()).map(|(_, why)| why).take(NAMED).collect();
+            Self::broken(loaded).filter(|(name, _)| now.get(name).is_some()).map(|(_, why)| why).take(NAMED).collect();
         if broken.is_empty() { Ok(()) } else { Err(broken.join("; ")) }
     }
 
