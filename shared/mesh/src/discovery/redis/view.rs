@@ -43,13 +43,17 @@ impl View {
             self.known.retain(|_, known| known.member.address != member.address);
             self.known.insert(member.uid, Known { member, missing: None });
         }
+        // Where nobody is named, it is Redis that has lost them, or takes no beat: it is full, has no replica, or no disk.
+        if self.known.values().all(|known| known.missing.is_some()) {
+            self.interrupted();
+        }
         self.known
             .retain(|_, known| known.missing.is_none_or(|since| now.saturating_duration_since(since) < MISSING_GRACE));
         self.cut();
         self.endpoints()
     }
 
-    /// Polls have failed meanwhile: nothing was missed by the instances, so their time begins anew.
+    /// Polls have failed meanwhile, or might as well have: nothing was missed by the instances, so their time begins anew.
     pub(super) fn interrupted(&mut self) {
         for known in self.known.values_mut() {
             known.missing = None;
@@ -84,10 +88,11 @@ impl View {
         }
     }
 
-    /// Those that take calls. Draining ones are left out, unless there is no other: they still answer.
+    /// Those that take calls. Draining ones are left out, unless there is no other: they still answer, and one that is
+    /// missing may be dead.
     fn endpoints(&self) -> Endpoints {
         let up = |known: &&Known| known.member.state == State::Up;
-        let any_up = self.known.values().any(|known| up(&known));
+        let any_up = self.known.values().any(|known| up(&known) && known.missing.is_none());
         let chosen = self.known.values().filter(|known| !any_up || up(known));
         distinct(chosen.map(|known| endpoint(&known.member)).collect())
     }
@@ -140,20 +145,32 @@ mod tests {
         assert_eq!(ports(&view.polled(vec![up(2, 2)], missed)).len(), 2, "however long ago it was seen");
         assert_eq!(view.counts(), [1, 0, 1]);
         let late = missed + MISSING_GRACE - Duration::from_millis(1);
-        assert_eq!(ports(&view.polled(vec![], late)).len(), 2);
+        assert_eq!(ports(&view.polled(vec![up(2, 2)], late)).len(), 2);
         assert_eq!(ports(&view.polled(vec![up(1, 1)], late)).len(), 2, "it is back");
         assert_eq!(ports(&view.polled(vec![up(1, 1)], late + MISSING_GRACE)), found(&[(1, "1")]));
     }
 
     #[test]
+    fn where_nobody_is_named_redis_has_lost_them_and_all_stay() {
+        let (mut view, start) = (View::default(), Instant::now());
+        view.polled(vec![up(1, 1), up(2, 2)], start);
+        for round in 0..10 {
+            assert_eq!(view.polled(vec![], start + MISSING_GRACE * round).len(), 2, "{round}");
+        }
+        let named = start + MISSING_GRACE * 10;
+        assert_eq!(view.polled(vec![up(1, 1)], named).len(), 2, "it beats again; the other has its time from here on");
+        assert_eq!(ports(&view.polled(vec![up(1, 1)], named + MISSING_GRACE)), found(&[(1, "1")]));
+    }
+
+    #[test]
     fn an_outage_gives_the_missing_their_time_again() {
         let (mut view, start) = (View::default(), Instant::now());
-        view.polled(vec![up(1, 1)], start);
-        view.polled(vec![], start);
+        view.polled(vec![up(1, 1), up(2, 2)], start);
+        view.polled(vec![up(2, 2)], start);
         view.interrupted();
         let back = start + MISSING_GRACE * 2;
-        assert_eq!(view.polled(vec![], back).len(), 1);
-        assert!(view.polled(vec![], back + MISSING_GRACE).is_empty());
+        assert_eq!(view.polled(vec![up(2, 2)], back).len(), 2);
+        assert_eq!(view.polled(vec![up(2, 2)], back + MISSING_GRACE).len(), 1);
     }
 
     #[test]
@@ -173,6 +190,14 @@ mod tests {
         assert_eq!(view.counts(), [1, 1, 0]);
         let alone = view.polled(vec![draining, member(2, 2, State::Gone)], now);
         assert_eq!(ports(&alone), found(&[(1, "1")]), "it still answers");
+    }
+
+    #[test]
+    fn a_draining_one_is_not_given_up_for_one_that_may_be_dead() {
+        let (mut view, now) = (View::default(), Instant::now());
+        view.polled(vec![up(1, 1), up(2, 2)], now);
+        let draining = member(1, 1, State::Draining);
+        assert_eq!(ports(&view.polled(vec![draining], now)), found(&[(1, "1"), (2, "2")]));
     }
 
     #[test]
