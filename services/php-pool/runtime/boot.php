@@ -113,7 +113,9 @@ final class Boot
     private function add(string $name, string $file, mixed $value): void
     {
         if (!is_callable($value)) {
-            throw new BootError('returns ' . get_debug_type($value) . ', not a function: end the file with `return function (...) {...};`, or put it under src/ if it is no function');
+            // What `require` gives for a file that returns nothing.
+            $what = $value === 1 ? '1, or nothing' : get_debug_type($value);
+            throw new BootError("returns $what, not a function: end the file with `return function (...) {...};`, or put it under src/ if it is no function");
         }
         $function = new \ReflectionFunction($value(...));
         $cache = ($function->getAttributes(Cache::class)[0] ?? null)?->newInstance();

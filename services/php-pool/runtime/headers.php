@@ -27,6 +27,9 @@ final class Headers
 
     private static int $repeated = 0;
 
+    /** The line for replies that do not say what they are, as long as no call changes ini settings. */
+    private static ?string $type = null;
+
     public static function add(string $line, bool $replace, int $status): void
     {
         $line = rtrim($line, " \n\r\t\v\f");
@@ -115,8 +118,11 @@ final class Headers
         if (self::$cache !== null) {
             self::addCache(self::$cache);
         }
+        if (isset(self::$lines['status'])) {
+            self::takeStatus();
+        }
         if (!isset(self::$lines['content-type']) && self::$status !== 204 && self::$status !== 304) {
-            return "Content-Type: text/html; charset=UTF-8\n" . implode('', self::$lines);
+            return (Reset::isChanged() ? self::type() : self::$type ??= self::type()) . implode('', self::$lines);
         }
         return implode('', self::$lines);
     }
@@ -140,6 +146,24 @@ final class Headers
         self::$callback = null;
         self::$cache = null;
         self::$repeated = 0;
+    }
+
+    /** RFC 3875 section 6.3.3: a CGI script says its status by a field, which is not sent on. */
+    private static function takeStatus(): void
+    {
+        $status = (int) substr(self::$lines['status'], strlen('Status: '));
+        if ($status >= 100 && $status <= 599) {
+            self::$status = $status;
+        }
+        self::remove('status');
+    }
+
+    /** As php.ini says. */
+    private static function type(): string
+    {
+        $type = (string) ini_get('default_mimetype');
+        $charset = strncasecmp($type, 'text/', 5) === 0 ? (string) ini_get('default_charset') : '';
+        return $type === '' ? '' : "Content-Type: $type" . ($charset === '' ? '' : "; charset=$charset") . "\n";
     }
 
     private static function withCharset(string $type): string

@@ -51,16 +51,15 @@ final class Output
     /** Moves what is left in a function's own buffers to `$pending`, as PHP does at the end of a request. */
     public static function collect(): void
     {
-        while (count(ob_list_handlers()) > 1) {
-            ob_end_flush();
+        // One that cannot be ended stays.
+        while (count(ob_list_handlers()) > 1 && ob_end_flush()) {
         }
     }
 
     /** Forgets everything that is not sent. */
     public static function discard(): void
     {
-        while (count(ob_list_handlers()) > 1) {
-            ob_end_clean();
+        while (count(ob_list_handlers()) > 1 && ob_end_clean()) {
         }
         self::$pending = '';
     }

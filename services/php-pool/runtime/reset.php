@@ -67,6 +67,12 @@ final class Reset
         return $before;
     }
 
+    /** Whether this call has changed ini settings. */
+    public static function isChanged(): bool
+    {
+        return self::$ini !== [];
+    }
+
     public static function all(): void
     {
         if (self::$ini !== []) {

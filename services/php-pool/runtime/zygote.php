@@ -67,6 +67,8 @@ final class Zygote
     public function serve(): ?int
     {
         pcntl_async_signals(true);
+        // The kernel's word that php-pool is dead: from here on the end of the channel says it, and more has to be done.
+        pcntl_signal(SIGUSR2, SIG_IGN);
         pcntl_signal(SIGCHLD, static function (): void {
             // Its arrival ends the wait below; that is all.
         }, false);
@@ -105,6 +107,7 @@ final class Zygote
         if ($pid === 0) {
             posix_setpgid(0, 0);
             pcntl_signal(SIGCHLD, SIG_DFL);
+            pcntl_signal(SIGUSR2, SIG_DFL);
             pcntl_async_signals(false);
             restore_error_handler();
             fclose($this->commands);

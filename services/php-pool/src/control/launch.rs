@@ -38,7 +38,7 @@ pub(crate) struct Launch {
     nice: i32,
     ini: Vec<(String, String)>,
     env: BTreeMap<String, String>,
-    /// A program that makes the kernel end an exec'ed process together with this one.
+    /// A program that makes the kernel end a process that is started together with this one.
     tether: Option<PathBuf>,
 }
 
@@ -116,13 +116,16 @@ impl Launch {
     /// STDIN, STDOUT and STDERR for the runtime to define.
     pub(crate) fn command(&self, run: &RunDir, script: &str) -> io::Result<Command> {
         let runtime = run.path().join("runtime");
+        // A zygote that serves ends by its channel, and has to see to what it has forked; one that still loads code, which may
+        // never end, does not look there.
+        let signal = if self.forks { UNTIL_IT_SERVES } else { "KILL" };
         let mut command = match &self.tether {
-            Some(tether) if !self.forks => {
+            Some(tether) => {
                 let mut command = Command::new(tether);
-                command.args(["--pdeathsig", "KILL", "--"]).arg(&self.binary);
+                command.args(["--pdeathsig", signal, "--"]).arg(&self.binary);
                 command
             }
-            _ => Command::new(&self.binary),
+            None => Command::new(&self.binary),
         };
         for (key, value) in &self.ini {
             command.arg("-d").arg(format!("{key}={value}"));
@@ -176,7 +179,11 @@ fn settings(config: &PhpPoolConfig) -> Vec<(String, String)> {
         .filter_map(|line| line.split_once('='))
         .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
         .collect();
-    settings.push(("memory_limit".to_owned(), config.memory_limit.bytes().to_string()));
+    let memory_limit = config.memory_limit.bytes().to_string();
+    match settings.iter_mut().find(|(known, _)| known == "memory_limit") {
+        Some((_, known)) => *known = memory_limit,
+        None => settings.push(("memory_limit".to_owned(), memory_limit)),
+    }
     for (key, value) in &config.ini {
         let value = match value {
             IniValue::Flag(flag) => u8::from(*flag).to_string(),
@@ -203,6 +210,9 @@ fn quoted(text: &str) -> String {
     }
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
+
+/// A signal that ends PHP until its code is loaded; the zygote then ignores it.
+const UNTIL_IT_SERVES: &str = "USR2";
 
 /// What a zygote calls to have processes.
 const FORKING: &str = "pcntl_async_signals pcntl_fork pcntl_get_last_error pcntl_signal pcntl_strerror pcntl_waitpid \

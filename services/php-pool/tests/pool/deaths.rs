@@ -302,34 +302,38 @@ fn when_the_pools_process_is_killed_nothing_of_it_stays() {
     const MODE: &str = "TROUPE_TEST_MODE";
     const HANG: &str = "function () { file_put_contents($_GET['file'], getmypid()); while (true) { sleep(100); } }";
     if let Some(dir) = std::env::var_os(DIR) {
-        // The process that is to be killed: with an idle PHP process, and one in a call.
+        let file = std::path::Path::new(&dir).join("hung").display().to_string();
+        let mode = std::env::var(MODE).unwrap();
+        let isolation = if mode == "fresh" { Isolation::Fresh } else { Isolation::Shared };
         on_runtime(async move {
-            let isolation = if std::env::var_os(MODE).is_some() { Isolation::Fresh } else { Isolation::Shared };
+            if mode == "loading" {
+                let endless =
+                    format!("(function () {{ file_put_contents('{file}', getmypid()); while (true) {{}} }})()");
+                let stage = Stage::start_unready(&[("endless", &endless)], |_| {});
+                stage.pools.booted().await;
+            }
+            // The process that is to be killed: with an idle PHP process, and one in a call.
             let stage = Stage::start(&[("hang", HANG)], |config| config.isolation = isolation).await;
-            let file = std::path::Path::new(&dir).join("hung");
-            let _ = get(&stage.handle(), &format!("hang?file={}", file.display())).await;
+            let _ = get(&stage.handle(), &format!("hang?file={file}")).await;
         });
         return;
     }
-    for mode in [None, Some("fresh")] {
+    for (mode, least) in [("shared", 2), ("fresh", 2), ("loading", 1)] {
         on_runtime(async {
             let dir = tempfile::tempdir().unwrap();
             let mut command = std::process::Command::new(std::env::current_exe().unwrap());
             command.args(["--exact", "deaths::when_the_pools_process_is_killed_nothing_of_it_stays", "--nocapture"]);
-            command.env(DIR, dir.path());
-            if let Some(mode) = mode {
-                command.env(MODE, mode);
-            }
+            command.env(DIR, dir.path()).env(MODE, mode);
             let mut child = command.spawn().unwrap();
             let id = child.id().to_string();
             let mut hung = String::new();
             eventually("it serves", || {
                 hung = std::fs::read_to_string(dir.path().join("hung")).unwrap_or_default();
-                !hung.is_empty() && family(&id).len() >= 2
+                !hung.is_empty() && family(&id).len() >= least
             })
             .await;
             let family = family(&id);
-            assert!(family.contains(&hung), "{hung} {family:?}");
+            assert!(family.contains(&hung), "{mode}: {hung} {family:?}");
             let begun = Instant::now();
             child.kill().unwrap();
             child.wait().unwrap();

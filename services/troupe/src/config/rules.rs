@@ -1,5 +1,6 @@
 //! What no schema can say: how keys have to fit each other.
 
+mod php;
 mod redis;
 
 use std::net::SocketAddr;
@@ -11,7 +12,6 @@ use troupe_gateway::router::OwnPages;
 use troupe_mesh::discovery::Peer;
 use troupe_node::config::{Problem, nearest};
 use troupe_node::units::{Duration, Size};
-use troupe_php_pool::config::PhpPoolConfig;
 
 use super::Config;
 use super::document::bare_or_quoted;
@@ -31,7 +31,7 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
     gateway(config, &mut problems);
     routes(config, &mut problems);
     for (name, pool) in &config.php {
-        check_pool(name, pool, &mut problems);
+        php::check(name, pool, &mut problems);
     }
     for (name, upstream) in &config.upstream {
         check_upstream(name, upstream, &mut problems);
@@ -212,32 +212,6 @@ fn check_name(section: &str, name: &str, of: &str, problems: &mut Vec<Problem>) 
     if name.is_empty() || !plain || name.len() > LONGEST_NAME {
         let message = format!("{name:?} is no name for {of}: letters, digits, - and _, at most {LONGEST_NAME}");
         problems.push(Problem::new(section, message));
-    }
-}
-
-fn check_pool(name: &str, pool: &PhpPoolConfig, problems: &mut Vec<Problem>) {
-    let section = format!("php.{}", bare_or_quoted(name));
-    let key = |key: &str| format!("{section}.{key}");
-    check_name(&section, name, "a pool", problems);
-    if pool.root.as_os_str().is_empty() {
-        problems.push(Problem::new(key("root"), format!("`{section}.root` is empty")));
-    }
-    if pool.binary.is_empty() {
-        problems.push(Problem::new(key("binary"), format!("`{section}.binary` is empty")));
-    }
-    let processes = pool.processes;
-    if processes.min > processes.max {
-        let message = format!("min {} is more than max {}", processes.min, processes.max);
-        problems.push(Problem::new(key("processes.min"), format!("`{section}.processes`: {message}")));
-    }
-    if pool.memory_soft > pool.memory_hard {
-        let message = format!("memory_soft {} is more than memory_hard {}", pool.memory_soft, pool.memory_hard);
-        problems.push(Problem::new(key("memory_soft"), format!("`{section}`: {message}")));
-    }
-    for (name, value) in
-        [("timeout", pool.timeout), ("boot_timeout", pool.boot_timeout), ("idle_timeout", pool.idle_timeout)]
-    {
-        not_zero(&key(name), value, problems);
     }
 }
 
