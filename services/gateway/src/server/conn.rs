@@ -37,6 +37,8 @@ pub(super) struct Conn {
     /// The gate waits for room in the queue.
     stalled: Cell<bool>,
     unflushed: Cell<bool>,
+    /// The answer being written breaks off once what there is of it is written.
+    breaking: Cell<bool>,
     /// The answer being written is the last one.
     closing: Cell<bool>,
     /// The connection must not look as if its last answer had ended well.
@@ -80,6 +82,7 @@ impl Conn {
             received: Cell::new(0),
             stalled: Cell::new(false),
             unflushed: Cell::new(false),
+            breaking: Cell::new(false),
             closing: Cell::new(false),
             reset: Cell::new(false),
             handshake: Cell::new(Handshake::None),
@@ -198,6 +201,15 @@ impl Conn {
     /// All is written, and nothing is under way.
     pub(super) fn set_flushed(&self) {
         self.unflushed.set(false);
+    }
+
+    pub(super) fn set_breaking(&self, breaking: bool) {
+        self.breaking.set(breaking);
+    }
+
+    /// Whether an answer waits to break off until all is written.
+    pub(super) fn is_breaking(&self) -> bool {
+        self.breaking.get()
     }
 
     pub(super) fn fault(&self) -> Option<Reject> {

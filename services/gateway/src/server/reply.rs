@@ -51,6 +51,8 @@ struct Streaming {
     thread: Rc<Thread>,
     /// Nothing but the connection's end marks the body's end.
     unframed: bool,
+    /// It breaks off, which was counted.
+    broken: bool,
 }
 
 /// What has to be done when an answer is over.
@@ -124,7 +126,14 @@ pub(super) fn write(answer: Answer, writing: Writing, thread: &Rc<Thread>, conn:
         body => {
             ending.complete = false;
             ending.conn.wait_until(Instant::now() + thread.timeouts().stream_idle);
-            Kind::Stream(Box::new(Streaming { body, size, pump: writing.pump, thread: Rc::clone(thread), unframed }))
+            Kind::Stream(Box::new(Streaming {
+                body,
+                size,
+                pump: writing.pump,
+                thread: Rc::clone(thread),
+                unframed,
+                broken: false,
+            }))
         }
     };
     response.set_body(ReplyBody { kind, ending })
@@ -278,6 +287,9 @@ impl MessageBody for ReplyBody {
 
 impl Streaming {
     fn poll_next(&mut self, ending: &mut Ending, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        if self.broken {
+            return self.break_off(ending, None);
+        }
         if let Some(pump) = &mut self.pump {
             match pump.poll(context) {
                 Poll::Pending => {}
@@ -307,9 +319,17 @@ impl Streaming {
         }
     }
 
-    fn break_off(&self, ending: &Ending, fault: Option<Fault>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+    /// What came before goes out first: with the end of a connection actix throws away what it has not written, however long
+    /// ago it was given.
+    fn break_off(&mut self, ending: &Ending, fault: Option<Fault>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
         if let Some(fault) = fault {
             self.thread.metrics.connection_failed(fault);
+        }
+        if !std::mem::replace(&mut self.broken, true) {
+            ending.conn.set_breaking(true);
+        }
+        if ending.conn.is_breaking() {
+            return Poll::Pending;
         }
         if self.unframed {
             ending.conn.set_reset();

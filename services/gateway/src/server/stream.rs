@@ -452,6 +452,10 @@ impl AsyncWrite for GuardedStream {
             this.conn.set_flushed();
         }
         this.flushed |= this.conn.is_idle() || this.conn.is_at_handshake();
+        if this.conn.is_breaking() {
+            this.conn.set_breaking(false);
+            context.waker().wake_by_ref();
+        }
         Pin::new(&mut this.inner).poll_flush(context)
     }
 

@@ -219,6 +219,26 @@ fn a_broken_stream_never_looks_complete() {
 }
 
 #[test]
+fn a_broken_stream_gives_all_that_came_before() {
+    let running = serve(config(), &functions(), |envelope| async move {
+        let count: usize = envelope.call.function.parse().unwrap();
+        Ok(reply(200, &[], pieces(count, Some(1 << 30), false)))
+    });
+    // What is there when it breaks, what fills a socket's buffers first, and both by a client that takes its time.
+    for (count, pause_of) in [(1, 0), (3, 0), (3_000, 0), (3, 50), (3_000, 50)] {
+        for _ in 0..5 {
+            let mut client = Client::connect(&running);
+            client.send(format!("GET /{count} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            pause(Duration::from_millis(pause_of));
+            let mut all = Vec::new();
+            client.0.read_to_end(&mut all).unwrap();
+            let head = all.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+            assert_eq!(all.len() - head, count * 1000, "{count} {pause_of}");
+        }
+    }
+}
+
+#[test]
 fn a_stream_that_pauses_too_long_is_cut() {
     let running = serve(
         GatewayConfig { stream_idle: units::Duration::from_millis(300), ..config() },
