@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, AsyncContext, Context, Handler, Message};
@@ -35,20 +35,33 @@ pub(crate) struct Published {
 
 /// What collector and pages share.
 #[derive(Debug, Default)]
-pub(crate) struct Viewers(AtomicUsize);
+pub(crate) struct Viewers {
+    open: AtomicUsize,
+    refused: AtomicU64,
+}
 
 impl Viewers {
     pub(crate) fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// How many found no room.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Counts one in, unless there are `most` already.
     pub(crate) fn enter(&self, most: usize) -> bool {
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < most).then_some(count + 1)).is_ok()
+        let one_more = |count| (count < most).then_some(count + 1);
+        let entered = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
+        if !entered {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        entered
     }
 
     pub(crate) fn leave(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -69,6 +82,7 @@ pub(crate) struct Meters {
     received: Counter,
     no_instance: Counter,
     no_series: Counter,
+    no_viewer: Counter,
     up: Gauge,
     lost: Gauge,
     series: Gauge,
@@ -169,6 +183,7 @@ impl Meters {
             received: counter!("troupe_metrics_snapshots_received_total"),
             no_instance: refused("instance"),
             no_series: refused("series"),
+            no_viewer: refused("viewer"),
             up: instances("up"),
             lost: instances("lost"),
             series: gauge!("troupe_metrics_series"),
@@ -183,6 +198,7 @@ impl Meters {
         self.lost.set(lost as f64);
         self.no_instance.absolute(instances);
         self.no_series.absolute(series);
+        self.no_viewer.absolute(viewers.refused());
         self.series.set(cluster.series() as f64);
         self.viewers.set(viewers.count() as f64);
         self.merge.set(since.elapsed().as_secs_f64());
@@ -266,4 +282,21 @@ impl Handler<Look> for Collector {
 fn since_1970() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dashboard_that_finds_no_seat_is_counted() {
+        let (metrics, viewers) = (Metrics::detached(), Viewers::default());
+        let meters = metrics::with_local_recorder(metrics.registry(), Meters::new);
+        assert!(viewers.enter(1) && !viewers.enter(1) && !viewers.enter(1));
+        meters.update(&Cluster::new(), &viewers, Instant::now());
+        let text = metrics.render();
+        assert!(text.contains("troupe_metrics_refused_total{what=\"viewer\"} 2\n"), "{text}");
+        viewers.leave();
+        assert!(viewers.enter(1), "one has left");
+    }
 }

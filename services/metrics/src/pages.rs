@@ -47,6 +47,8 @@ pub(crate) struct Shown {
 struct Asked<'a> {
     /// Whether it changes something, by POST; else it reads.
     post: bool,
+    /// Whether nothing but the header fields is wanted, by HEAD.
+    head: bool,
     path: &'a str,
     query: &'a str,
 }
@@ -54,7 +56,9 @@ struct Asked<'a> {
 /// What is answered.
 enum Answer {
     Whole(Whole),
-    Events(Events),
+    /// Without a stream for who wants its header fields alone: nothing would ever be written of it, so that nobody would
+    /// notice the client leave.
+    Events(Option<Events>),
 }
 
 /// An answer that is at hand.
@@ -95,8 +99,9 @@ impl Shown {
                 Ok(sight) => Whole { page: true, ..Whole::new(200, "text/html; charset=utf-8", sight.page) },
                 Err(error) => Whole::away(&error),
             },
+            (false, "/events") if asked.head => return Answer::Events(None),
             (false, "/events") => match events::open(self, Span::of_query(asked.query)) {
-                Some(events) => return Answer::Events(events),
+                Some(events) => return Answer::Events(Some(events)),
                 None => {
                     Whole { retry_after: Some("10"), ..Whole::problem(503, "too many dashboards are open; close one") }
                 }
@@ -166,7 +171,12 @@ async fn cluster(request: HttpRequest, shown: web::Data<Shown>, access: web::Dat
 }
 
 async fn dashboard(request: HttpRequest, shown: web::Data<Shown>, access: web::Data<Access>) -> HttpResponse {
-    let asked = Asked { post: request.method() == Method::POST, path: request.path(), query: request.query_string() };
+    let asked = Asked {
+        post: request.method() == Method::POST,
+        head: request.method() == Method::HEAD,
+        path: request.path(),
+        query: request.query_string(),
+    };
     // What the page is made of holds no secrets; the page itself asks.
     if (asked.post || !assets::is_one(asked.path))
         && let Err(refusal) = access.check_call(&request)
@@ -187,7 +197,13 @@ async fn dashboard(request: HttpRequest, shown: web::Data<Shown>, access: web::D
             for field in events::FIELDS {
                 answer.insert_header(field);
             }
-            answer.streaming(events.into_stream())
+            match events {
+                Some(events) => answer.streaming(events.into_stream()),
+                None => answer.finish(),
+            }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

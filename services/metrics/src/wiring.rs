@@ -38,7 +38,7 @@ pub enum StartError {
 /// The metrics service of this process. It lives on a thread of its own until this is dropped.
 #[derive(Debug)]
 pub struct MetricsService {
-    shown: Shown,
+    pub(crate) shown: Shown,
     threads: DataThreads<Handle<Collector>>,
 }
 

@@ -18,7 +18,7 @@ use crate::cluster::{COLUMNS, Frame};
 use crate::collector::{Looks, Published};
 
 /// Dashboards that may be open at once: each costs one event a second.
-const MAX_VIEWERS: usize = 32;
+pub(super) const MAX_VIEWERS: usize = 32;
 /// What the browser waits before it comes back, in milliseconds.
 const RETRY_MS: u32 = 2_000;
 

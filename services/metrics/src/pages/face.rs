@@ -58,25 +58,27 @@ impl Face {
 
 impl Service<Invoke> for Face {
     fn call(&self, envelope: Envelope<Invoke>) -> CallFuture<Invoke> {
-        let head = envelope.call.head;
-        let post = match head.method() {
-            "GET" | "HEAD" => false,
-            "POST" => true,
+        let request = envelope.call.head;
+        let (post, head) = match request.method() {
+            "GET" => (false, false),
+            "HEAD" => (false, true),
+            "POST" => (true, false),
             _ => {
                 let failure = Failure::refused(Stage::Metrics, 405, "the dashboard takes GET, HEAD and POST");
                 return Box::pin(std::future::ready(Err(failure)));
             }
         };
-        let denied = self.judge(&head, Asked { post, path: head.path(), query: head.query() }).err();
+        let denied = self.judge(&request, Asked { post, head, path: request.path(), query: request.query() }).err();
         let shown = self.shown.clone();
         Box::pin(async move {
             if let Some(denied) = denied {
                 return Ok(refusal(&denied));
             }
-            Ok(match shown.answer(Asked { post, path: head.path(), query: head.query() }).await {
+            Ok(match shown.answer(Asked { post, head, path: request.path(), query: request.query() }).await {
                 Answer::Whole(whole) => reply(whole.status, &fields(&whole), Body::full(whole.body)),
                 Answer::Events(events) => {
-                    reply(200, &events::FIELDS.map(|(name, value)| (name.as_str().to_owned(), value)), stream(events))
+                    let body = events.map_or(Body::Empty, stream);
+                    reply(200, &events::FIELDS.map(|(name, value)| (name.as_str().to_owned(), value)), body)
                 }
             })
         })
