@@ -99,13 +99,10 @@ impl Cluster {
         let uid = snapshot.source.uid;
         snapshot.outcomes.truncate(MAX_ORDERS);
         self.outcomes.append(&mut snapshot.outcomes);
-        if snapshot.leaving {
-            self.instances.remove(&uid);
-            return Taken::default();
-        }
+        let leaving = snapshot.leaving;
         if !self.instances.contains_key(&uid) {
             if !snapshot.fresh {
-                return Taken { anew: true, ..Taken::default() };
+                return Taken { anew: !leaving, ..Taken::default() };
             }
             if !self.make_room(now) {
                 self.refused_instances += 1;
@@ -115,6 +112,11 @@ impl Cluster {
         let instance = self.instances.entry(uid).or_insert_with(|| Instance::new(now));
         let last = snapshot.last;
         let anew = !instance.take(snapshot, &mut self.merged, now);
+        if leaving {
+            // Its farewell has told what it counted at the last.
+            self.instances.remove(&uid);
+            return Taken::default();
+        }
         // With the last part alone: whoever sends the others does not wait for their answers' contents.
         let orders = if last { std::mem::take(&mut instance.orders) } else { Vec::new() };
         Taken { anew, orders }

@@ -1,5 +1,7 @@
 //! The core, told by hand and by the reporter's own teller.
 
+mod instances;
+
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
@@ -126,79 +128,6 @@ fn what_php_uses_is_told_with_its_instance_and_by_itself() {
 }
 
 #[test]
-fn an_instance_that_falls_silent_is_lost_and_then_forgotten_but_what_it_counted_stays() {
-    let (mut cluster, start) = (Cluster::new(), Instant::now());
-    let (mut one, mut other) = (Told::new(1, "gateway", 60_000), Told::new(2, "php-pool", 60_000));
-    one.count(100);
-    one.connections(5.0);
-    other.connections(3.0);
-    one.tell(&mut cluster, start);
-    other.tell(&mut cluster, start);
-    assert_eq!(value(&rendered(&cluster, start), "troupe_gateway_connections"), Some(8.0));
-
-    let later = start + LOST_AFTER;
-    other.tell(&mut cluster, later);
-    cluster.tick(later, 0);
-    assert_eq!(cluster.counts(later), (1, 1));
-    let text = rendered(&cluster, later);
-    assert_eq!(value(&text, TOTAL), Some(100.0));
-    assert_eq!(value(&text, "troupe_gateway_connections"), Some(3.0), "a lost instance has no gauges");
-    assert_eq!(value(&text, "troupe_metrics_instance_up{service=\"gateway\",instance=\"gateway@1\"}"), Some(0.0));
-    assert_eq!(value(&text, "troupe_metrics_instance_up{service=\"php-pool\",instance=\"php-pool@2\"}"), Some(1.0));
-    let view = cluster.view(later);
-    assert!(view.problems.iter().any(|problem| problem.level == Level::Error && problem.text.contains("gateway@1")));
-
-    // Back under the same uid: nothing is counted twice.
-    one.count(1);
-    one.tell(&mut cluster, later);
-    assert_eq!(value(&rendered(&cluster, later), TOTAL), Some(101.0));
-    assert!(cluster.view(later).problems.is_empty());
-
-    let end = later + FORGOTTEN_AFTER;
-    cluster.tick(end, 0);
-    assert_eq!(cluster.counts(end), (0, 0));
-    assert!(cluster.view(end).instances.is_empty());
-    assert_eq!(value(&rendered(&cluster, end), TOTAL), Some(101.0));
-
-    // Even then nothing is counted twice, also where it tells everything anew.
-    one.count(4);
-    one.takes(0.1);
-    one.teller.begin_anew();
-    one.tell(&mut cluster, end);
-    assert_eq!(cluster.counts(end), (1, 0));
-    assert_eq!(value(&rendered(&cluster, end), TOTAL), Some(105.0));
-    assert_eq!(value(&rendered(&cluster, end), "troupe_gateway_connections"), Some(5.0));
-}
-
-#[test]
-fn an_order_is_handed_out_once_to_the_instance_it_is_for() {
-    let (mut cluster, now) = (Cluster::new(), Instant::now());
-    let mut told = [Told::new(1, "balancer", 60_000), Told::new(2, "balancer", 60_000)];
-    told.iter_mut().for_each(|one| one.tell(&mut cluster, now));
-    let unknown = cluster.order(Act::Drain, "balancer@9", "default/a", now);
-    assert!(matches!(unknown, Err(Refused::Unknown(_))), "{unknown:?}");
-    let id = cluster.order(Act::Drain, "balancer@2", "default/a", now).unwrap();
-    let order = Order { id, act: Act::Drain, worker: "default/a".into() };
-    let orders = |one: &mut Told, cluster: &mut Cluster| -> Vec<Order> {
-        let parts = one.teller.read(&one.metrics, &one.about);
-        parts.into_iter().flat_map(|part| cluster.take(part, now).orders).collect()
-    };
-    assert_eq!(orders(&mut told[0], &mut cluster), []);
-    assert_eq!(orders(&mut told[1], &mut cluster), [order]);
-    assert_eq!(orders(&mut told[1], &mut cluster), [], "it would be carried out twice");
-    let outcome = Outcome { id, done: true, said: "drained".into() };
-    told[1].about.outcomes = vec![outcome.clone()];
-    told[1].tell(&mut cluster, now);
-    assert_eq!(cluster.outcomes(), [outcome]);
-    assert_eq!(cluster.outcomes(), []);
-    // One that is silent gets none, and not without end.
-    let silent = cluster.order(Act::Drain, "balancer@2", "default/a", now + SILENT_AFTER);
-    assert!(matches!(silent, Err(Refused::Away(_))), "{silent:?}");
-    let given = (0..1_000).filter(|_| cluster.order(Act::Drain, "balancer@1", "default/a", now).is_ok()).count();
-    assert_eq!(given, MAX_ORDERS);
-}
-
-#[test]
 fn the_slowest_requests_of_all_gateways_are_told_once_and_grow_old() {
     let (mut cluster, now) = (Cluster::new(), Instant::now());
     let slow = |path: &str, took_us| Slow { took_us, path: path.into(), ..Slow::default() };
@@ -218,16 +147,6 @@ fn the_slowest_requests_of_all_gateways_are_told_once_and_grow_old() {
     one.tell(&mut cluster, now);
     assert_eq!(seen(&cluster, now + Duration::from_secs(60)), [("/a".to_owned(), 60), ("/b".to_owned(), 90)]);
     assert_eq!(seen(&cluster, now + Duration::from_secs(14 * 60 + 45)), [("/a".to_owned(), 885)]);
-}
-
-#[test]
-fn an_instance_that_says_goodbye_is_not_lost() {
-    let (mut cluster, now) = (Cluster::new(), Instant::now());
-    let mut one = Told::new(1, "gateway", 60_000);
-    one.tell(&mut cluster, now);
-    one.about.leaving = true;
-    one.tell(&mut cluster, now);
-    assert_eq!(cluster.counts(now + LOST_AFTER), (0, 0));
 }
 
 #[test]
