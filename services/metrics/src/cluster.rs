@@ -7,6 +7,7 @@ mod distribution;
 mod history;
 mod instance;
 mod merged;
+mod names;
 mod problems;
 mod view;
 
@@ -127,19 +128,22 @@ impl Cluster {
     /// # Errors
     /// When there is no such instance, or it takes no orders now; in words.
     pub(crate) fn order(&mut self, act: Act, balancer: &str, worker: &str, now: Instant) -> Result<u64, Refused> {
-        let mut named = self.instances.values_mut().filter(|instance| instance.source().instance == balancer);
-        let Some(instance) = named.next() else {
+        let mut named: Vec<&mut Instance> =
+            self.instances.values_mut().filter(|instance| instance.source().instance == balancer).collect();
+        let Some(silence) = named.iter().map(|instance| instance.silence(now)).min() else {
             return Err(Refused::Unknown(format!("no instance calls itself {balancer}")));
         };
-        if named.next().is_some() {
+        if silence >= SILENT_AFTER {
+            let silent = silence.as_secs();
+            return Err(Refused::Away(format!("{balancer} has not been heard of for {silent} s")));
+        }
+        // Those that crashed and came back by the same name, as in a container, were the same one.
+        named.retain(|instance| instance.silence(now) < SILENT_AFTER);
+        let [instance] = named.as_mut_slice() else {
             return Err(Refused::Away(format!(
                 "several instances call themselves {balancer}: ask its own admin listener"
             )));
-        }
-        if instance.silence(now) >= SILENT_AFTER {
-            let silent = instance.silence(now).as_secs();
-            return Err(Refused::Away(format!("{balancer} has not been heard of for {silent} s")));
-        }
+        };
         if instance.orders.len() >= MAX_ORDERS {
             return Err(Refused::Away(format!("too many orders wait for {balancer}")));
         }
@@ -193,12 +197,13 @@ impl Cluster {
 
     /// Instances that are up, and those that are lost.
     pub(crate) fn counts(&self, now: Instant) -> (usize, usize) {
-        let lost = self.shown(now).filter(|instance| instance.lost(now)).count();
-        (self.shown(now).count() - lost, lost)
+        let standing = names::standing(self.remembered(now), now);
+        let lost = standing.iter().filter(|instance| instance.lost(now)).count();
+        (standing.len() - lost, lost)
     }
 
     /// The instances that are not forgotten.
-    fn shown(&self, now: Instant) -> impl Iterator<Item = &Instance> + Clone {
+    fn remembered(&self, now: Instant) -> impl Iterator<Item = &Instance> + Clone {
         self.instances.values().filter(move |instance| instance.silence(now) < FORGOTTEN_AFTER)
     }
 
@@ -216,7 +221,7 @@ impl Cluster {
     pub(crate) fn view(&self, now: Instant) -> View {
         // Ages that move on each second would have all else that is told with them told again.
         let aged = now.checked_sub(Duration::from_secs(self.ticks % AGED_EVERY)).unwrap_or(now);
-        view::of(self.shown(now), &self.merged, &self.history, (now, aged))
+        view::of(self.remembered(now), &self.merged, &self.history, (now, aged))
     }
 
     /// The merged view in Prometheus text: sums over all instances, and what each process uses.
@@ -225,7 +230,7 @@ impl Cluster {
         let live: Vec<&Instance> = self.instances.values().filter(|instance| !instance.lost(now)).collect();
         self.merged.render(&live, &mut text);
         let mut by_name: BTreeMap<&'static str, Vec<(Key, f64)>> = BTreeMap::new();
-        for instance in self.shown(now) {
+        for instance in names::one_of_each(self.remembered(now), now) {
             let lost = instance.lost(now);
             let key = |name: &'static str| {
                 let labels = vec![

@@ -329,6 +329,11 @@ impl Instance {
         self.source.services.join(",")
     }
 
+    /// When its process was started; `None` where that is before the clock begins.
+    pub(super) fn started(&self) -> Option<Instant> {
+        self.heard.checked_sub(Duration::from_millis(self.source.uptime_ms))
+    }
+
     pub(super) fn silence(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.heard)
     }

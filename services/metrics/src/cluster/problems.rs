@@ -37,12 +37,7 @@ pub(crate) struct Problem {
     pub(crate) text: String,
 }
 
-pub(super) fn find<'a>(
-    instances: impl Iterator<Item = &'a Instance>,
-    view: &View,
-    history: &History,
-    now: Instant,
-) -> Vec<Problem> {
+pub(super) fn find(instances: &[&Instance], view: &View, history: &History, now: Instant) -> Vec<Problem> {
     let mut found = Vec::new();
     let mut say = |level, text: String| found.push(Problem { level, text });
     for instance in instances {

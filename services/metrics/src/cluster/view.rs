@@ -8,6 +8,7 @@ use super::SILENT_AFTER;
 use super::history::History;
 use super::instance::Instance;
 use super::merged::Merged;
+use super::names;
 use super::problems::{self, Problem};
 
 /// Workers that are listed, best score first, over all balancers: more is no table any more.
@@ -150,9 +151,10 @@ pub(super) fn of<'a>(
     });
     view.links.truncate(MAX_LINKS);
     view.slow = slow(instances.clone(), now, aged);
-    view.instances = instances.clone().map(|instance| instance_row(instance, merged, now)).collect();
+    let standing = names::standing(instances, now);
+    view.instances = standing.iter().map(|instance| instance_row(instance, merged, now)).collect();
     view.instances.sort_by(|one, other| (&one.services, &one.instance).cmp(&(&other.services, &other.instance)));
-    view.problems = problems::find(instances, &view, history, now);
+    view.problems = problems::find(&standing, &view, history, now);
     view.workers.truncate(MAX_WORKERS);
     view.instances.truncate(MAX_INSTANCES);
     view

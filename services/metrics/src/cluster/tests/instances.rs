@@ -108,3 +108,55 @@ fn an_order_is_handed_out_once_to_the_instance_it_is_for() {
     let given = (0..1_000).filter(|_| cluster.order(Act::Drain, "balancer@1", "default/a", now).is_ok()).count();
     assert_eq!(given, MAX_ORDERS);
 }
+
+/// As in a container, where host and process id are the same again.
+#[test]
+fn an_instance_that_crashed_and_came_back_by_its_name_is_one() {
+    let (mut cluster, start) = (Cluster::new(), Instant::now());
+    let lives = |uid, uptime_ms| {
+        let mut told = Told::new(uid, "balancer", uptime_ms);
+        told.about.source.instance = "balancer@host:7".into();
+        told
+    };
+    let up = "troupe_metrics_instance_up{service=\"balancer\",instance=\"balancer@host:7\"}";
+    let order = |cluster: &mut Cluster, now| cluster.order(Act::Drain, "balancer@host:7", "default/a", now);
+    let mut now = start;
+    // The uids are in no order that would help.
+    for (uid, gone) in [(2, 0), (3, 1), (1, 2)] {
+        let mut told = lives(uid, 0);
+        told.tell(&mut cluster, now);
+        let text = rendered(&cluster, now);
+        assert_eq!(text.matches(up).count(), 1, "{gone} before it: {text}");
+        assert_eq!(text.matches("troupe_node_threads{").count(), 1, "{text}");
+        now += LOST_AFTER;
+        told.tell(&mut cluster, now);
+        assert_eq!(cluster.counts(now), (1, 0), "{gone} before it");
+        assert_eq!(value(&rendered(&cluster, now), up), Some(1.0));
+        let view = cluster.view(now);
+        assert_eq!((view.instances.len(), view.problems.len()), (1, 0), "{view:?}");
+        assert!(order(&mut cluster, now).is_ok(), "{gone} before it");
+        let own = told.teller.read(&told.metrics, &told.about).remove(0);
+        assert_eq!(cluster.take(own, now).orders.len(), 1, "the order is for the one that lives");
+        now += Duration::from_secs(1);
+    }
+    // Gone for good, it is lost once.
+    now += LOST_AFTER;
+    assert_eq!(cluster.counts(now), (0, 1));
+    assert_eq!(rendered(&cluster, now).matches(up).count(), 1);
+    assert_eq!(cluster.view(now).problems.len(), 1);
+    assert!(matches!(order(&mut cluster, now), Err(Refused::Away(why)) if why.contains("not been heard of")));
+}
+
+#[test]
+fn an_order_for_one_of_several_that_live_by_one_name_is_refused() {
+    let (mut cluster, now) = (Cluster::new(), Instant::now());
+    for uid in [1, 2] {
+        let mut told = Told::new(uid, "balancer", 60_000);
+        told.about.source.instance = "balancer@host:7".into();
+        told.tell(&mut cluster, now);
+    }
+    let refused = cluster.order(Act::Drain, "balancer@host:7", "default/a", now);
+    assert!(matches!(refused, Err(Refused::Away(why)) if why.contains("several")));
+    assert_eq!(cluster.view(now).instances.len(), 2, "people see that there are two");
+    assert_eq!(rendered(&cluster, now).matches("troupe_metrics_instance_up{").count(), 1);
+}
