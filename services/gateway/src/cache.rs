@@ -31,15 +31,11 @@ mod serve;
 mod spent;
 mod written;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use bytestring::ByteString;
-use metrics::{Counter, counter};
-use parking_lot::Mutex;
 use troupe_cache::entry::Entry;
 use troupe_cache::invalidation::{self, Invalidated};
 use troupe_cache::key::Key;
@@ -48,7 +44,6 @@ use troupe_cache::time::Moment;
 use troupe_contracts::invoke::Reply;
 use troupe_wire::head::RequestHead;
 
-use crate::metrics::{MAX_ROUTE_LABELS, OTHER_ROUTES};
 use crate::path;
 use crate::router::{self, RouteTable};
 use config::CacheConfig;
@@ -80,8 +75,6 @@ pub struct Cache {
     filling: Arc<AtomicUsize>,
     filling_limit: usize,
     refreshes: Arc<AtomicUsize>,
-    /// Counts of evictions by route.
-    evictions: Mutex<HashMap<ByteString, Counter>>,
     /// What says what of a URL's query counts.
     routes: OnceLock<Arc<ArcSwap<RouteTable>>>,
 }
@@ -111,7 +104,6 @@ impl Cache {
             filling: Arc::default(),
             filling_limit,
             refreshes: Arc::default(),
-            evictions: Mutex::default(),
             routes: OnceLock::new(),
         }))
     }
@@ -146,21 +138,7 @@ impl Cache {
         entry: Arc<Entry>,
         began: Stamp,
     ) -> bool {
-        let evictions = caching.evictions(|label| self.evictions_of(label));
-        self.store.put_counted(key, request, entry, began, Some(evictions))
-    }
-
-    /// The counter of a route's evictions; one for all beyond the first so many routes.
-    fn evictions_of(&self, label: &ByteString) -> Counter {
-        let mut known = self.evictions.lock();
-        let is_new = !known.contains_key(label);
-        let label = if is_new && known.len() >= MAX_ROUTE_LABELS {
-            ByteString::from_static(OTHER_ROUTES)
-        } else {
-            label.clone()
-        };
-        let counter = |label: &ByteString| counter!("troupe_gateway_cache_evicted_total", "tier" => "l1", "route" => label.to_string());
-        known.entry(label).or_insert_with_key(counter).clone()
+        self.store.put_counted(key, request, entry, began, Some(caching.evictions()))
     }
 
     /// Begins to go by the routes of a gateway.

@@ -34,7 +34,7 @@ use crate::metrics::Cause;
 use crate::path;
 use crate::problem::{self, Problem};
 use crate::request::{Method, Reception, Refused, Request};
-use crate::router::{Found, OwnPage, OwnPages, RouteTable};
+use crate::router::{Found, OwnPage, OwnPages, RouteId, RouteTable};
 use crate::server::{Noted, Reject};
 
 /// What every HTTP thread of a gateway shares.
@@ -76,8 +76,7 @@ pub(crate) enum Plan {
 
 /// A request that the store answers.
 pub(crate) struct Hit {
-    /// The routing table's number, and the route's in it.
-    pub(crate) route: (u64, usize),
+    pub(crate) route: RouteId,
     pub(crate) label: ByteString,
     pub(crate) entry: Arc<Entry>,
     /// The request is answered with all of it, without conditions.
@@ -95,8 +94,8 @@ pub(crate) struct Hit {
 /// A call that was decided on and waits for its body.
 #[derive(Debug)]
 pub(crate) struct Planned {
-    /// The routing table's number, and the route's in it; `None`: the dashboard, which is no part of what it shows.
-    pub(crate) route: Option<(u64, usize)>,
+    /// `None`: the dashboard, which is no part of what it shows.
+    pub(crate) route: Option<RouteId>,
     pub(crate) label: ByteString,
     pub(crate) streaming: bool,
     /// What the client asks for is a tunnel: the call's body is what it sends through it.
@@ -186,7 +185,7 @@ impl Front {
                 let tunnel = matched.route.upstream && request.websocket;
                 let cached = match self.look_up(request, matched.route.caching.as_ref(), purpose, tunnel) {
                     cache::Found::Hit { entry, plain, now, looked } => {
-                        let route = (routes.serial(), matched.index);
+                        let route = routes.id(&matched);
                         let caching = matched.route.caching.as_ref();
                         let cdn_ttl = caching.and_then(|caching| caching.cdn_ttl());
                         let key =
@@ -199,7 +198,7 @@ impl Front {
                     cache::Found::Uncached => Part::None,
                 };
                 Plan::Call(Planned {
-                    route: Some((routes.serial(), matched.index)),
+                    route: Some(routes.id(&matched)),
                     streaming: matched.route.streaming,
                     tunnel,
                     cached,

@@ -3,13 +3,13 @@
 
 mod faults;
 mod route;
+mod routes;
 mod slow;
 mod totals;
 mod tunnels;
 mod volume;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,9 +23,10 @@ use troupe_wire::head::RequestHead;
 use crate::access_log::{AccessLog, Entry, Spool};
 use crate::cache::{Cache, CacheResult};
 use crate::request::{Incoming, Method, Trace};
+use crate::router::RouteId;
 use crate::server::Reject;
 use faults::Faults;
-use route::RouteCounts;
+use routes::Routes;
 use totals::Totals;
 use tunnels::Tunnels;
 use volume::Volume;
@@ -38,14 +39,9 @@ pub(crate) use slow::{Noted, Stages};
 use slow::{Seen, Slowest};
 
 pub(crate) use faults::Fault;
+pub(crate) use routes::{MAX_ROUTE_LABELS, OTHER_ROUTES};
 pub(crate) use tunnels::Passage;
 pub(crate) use volume::Cause;
-
-/// Routes with a label of their own; those beyond share `_other`. A scrape stays small with any number of routes.
-pub(crate) const MAX_ROUTE_LABELS: usize = 200;
-/// The label of what no route answers.
-const NO_ROUTE: &str = "none";
-pub(crate) const OTHER_ROUTES: &str = "_other";
 
 /// The process's metrics of a gateway.
 #[derive(Debug, Clone, Default)]
@@ -89,15 +85,6 @@ struct CacheHandles {
     objects: Gauge,
 }
 
-/// Counts by route. Slots are never given up, so that what began before a reload ends in its own.
-struct Routes {
-    slots: Vec<RouteCounts>,
-    by_label: HashMap<ByteString, usize>,
-    /// Slots by route number, of one routing table.
-    serial: u64,
-    by_number: Vec<Option<usize>>,
-}
-
 /// A request that is being counted, until it is dropped.
 pub(crate) struct Ticket {
     metrics: Rc<ThreadMetrics>,
@@ -129,7 +116,6 @@ impl Metrics {
 
     /// The counts of the calling thread.
     pub(crate) fn thread(&self) -> Rc<ThreadMetrics> {
-        let slots = vec![RouteCounts::new(NO_ROUTE), RouteCounts::new(OTHER_ROUTES)];
         Rc::new(ThreadMetrics {
             metrics: self.clone(),
             opened: Cell::new(0),
@@ -137,7 +123,7 @@ impl Metrics {
             begun: Cell::new(0),
             ended: Cell::new(0),
             rejected: RefCell::new([0; Reject::ALL.len()]),
-            routes: RefCell::new(Routes { slots, by_label: HashMap::new(), serial: 0, by_number: Vec::new() }),
+            routes: RefCell::new(Routes::new()),
             slow: RefCell::default(),
             volume: RefCell::new(Volume::new()),
             tunnels: Tunnels::new(),
@@ -188,7 +174,7 @@ pub fn describe() {
     crate::cache::l2::describe();
     describe_counter!(
         "troupe_gateway_requests_total",
-        "Requests answered, by `route` (its pattern; `_other` beyond 200, `none` where none matched), `method` (`_other`: an unusual one) and `status` (`1xx`, `2xx`, `3xx`, `4xx`, `5xx`; `aborted`: the client left or the answer broke off)."
+        "Requests answered, by `route` (its pattern; `_other` beyond the first 200 of the configuration, `none` where none matched), `method` (`_other`: an unusual one) and `status` (`1xx`, `2xx`, `3xx`, `4xx`, `5xx`; `aborted`: the client left or the answer broke off)."
     );
     describe_histogram!(
         "troupe_gateway_request_duration_seconds",
@@ -310,9 +296,7 @@ impl ThreadMetrics {
                 handle.increment(std::mem::take(count));
             }
         }
-        for slot in &mut self.routes.borrow_mut().slots {
-            slot.flush(&self.metrics.totals);
-        }
+        self.routes.borrow_mut().flush(&self.metrics.totals);
         self.metrics.slowest.take(&mut self.slow.borrow_mut(), Instant::now());
         self.volume.borrow_mut().flush(&self.metrics.totals);
         self.tunnels.flush();
@@ -334,41 +318,13 @@ impl Drop for ThreadMetrics {
     }
 }
 
-impl Routes {
-    fn slot(&mut self, serial: u64, number: usize, label: &ByteString) -> usize {
-        if self.serial != serial {
-            self.serial = serial;
-            self.by_number.clear();
-        }
-        if let Some(Some(slot)) = self.by_number.get(number) {
-            return *slot;
-        }
-        let slot = match self.by_label.get(label) {
-            Some(slot) => *slot,
-            None if self.by_label.len() >= MAX_ROUTE_LABELS => 1,
-            None => {
-                self.slots.push(RouteCounts::new(label));
-                self.by_label.insert(label.clone(), self.slots.len() - 1);
-                self.slots.len() - 1
-            }
-        };
-        if self.by_number.len() <= number {
-            self.by_number.resize(number + 1, None);
-        }
-        if let Some(place) = self.by_number.get_mut(number) {
-            *place = Some(slot);
-        }
-        slot
-    }
-}
-
 impl Ticket {
-    /// The request is answered by this route, of the routing table `serial`.
-    pub(crate) fn set_route(&mut self, serial: u64, number: usize, label: &ByteString) {
+    /// The request is answered by this route.
+    pub(crate) fn set_route(&mut self, route: RouteId, label: &ByteString) {
         if cfg!(feature = "unmeasured") {
             return;
         }
-        self.slot = self.metrics.routes.borrow_mut().slot(serial, number, label);
+        self.slot = self.metrics.routes.borrow_mut().slot(route, label);
         if let Some(entry) = &mut self.entry {
             entry.route = Some(label.clone());
         }
@@ -425,13 +381,13 @@ impl Ticket {
         let may_be_slow = !cfg!(feature = "untimed") && self.metrics.metrics.slowest.may_be(took);
         if let Some(head) = self.head.as_ref().filter(|_| may_be_slow) {
             let routes = self.metrics.routes.borrow();
-            let route = routes.slots.get(self.slot).map_or(NO_ROUTE, RouteCounts::label);
+            let route = routes.label(self.slot);
             let method = self.method.as_str(head);
             let stages = self.noted.stages(self.received);
             let seen = Seen { head, trace: &self.trace, method, route, status, took, ended: now, stages };
             self.metrics.slow.borrow_mut().offer(&seen);
         }
-        if let Some(counts) = self.metrics.routes.borrow_mut().slots.get_mut(self.slot) {
+        if let Some(counts) = self.metrics.routes.borrow_mut().get_mut(self.slot) {
             counts.add(self.method, status, complete, took);
             if let Some(result) = self.cached {
                 counts.add_cached(result, sent);

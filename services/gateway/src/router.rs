@@ -9,7 +9,7 @@ mod own;
 mod pattern;
 mod table;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,6 +22,7 @@ pub use own::OwnPages;
 
 use crate::cache::RouteCaching;
 use crate::config::RouteConfig;
+use crate::metrics::{MAX_ROUTE_LABELS, OTHER_ROUTES};
 use pattern::Pattern;
 use table::{Hit, PathTable};
 
@@ -46,6 +47,8 @@ pub struct RouteTable {
 pub(crate) struct Route {
     /// Its pattern: the label of metrics and logs.
     pub(crate) label: ByteString,
+    /// Whether it is counted under its label, and not with others.
+    labelled: bool,
     /// The pool that answers.
     pub(crate) pool: ByteString,
     /// Whether HTTP servers answer, and not PHP.
@@ -57,6 +60,17 @@ pub(crate) struct Route {
     function: Function,
     /// Whether `PATH_INFO` is what `{rest*}` captured.
     path_info: bool,
+}
+
+/// A route as it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RouteId {
+    /// The routing table's number.
+    pub(crate) table: u64,
+    /// The route's in it.
+    pub(crate) number: usize,
+    /// Whether it has a label of its own in metrics.
+    pub(crate) labelled: bool,
 }
 
 /// Where the function's name comes from.
@@ -117,8 +131,16 @@ impl RouteTable {
         // Routes that name their methods go in first: where two have one pattern, the first keeps the place.
         let mut order: Vec<usize> = (0..configs.len()).collect();
         order.sort_by_key(|&index| configs.get(index).is_some_and(|config| config.methods.is_empty()));
+        // Decided here, and not by what is asked for first: so all threads, and all gateways of one configuration, count a
+        // route under the same label.
+        let mut labels = HashSet::new();
         for (config, pattern) in configs.iter().zip(&patterns) {
-            table.routes.push(Route::new(config, pattern));
+            let label = label(config);
+            let labelled = labels.contains(&label) || labels.len() < MAX_ROUTE_LABELS;
+            if labelled {
+                labels.insert(label.clone());
+            }
+            table.routes.push(Route::new(config, pattern, label, labelled));
         }
         for index in order {
             let (Some(config), Some(pattern)) = (configs.get(index), patterns.get(index)) else { continue };
@@ -183,9 +205,9 @@ impl RouteTable {
         self.routes.is_empty()
     }
 
-    /// The number of this table.
-    pub(crate) fn serial(&self) -> u64 {
-        self.serial
+    /// What a route that was found here is counted by.
+    pub(crate) fn id(&self, matched: &Matched<'_>) -> RouteId {
+        RouteId { table: self.serial, number: matched.index, labelled: matched.route.labelled }
     }
 
     /// Whether a route of every host answers `GET /`; else the landing page does.
@@ -209,19 +231,17 @@ impl RouteTable {
 }
 
 impl Route {
-    fn new(config: &RouteConfig, pattern: &Pattern) -> Self {
+    fn new(config: &RouteConfig, pattern: &Pattern, label: ByteString, labelled: bool) -> Self {
         let function = match (&config.function, pattern.position("function")) {
             _ if config.upstream.is_some() => Function::Pinned(ByteString::new()),
             (Some(name), _) => Function::Pinned(name.as_str().into()),
             (None, Some(_)) if pattern.rest() == Some("function") => Function::Rest,
             (None, position) => Function::Segment(position.unwrap_or_default()),
         };
-        let label: ByteString = match &config.host {
-            Some(host) => format!("{host}{}", config.path).into(),
-            None => config.path.as_str().into(),
-        };
+        let counted = if labelled { label.clone() } else { ByteString::from_static(OTHER_ROUTES) };
         Self {
-            label: label.clone(),
+            label,
+            labelled,
             pool: match &config.upstream {
                 Some(upstream) => upstream_pool(upstream).into(),
                 None => config.pool().into(),
@@ -229,7 +249,7 @@ impl Route {
             upstream: config.upstream.is_some(),
             streaming: config.streaming,
             path_info: pattern.rest().is_some() && config.upstream.is_none() && !matches!(function, Function::Rest),
-            caching: RouteCaching::new(config.cache.as_ref(), label).map(Arc::new),
+            caching: RouteCaching::new(config.cache.as_ref(), counted).map(Arc::new),
             function,
         }
     }
@@ -281,6 +301,13 @@ impl MethodTables {
 /// Whether a route that lists its methods takes `method`: HEAD runs as GET.
 fn takes(config: &RouteConfig, method: &str) -> bool {
     config.methods.iter().any(|listed| listed == method || (method == "HEAD" && listed == "GET"))
+}
+
+fn label(config: &RouteConfig) -> ByteString {
+    match &config.host {
+        Some(host) => format!("{host}{}", config.path).into(),
+        None => config.path.as_str().into(),
+    }
 }
 
 /// The methods that need a table of their own, by host: those any of its routes lists.

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytestring::ByteString;
-use metrics::Counter;
+use metrics::{Counter, counter};
 use troupe_cache::key::{HostBuffer, Key, Sought};
 use troupe_cache::policy::{Policy, StatusTtl};
 use troupe_node::units;
@@ -18,12 +18,12 @@ use super::l2::LookupCounts;
 /// The caching of one route.
 #[derive(Debug)]
 pub(crate) struct RouteCaching {
-    /// The route's pattern.
+    /// What it is counted under.
     label: ByteString,
     /// Counts what of the route's has to make room in the store; made with the first answer.
     evictions: OnceLock<Counter>,
     /// Counts what the second tier says to the route's requests; made with the first that asks it.
-    lookups: OnceLock<Arc<LookupCounts>>,
+    lookups: OnceLock<LookupCounts>,
     pub(super) policy: Policy,
     ignore_query: Vec<Box<str>>,
     sort_query: bool,
@@ -35,7 +35,7 @@ pub(crate) struct RouteCaching {
 }
 
 impl RouteCaching {
-    /// `None` when the route is never cached.
+    /// `None` when the route is never cached. `label` is what it is counted under.
     pub(crate) fn new(config: Option<&RouteCache>, label: ByteString) -> Option<Self> {
         let (details, mentioned) = match config {
             Some(RouteCache::Switch(false)) => return None,
@@ -72,14 +72,16 @@ impl RouteCaching {
         })
     }
 
-    /// Counts what of the route's has to make room; `make` makes the counter, given the route's pattern.
-    pub(super) fn evictions(&self, make: impl FnOnce(&ByteString) -> Counter) -> &Counter {
-        self.evictions.get_or_init(|| make(&self.label))
+    /// Counts what of the route's has to make room.
+    pub(super) fn evictions(&self) -> &Counter {
+        let label = || self.label.to_string();
+        self.evictions
+            .get_or_init(|| counter!("troupe_gateway_cache_evicted_total", "tier" => "l1", "route" => label()))
     }
 
-    /// Counts what the second tier says to the route's requests; `find` finds the counters, given the route's pattern.
-    pub(super) fn lookups(&self, find: impl FnOnce(&ByteString) -> Arc<LookupCounts>) -> &LookupCounts {
-        self.lookups.get_or_init(|| find(&self.label))
+    /// Counts what the second tier says to the route's requests.
+    pub(super) fn lookups(&self) -> &LookupCounts {
+        self.lookups.get_or_init(|| LookupCounts::of(&self.label))
     }
 
     /// Whether requests are looked up.

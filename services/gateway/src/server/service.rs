@@ -119,7 +119,7 @@ impl Handling {
             Plan::Hit(hit) => {
                 let (result, answer) = self.thread.front.hit(request, &hit);
                 if let Some(ticket) = &mut self.ticket {
-                    ticket.set_route(hit.route.0, hit.route.1, &hit.label);
+                    ticket.set_route(hit.route, &hit.label);
                     ticket.set_cache(result);
                     ticket.called(Noted::Cache(Stages::hit(hit.looked)));
                 }
@@ -133,7 +133,7 @@ impl Handling {
         };
         if let Some(ticket) = &mut self.ticket {
             match planned.route {
-                Some((serial, number)) => ticket.set_route(serial, number, &planned.label),
+                Some(route) => ticket.set_route(route, &planned.label),
                 None => ticket.set_aside(),
             }
             if pass.is_some() {

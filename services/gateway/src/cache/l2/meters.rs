@@ -1,17 +1,13 @@
 //! What a gateway counts of the second tier.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
-use parking_lot::Mutex;
 
 use crate::cache::route::RouteCaching;
-use crate::metrics::{MAX_ROUTE_LABELS, OTHER_ROUTES};
 
 /// How a question to the second tier ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +32,6 @@ pub(in crate::cache) struct LookupCounts([Counter; TOLD.len()]);
 /// A process's handles.
 #[derive(Debug)]
 pub(super) struct Meters {
-    /// By route; one for all beyond the first so many.
-    told: Mutex<HashMap<ByteString, Arc<LookupCounts>>>,
     wait: Histogram,
     lease_wait: Histogram,
     stores_skipped: Counter,
@@ -49,10 +43,18 @@ pub(super) struct Meters {
     pub(super) purges_lost: Counter,
 }
 
+impl LookupCounts {
+    /// Those of a route with this label.
+    pub(in crate::cache) fn of(label: &ByteString) -> Self {
+        Self(TOLD.map(|result| {
+            counter!("troupe_gateway_cache_l2_lookups_total", "result" => result, "route" => label.to_string())
+        }))
+    }
+}
+
 impl Meters {
     pub(super) fn new() -> Self {
         Self {
-            told: Mutex::default(),
             wait: histogram!("troupe_gateway_cache_l2_wait_seconds"),
             lease_wait: histogram!("troupe_gateway_cache_lease_wait_seconds"),
             stores_skipped: counter!("troupe_gateway_cache_l2_stores_skipped_total"),
@@ -66,28 +68,12 @@ impl Meters {
     }
 
     pub(super) fn asked(&self, caching: &RouteCaching, told: Told, took: Duration) {
-        let counts = caching.lookups(|label| self.counts_of(label));
-        if let Some(counter) = counts.0.get(told as usize) {
+        if let Some(counter) = caching.lookups().0.get(told as usize) {
             counter.increment(1);
         }
         if told != Told::Unasked {
             self.wait.record(took.as_secs_f64());
         }
-    }
-
-    fn counts_of(&self, label: &ByteString) -> Arc<LookupCounts> {
-        let mut known = self.told.lock();
-        let is_new = !known.contains_key(label);
-        let label = match is_new && known.len() >= MAX_ROUTE_LABELS {
-            true => ByteString::from_static(OTHER_ROUTES),
-            false => label.clone(),
-        };
-        let counts = |label: &ByteString| {
-            Arc::new(LookupCounts(TOLD.map(|result| {
-                counter!("troupe_gateway_cache_l2_lookups_total", "result" => result, "route" => label.to_string())
-            })))
-        };
-        Arc::clone(known.entry(label).or_insert_with_key(counts))
     }
 
     pub(super) fn waited(&self, took: Duration) {

@@ -66,7 +66,7 @@ impl GuardedStream {
     /// Answers with what is stored. What the client does not take at once is left in `unsent`.
     pub(super) fn answer(&mut self, incoming: &Incoming, hit: &Hit, id: &[u8], context: &mut Context<'_>) {
         let mut ticket = self.thread.metrics.begin(incoming);
-        ticket.set_route(hit.route.0, hit.route.1, &hit.label);
+        ticket.set_route(hit.route, &hit.label);
         ticket.set_cache(CacheResult::Hit);
         ticket.called(Noted::Cache(Stages::hit(hit.looked)));
         self.conn.begin_answered();
