@@ -100,6 +100,35 @@ fn counters_of_all_instances_are_summed_and_survive_their_restarts() {
     assert_eq!(newest(&cluster, "requests"), 55.0, "a young instance has just counted all it tells");
 }
 
+/// Names are cut where they are told, and stay apart.
+#[test]
+fn routes_that_begin_alike_are_counted_apart() {
+    let (mut cluster, now) = (Cluster::new(), Instant::now());
+    let mut instances = [Told::new(1, "gateway", 60_000), Told::new(2, "gateway", 60_000)];
+    let routes = ["a", "b"].map(|end| format!("/{}é/{end}", "x".repeat(300)));
+    for _ in 0..3 {
+        for one in &mut instances {
+            metrics::with_local_recorder(one.metrics.registry(), || {
+                for (route, requests) in routes.iter().zip([1, 100]) {
+                    counter!("troupe_gateway_requests_total", "route" => route.clone()).increment(requests);
+                    histogram!("troupe_gateway_request_duration_seconds", "route" => route.clone())
+                        .record_many(0.1, requests as usize);
+                }
+            });
+            one.tell(&mut cluster, now);
+        }
+    }
+    let text = rendered(&cluster, now);
+    let counts = |name: &str| -> Vec<f64> {
+        let series = text.lines().filter(|line| line.starts_with(&format!("{name}{{route=\"/xxx")));
+        let mut counts: Vec<f64> = series.map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap()).collect();
+        counts.sort_by(f64::total_cmp);
+        counts
+    };
+    assert_eq!(counts("troupe_gateway_requests_total"), [6.0, 600.0]);
+    assert_eq!(counts("troupe_gateway_request_duration_seconds_count"), [6.0, 600.0]);
+}
+
 #[test]
 fn what_php_uses_is_told_with_its_instance_and_by_itself() {
     let (mut cluster, now) = (Cluster::new(), Instant::now());

@@ -170,8 +170,19 @@ fn named(id: u32, series: &Series) -> Named {
     Named { id, kind, name: cut(key.name()), labels, bounds }
 }
 
+/// A text, or its beginning and what tells it from others that begin alike: two series of one name would each take the
+/// other's count for its own.
 fn cut(text: &str) -> String {
-    start(text, MAX_TEXT).to_owned()
+    if text.len() <= MAX_TEXT {
+        return text.to_owned();
+    }
+    let end = format!("…{:016x}", fingerprint(text));
+    start(text, MAX_TEXT.saturating_sub(end.len())).to_owned() + &end
+}
+
+/// FNV-1a: the same in every process, whatever it was built with, so that what instances tell is summed under one name.
+fn fingerprint(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// A sentence, or what there is room for and a sign that it went on: half a number is another number.
