@@ -16,7 +16,7 @@ use super::client::Admin;
 use super::table::{number, php};
 use crate::cli::TopArgs;
 use crate::failure::{Code, CommandError};
-use crate::output;
+use crate::output::{self, Reader};
 
 /// What is drawn of the past.
 const PAST: usize = 60;
@@ -105,18 +105,18 @@ pub(super) fn run(args: TopArgs) -> Result<(), CommandError> {
             past.pop_front();
         }
         past.push_back(rates.requests);
-        if args.csv {
-            output::data(&csv::line(&look.status, &rates))?;
+        let reader = if args.csv {
+            output::piece(&csv::line(&look.status, &rates))?
         } else if as_json {
-            output::json(&json!({ "status": look.status, "workers": look.workers, "rates": rates }))?;
+            output::json_piece(&json!({ "status": look.status, "workers": look.workers, "rates": rates }))?
         } else {
             let size = terminal_size::terminal_size()
                 .map_or(USUAL_SIZE, |(width, height)| (usize::from(width.0).max(20), usize::from(height.0).max(8)));
             let lines = screen::draw(&look.status, look.workers.as_ref(), &rates, past.make_contiguous(), size);
-            output::data(&screen::painted(&lines, live))?;
-        }
+            output::piece(&screen::painted(&lines, live))?
+        };
         shown += 1;
-        if most.is_some_and(|most| shown >= most) {
+        if reader == Reader::Gone || most.is_some_and(|most| shown >= most) {
             return Ok(());
         }
         last = look;

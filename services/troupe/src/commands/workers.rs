@@ -10,7 +10,7 @@ use super::client::Admin;
 use super::table::{columns, columns_apart, list, micros, number, room, shortened, text, widest};
 use crate::cli::WorkersArgs;
 use crate::failure::CommandError;
-use crate::output;
+use crate::output::{self, Reader};
 
 /// Characters of a name that stay, however narrow the terminal.
 const SHORTEST: usize = 16;
@@ -24,13 +24,13 @@ pub(super) fn run(args: WorkersArgs) -> Result<(), CommandError> {
     let admin = Admin::of(args.ask)?;
     loop {
         let workers = admin.get("/api/workers")?;
-        if as_json {
-            output::json(&workers)?;
+        let reader = if as_json {
+            output::json_piece(&workers)?
         } else {
             let clear = if watch && std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
-            output::data(&format!("{clear}{}", shown(&workers)))?;
-        }
-        if !watch {
+            output::piece(&format!("{clear}{}", shown(&workers)))?
+        };
+        if !watch || reader == Reader::Gone {
             return Ok(());
         }
         super::pause(EVERY);

@@ -2,9 +2,10 @@
 
 mod every;
 
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -18,13 +19,19 @@ use crate::support::{binary, functions};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Runs a command against an admin listener.
-fn ask(admin: SocketAddr, args: &[&str]) -> Output {
+/// A command against an admin listener.
+fn command(admin: SocketAddr, args: &[&str]) -> Command {
     let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TROUPE_")) {
         command.env_remove(name);
     }
-    command.args(args).arg("--admin").arg(format!("http://{admin}")).output().unwrap()
+    command.args(args).arg("--admin").arg(format!("http://{admin}"));
+    command
+}
+
+/// Runs it.
+fn ask(admin: SocketAddr, args: &[&str]) -> Output {
+    command(admin, args).output().unwrap()
 }
 
 fn out(output: &Output) -> String {
@@ -85,6 +92,27 @@ fn status_and_workers_show_what_runs_in_one_process() {
     let lines: Vec<&str> = table.lines().collect();
     assert!(lines[0].starts_with("WORKER") && lines[1].starts_with("default/local  ready"), "{table}");
     assert!(lines.iter().all(|line| line.len() <= 100), "{table}");
+}
+
+/// As in `troupe top --csv | head -1`.
+#[test]
+fn commands_that_go_on_end_once_nobody_reads_them_any_more() {
+    let mut stack = Stack::one_process(binary(), &functions(), "");
+    let admin = stack.instance("all").admin;
+    for args in [
+        &["top", "--csv", "--interval", "300ms"][..],
+        &["top", "--json", "--interval", "300ms", "--count", "1000000"],
+        &["top", "--interval", "300ms", "--count", "1000000"],
+        &["workers", "-w"],
+        &["workers", "-w", "--json"],
+    ] {
+        let mut child = command(admin, args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut first = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        assert!(!first.is_empty(), "{args:?}");
+        let ended = wait::until(&format!("the end of {args:?}"), SOON, || child.try_wait().unwrap());
+        assert_eq!(ended.code(), Some(0), "{args:?}");
+    }
 }
 
 #[test]
