@@ -2,7 +2,7 @@
 //!
 //! Counters and histograms only ever rise here: an instance adds what it has counted since its last reading, its
 //! successor under another uid starts at zero, and what an instance that is gone has counted stays. Gauges are summed when
-//! they are asked for, over the instances that are heard of.
+//! they are asked for, over the instances that are heard of, where a sum means something.
 
 use std::collections::HashMap;
 
@@ -23,16 +23,31 @@ const MAX_TEXT: usize = 256;
 /// Buckets that are taken from a peer.
 const MAX_BOUNDS: usize = 64;
 
-/// Gauges whose sum means nothing: of these the highest is shown.
-const HIGHEST: [&str; 8] = [
-    "troupe_build_info",
-    "troupe_balancer_all_out",
-    "troupe_balancer_worker_score",
-    "troupe_balancer_worker_latency_seconds",
-    "troupe_node_stall_seconds",
-    "troupe_node_loop_lag_seconds",
-    "troupe_discovery_stale_seconds",
-    "troupe_metrics_merge_seconds",
+/// Makes one value of two instances'.
+type Join = fn(f64, f64) -> f64;
+
+/// Gauges whose sum means nothing, and what is shown instead. Of flags it is the value that tells of trouble: one instance
+/// that is cut off does not hide behind those that are not.
+const NOT_SUMMED: [(&str, Join); 17] = [
+    ("troupe_build_info", f64::max),
+    ("troupe_balancer_all_out", f64::max),
+    ("troupe_balancer_worker_score", f64::max),
+    ("troupe_balancer_worker_latency_seconds", f64::max),
+    // Every balancer counts the same workers, every caller the same instances.
+    ("troupe_balancer_workers_ready", f64::max),
+    ("troupe_discovery_instances", f64::max),
+    ("troupe_discovery_redis_up", f64::min),
+    ("troupe_discovery_stale_seconds", f64::max),
+    ("troupe_gateway_cache_live", f64::min),
+    ("troupe_cache_redis_up", f64::min),
+    ("troupe_cache_redis_full", f64::max),
+    ("troupe_node_config_reload_ok", f64::min),
+    ("troupe_node_stall_seconds", f64::max),
+    ("troupe_node_loop_lag_seconds", f64::max),
+    // Every metrics service counts the same.
+    ("troupe_metrics_instances", f64::max),
+    ("troupe_metrics_series", f64::max),
+    ("troupe_metrics_merge_seconds", f64::max),
 ];
 
 /// See the module.
@@ -132,12 +147,7 @@ impl Merged {
         for instance in live {
             for (number, value) in instance.gauges() {
                 let Some(gauge) = gauges.get_mut(number) else { continue };
-                let highest = self.series.get(number).is_some_and(|series| HIGHEST.contains(&series.key.name()));
-                *gauge = Some(match *gauge {
-                    None => value,
-                    Some(known) if highest => known.max(value),
-                    Some(known) => known + value,
-                });
+                *gauge = Some(gauge.map_or(value, |known| self.joined(number, known, value)));
             }
         }
         let mut order: Vec<usize> = (0..self.series.len()).collect();
@@ -157,6 +167,15 @@ impl Merged {
                 },
             };
             text.series(&series.key, &reading);
+        }
+    }
+
+    /// What two instances' values of a gauge come to.
+    fn joined(&self, number: usize, one: f64, other: f64) -> f64 {
+        let name = self.series.get(number).map(|series| series.key.name());
+        match NOT_SUMMED.iter().find(|(known, _)| Some(*known) == name) {
+            Some((_, join)) => join(one, other),
+            None => one + other,
         }
     }
 

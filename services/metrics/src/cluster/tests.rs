@@ -100,6 +100,37 @@ fn counters_of_all_instances_are_summed_and_survive_their_restarts() {
     assert_eq!(newest(&cluster, "requests"), 55.0, "a young instance has just counted all it tells");
 }
 
+#[test]
+fn gauges_of_which_a_sum_says_nothing_are_not_summed() {
+    let (mut cluster, now) = (Cluster::new(), Instant::now());
+    let gauges = [
+        ("troupe_gateway_connections", 3.0),
+        // Flags: the one that tells of trouble.
+        ("troupe_balancer_all_out", 1.0),
+        ("troupe_cache_redis_full", 1.0),
+        ("troupe_cache_redis_up", 0.0),
+        ("troupe_discovery_redis_up", 0.0),
+        ("troupe_gateway_cache_live", 0.0),
+        ("troupe_node_config_reload_ok", 0.0),
+        // What several see of the same.
+        ("troupe_balancer_workers_ready", 1.0),
+        ("troupe_discovery_instances", 1.0),
+        ("troupe_metrics_instances", 1.0),
+        ("troupe_metrics_series", 1.0),
+    ];
+    for (uid, value) in [(1, 1.0), (2, 0.0), (3, 1.0), (4, 1.0)] {
+        let mut one = Told::new(uid, "gateway", 60_000);
+        metrics::with_local_recorder(one.metrics.registry(), || {
+            gauges.iter().for_each(|(name, _)| gauge!(*name).set(value));
+        });
+        one.tell(&mut cluster, now);
+    }
+    let text = rendered(&cluster, now);
+    for (name, shown) in gauges {
+        assert_eq!(value(&text, name), Some(shown), "{name}");
+    }
+}
+
 /// Names are cut where they are told, and stay apart.
 #[test]
 fn routes_that_begin_alike_are_counted_apart() {
