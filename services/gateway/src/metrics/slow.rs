@@ -27,8 +27,12 @@ use spans::Spans;
 const PER_MINUTE: usize = 32;
 /// Minutes kept.
 const MINUTES: usize = 15;
-/// A longer path is cut.
+/// A longer path is cut, in characters as the others: what is kept of a request must not be as large as its head.
 const LONGEST_PATH: usize = 256;
+/// A longer host is cut; there is none: 253 characters of a name (RFC 1035 §2.3.4), a dot, and a port.
+const LONGEST_HOST: usize = 260;
+/// A longer method is cut; those that IANA knows have up to 17 letters.
+const LONGEST_METHOD: usize = 32;
 
 /// Stages there may be.
 pub(super) const STAGES: usize = 12;
@@ -74,9 +78,9 @@ pub struct SlowRequest {
     pub seconds_ago: u64,
     /// From its complete head to the last byte handed to the connection, in microseconds.
     pub took_us: u64,
-    /// Its method.
+    /// Its method, cut where it is very long.
     pub method: String,
-    /// The host it named.
+    /// The host it named, cut where it is very long.
     pub host: String,
     /// Its path, cut where it is very long; without the query, which may hold secrets.
     pub path: String,
@@ -172,15 +176,14 @@ impl SlowRequest {
     fn of(seen: &Seen<'_>) -> Self {
         let head = seen.head;
         let field = |name| head.field(name).and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default();
-        let path = head.path();
-        let cut = path.char_indices().nth(LONGEST_PATH).map_or(path.len(), |(at, _)| at);
+        let beginning = |text: &str, most| text.chars().take(most).collect::<String>();
         Self {
             start_unix_us: 0,
             seconds_ago: 0,
             took_us: seen.took.as_micros() as u64,
-            method: seen.method.to_owned(),
-            host: head.authority().to_owned(),
-            path: path.get(..cut).unwrap_or(path).to_owned(),
+            method: beginning(seen.method, LONGEST_METHOD),
+            host: beginning(head.authority(), LONGEST_HOST),
+            path: beginning(head.path(), LONGEST_PATH),
             route: seen.route.to_owned(),
             status: seen.status,
             request_id: field("x-request-id").to_owned(),
@@ -316,6 +319,10 @@ mod tests {
     use crate::request::Sampling;
 
     fn head(path: &str) -> RequestHead {
+        head_for("example.test", path)
+    }
+
+    fn head_for(host: &str, path: &str) -> RequestHead {
         let mut builder = RequestHeadBuilder::default();
         builder.field("x-request-id", b"r1").unwrap();
         let parts = RequestParts {
@@ -323,7 +330,7 @@ mod tests {
             scheme: Scheme::Http,
             method: "GET",
             target: path,
-            authority: "example.test",
+            authority: host,
             remote_addr: "192.0.2.1",
             remote_port: "1",
             local_addr: "192.0.2.2",
@@ -365,6 +372,17 @@ mod tests {
         }
         let none = Stages::default().list(Duration::from_micros(77));
         assert_eq!((none[0].us, none.iter().skip(1).map(|stage| stage.us).sum::<u32>()), (77, 0));
+    }
+
+    #[test]
+    fn what_a_client_may_make_long_is_cut() {
+        let long = "é".repeat(10_000);
+        let (head, trace) = (head_for(&long, &format!("/{long}")), Trace::new(None, 7, Sampling::default()));
+        let seen = Seen { method: &long, ..seen(&head, &trace, Duration::from_secs(1), Instant::now()) };
+        let SlowRequest { method, host, path, .. } = SlowRequest::of(&seen);
+        let lengths = [&method, &host, &path].map(|text| text.chars().count());
+        assert_eq!(lengths, [LONGEST_METHOD, LONGEST_HOST, LONGEST_PATH]);
+        assert!(long.starts_with(&method) && long.starts_with(&host));
     }
 
     #[test]
