@@ -7,6 +7,8 @@ mod line;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,10 +28,28 @@ const QUEUE: usize = 256;
 /// Bytes that are written at once at most.
 const WRITE: usize = 256 * 1024;
 
+/// How long the end of the process waits for the last lines: less than a shutdown gives its last steps, so that what is lost
+/// then is told.
+const LAST_LINES: Duration = Duration::from_millis(900);
+/// How often it looks whether they are written.
+const LAST_LINES_POLL: Duration = Duration::from_millis(10);
+
+const DROPPED: &str = "troupe_gateway_access_log_dropped_total";
+
 /// Where entries go.
 #[derive(Debug, Clone)]
 pub(crate) struct AccessLog {
     queue: SyncSender<Vec<Entry>>,
+    under_way: Arc<UnderWay>,
+}
+
+/// What is not written yet.
+#[derive(Debug, Default)]
+struct UnderWay {
+    /// Entries that were handed over.
+    entries: AtomicU64,
+    /// Threads that may hand over more.
+    spools: AtomicUsize,
 }
 
 /// What lines look like, and whose they are.
@@ -41,7 +61,7 @@ struct Style {
 /// One thread's entries on their way.
 pub(crate) struct Spool {
     batch: Vec<Entry>,
-    queue: SyncSender<Vec<Entry>>,
+    log: AccessLog,
     dropped: Counter,
 }
 
@@ -74,18 +94,38 @@ impl AccessLog {
         };
         let (queue, batches) = sync_channel(QUEUE);
         let to = to.unwrap_or_else(|| Box::new(io::stderr()));
+        let under_way = Arc::new(UnderWay::default());
+        let log = Self { queue, under_way: Arc::clone(&under_way) };
         std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write_all(&batches, &Style { json, origin }, to))?;
-        Ok(Self { queue })
+            .spawn(move || write_all(&batches, &under_way, &Style { json, origin }, to))?;
+        Ok(log)
     }
 
     pub(crate) fn spool(&self) -> Spool {
-        Spool {
-            batch: Vec::new(),
-            queue: self.queue.clone(),
-            dropped: counter!("troupe_gateway_access_log_dropped_total"),
+        self.under_way.spools.fetch_add(1, Ordering::AcqRel);
+        Spool { batch: Vec::new(), log: self.clone(), dropped: counter!(DROPPED) }
+    }
+
+    /// Waits for the lines of threads that end, for [`LAST_LINES`] at most. Those that are not written then are counted as
+    /// dropped, and told.
+    pub(crate) async fn written(&self) {
+        let deadline = tokio::time::Instant::now() + LAST_LINES;
+        while !self.under_way.is_over() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(LAST_LINES_POLL).await;
         }
+        let lost = self.under_way.entries.load(Ordering::Acquire);
+        if lost > 0 {
+            counter!(DROPPED).increment(lost);
+            tracing::warn!(lines = lost, "what the access log goes to takes no more; its last lines are missing");
+        }
+    }
+}
+
+impl UnderWay {
+    fn is_over(&self) -> bool {
+        // In this order: a thread hands over what it has before it ends.
+        self.spools.load(Ordering::Acquire) == 0 && self.entries.load(Ordering::Acquire) == 0
     }
 }
 
@@ -102,9 +142,20 @@ impl Spool {
             return;
         }
         let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
-        if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) = self.queue.try_send(batch) {
-            self.dropped.increment(batch.len() as u64);
+        let entries = batch.len() as u64;
+        // Before they are: the writer may be through with them at once.
+        self.log.under_way.entries.fetch_add(entries, Ordering::AcqRel);
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.log.queue.try_send(batch) {
+            self.log.under_way.entries.fetch_sub(entries, Ordering::AcqRel);
+            self.dropped.increment(entries);
         }
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        self.flush();
+        self.log.under_way.spools.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -143,10 +194,12 @@ impl Entry {
     }
 }
 
-fn write_all(batches: &Receiver<Vec<Entry>>, style: &Style, mut to: Box<dyn Write + Send>) {
+fn write_all(batches: &Receiver<Vec<Entry>>, under_way: &UnderWay, style: &Style, mut to: Box<dyn Write + Send>) {
     let mut out = Vec::with_capacity(WRITE);
     while let Ok(mut batch) = batches.recv() {
+        let mut entries = 0;
         loop {
+            entries += batch.len() as u64;
             // Both clocks at one moment, so that requests need to read one of them only.
             let now = (Instant::now(), SystemTime::now());
             for entry in &batch {
@@ -163,13 +216,12 @@ fn write_all(batches: &Receiver<Vec<Entry>>, style: &Style, mut to: Box<dyn Writ
         // A log that cannot be written has nowhere to say so.
         let _ = to.write_all(&out).and_then(|()| to.flush());
         out.clear();
+        under_way.entries.fetch_sub(entries, Ordering::AcqRel);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::mpsc::{self, channel};
 
     use metrics::{Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
@@ -190,7 +242,7 @@ mod tests {
         fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
         fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-            assert_eq!(key.name(), "troupe_gateway_access_log_dropped_total");
+            assert_eq!(key.name(), DROPPED);
             Counter::from_arc(Arc::clone(&self.0))
         }
 
@@ -263,5 +315,39 @@ mod tests {
         }
         written(pushed - lost + BATCH as u64);
         assert_eq!(dropped.load(Ordering::SeqCst), lost);
+    }
+
+    /// A log to a terminal that is stopped, with so many entries on their way; what lets it go on, and how many lines it has taken.
+    fn stopped(entries: usize) -> (AccessLog, mpsc::Sender<()>, Arc<AtomicU64>) {
+        let ((stop, go_on), lines) = (channel(), Arc::new(AtomicU64::new(0)));
+        let terminal = Stopped { go_on, lines: Arc::clone(&lines) };
+        let log = AccessLog::start(LogFormat::Json, Origin::default(), Some(Box::new(terminal))).unwrap();
+        let mut spool = log.spool();
+        (0..entries).for_each(|_| spool.push(entry()));
+        (log, stop, lines)
+    }
+
+    #[test]
+    fn the_end_waits_for_what_threads_had_spooled_and_a_terminal_takes_late() {
+        let entries = 3 * BATCH + BATCH / 2;
+        let (log, stop, lines) = stopped(entries);
+        actix_rt::System::new().block_on(async {
+            let mut written = std::pin::pin!(log.written());
+            assert!(futures_util::poll!(written.as_mut()).is_pending(), "nothing is written yet");
+            drop(stop);
+            written.await;
+        });
+        assert_eq!(lines.load(Ordering::SeqCst), entries as u64);
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_ever_and_counts_what_is_lost() {
+        let dropped = Arc::new(AtomicU64::new(0));
+        let (log, stop, lines) = stopped(BATCH + 1);
+        metrics::with_local_recorder(&Dropped(Arc::clone(&dropped)), || {
+            actix_rt::System::new().block_on(log.written());
+        });
+        assert_eq!((lines.load(Ordering::SeqCst), dropped.load(Ordering::SeqCst)), (0, BATCH as u64 + 1));
+        drop(stop);
     }
 }

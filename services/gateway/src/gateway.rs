@@ -91,6 +91,14 @@ impl Insight {
         self.metrics.slow(most)
     }
 
+    /// Waits, for less than a second, until the access log has its last lines: for the end of a process, once the gateway has
+    /// stopped.
+    pub async fn logged(&self) {
+        if let Some(log) = self.metrics.log() {
+            log.written().await;
+        }
+    }
+
     /// To be called each second: figures about the last seconds are compared with what is noted here.
     pub fn note(&self) {
         self.metrics.note();

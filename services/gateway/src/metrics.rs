@@ -151,6 +151,11 @@ impl Metrics {
         self.connections.load(Ordering::Relaxed)
     }
 
+    /// The access log, where there is one.
+    pub(crate) fn log(&self) -> Option<&AccessLog> {
+        self.log.as_ref()
+    }
+
     /// The figures for people, now.
     pub(crate) fn figures(&self) -> GatewayFigures {
         self.totals.figures((self.connections(), self.tunnels.load(Ordering::Relaxed)), Instant::now())

@@ -272,6 +272,12 @@ impl Stack {
             shutdown.on_begin(move || membership.drain());
         }
         if let Some(gateway) = gateway {
+            let insight = gateway.insight();
+            // Ahead of the last snapshot, which tells what is lost.
+            shutdown.last("access log", move |_| async move {
+                insight.logged().await;
+                true
+            });
             let gateway = Rc::new(gateway);
             let unready = Rc::clone(&gateway);
             shutdown.on_begin(move || unready.unready());
