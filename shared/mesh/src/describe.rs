@@ -17,7 +17,7 @@ fn discovery() {
     );
     describe_counter!(
         "troupe_discovery_failed_lookups_total",
-        "Look-ups of the names of the instances of a `peer`, a service or an upstream, that failed, by `cause`: `dns` (the resolver says no), `empty` (the name has no address) or `timeout`."
+        "Look-ups of the names of the instances of a `peer`, a service or an upstream, that failed, by `cause`: `dns` (the resolver says no), `empty` (the name has no address) or `timeout` (6 seconds without an answer, which is taken when it comes)."
     );
     describe_gauge!(
         "troupe_discovery_instances",

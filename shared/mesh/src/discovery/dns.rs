@@ -10,24 +10,31 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use metrics::Gauge;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Address, Discovery, Endpoint, Endpoints, Peer, PeerError, distinct};
 
 /// Pause between two look-ups of a name.
 pub const RESOLVE_EVERY: Duration = Duration::from_secs(5);
 
-/// A look-up that takes longer has failed. The system resolver's own limit is 5 s per server and try.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(4);
+/// A look-up that takes longer is late, which is told like a failure, and told again each time that it takes as long once
+/// more. The system's resolver waits 5 s before it asks its second server: a first one that is dead makes look-ups slow, and
+/// is no outage.
+const LATE_AFTER: Duration = Duration::from_secs(6);
 
 /// While a name is unresolved and nothing is known of it, it is tried this often: the start of a stack waits for it.
 const RESOLVE_FIRST_EVERY: Duration = Duration::from_millis(500);
 
 /// What a look-up comes to.
-pub type Resolved = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+pub type Resolved = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// The addresses of a name, or why there are none.
+type Answer = io::Result<Vec<SocketAddr>>;
 
 /// Looks names up. Tests bring their own.
 pub trait Resolve: fmt::Debug + Send + Sync + 'static {
@@ -126,6 +133,52 @@ impl Name {
         Self { host, port, addresses: Vec::new(), fresh: Instant::now(), failing: false }
     }
 
+    /// The next look-up, and the time after which it is late.
+    fn begin(&self, resolver: &Arc<dyn Resolve>, pause: Duration) -> (Resolved, Duration) {
+        let (resolver, host, port) = (Arc::clone(resolver), self.host.clone(), self.port);
+        let lookup = async move {
+            sleep(pause).await;
+            resolver.resolve(&host, port).await
+        };
+        (Box::pin(lookup), pause + LATE_AFTER)
+    }
+
+    fn answered(&mut self, answer: Answer, take: Take, service: &str) {
+        let mut addresses = match answer {
+            // No addresses is what a scaled-to-zero or restarting service answers, and also what a resolver in trouble
+            // answers: the links tell the two apart.
+            Ok(addresses) if addresses.is_empty() => return self.failed("empty", "the name has no address", service),
+            Ok(addresses) => addresses,
+            Err(error) => return self.failed("dns", &error.to_string(), service),
+        };
+        if take == Take::One {
+            let kept = addresses.iter().find(|address| self.addresses.contains(address));
+            addresses = kept.or(addresses.first()).copied().into_iter().collect();
+        }
+        if self.failing {
+            tracing::info!(service, host = self.host, "peer name resolves again");
+        }
+        self.addresses = addresses;
+        self.fresh = Instant::now();
+        self.failing = false;
+    }
+
+    fn failed(&mut self, cause: &'static str, error: &str, service: &str) {
+        metrics::counter!("troupe_discovery_failed_lookups_total", "peer" => service.to_owned(), "cause" => cause)
+            .increment(1);
+        // Once per outage; the gauge tells the rest.
+        if !self.failing {
+            tracing::warn!(
+                service,
+                host = self.host,
+                error,
+                kept = self.addresses.len(),
+                "cannot look up a peer name; its last known addresses stay in use"
+            );
+        }
+        self.failing = true;
+    }
+
     fn endpoints(&self) -> impl Iterator<Item = Endpoint> {
         self.addresses.iter().map(|address| Endpoint {
             address: Address::Tcp(*address),
@@ -146,58 +199,31 @@ struct Lookups {
 }
 
 impl Lookups {
+    /// Each name has one look-up, due or on its way, and waits for no other name's. One that is late is waited for all the
+    /// same: another would begin with the same dead server.
     async fn run(mut self) {
-        let mut tick = tokio::time::interval(RESOLVE_FIRST_EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tick.tick().await;
-            self.look_up().await;
-            let next = if self.names.iter().any(|name| name.addresses.is_empty()) {
-                RESOLVE_FIRST_EVERY
-            } else {
-                RESOLVE_EVERY
+        let first = |name: &Name| name.begin(&self.resolver, Duration::ZERO);
+        let mut lookups: FuturesUnordered<_> =
+            self.names.iter().map(first).enumerate().map(|(of, begun)| watch_over(of, begun)).collect();
+        while let Some((of, outcome)) = lookups.next().await {
+            let Some(name) = self.names.get_mut(of) else { continue };
+            let next = match outcome {
+                Ok(answer) => {
+                    name.answered(answer, self.take, &self.service);
+                    let pause = if name.addresses.is_empty() { RESOLVE_FIRST_EVERY } else { RESOLVE_EVERY };
+                    name.begin(&self.resolver, pause)
+                }
+                Err(late) => {
+                    name.failed("timeout", &format!("no answer within {LATE_AFTER:?}"), &self.service);
+                    (late, LATE_AFTER)
+                }
             };
-            tick.reset_after(next);
+            lookups.push(watch_over(of, next));
+            self.publish();
         }
     }
 
-    async fn look_up(&mut self) {
-        for name in &mut self.names {
-            let answer = tokio::time::timeout(RESOLVE_TIMEOUT, self.resolver.resolve(&name.host, name.port)).await;
-            let (cause, failure) = match answer {
-                // No addresses is what a scaled-to-zero or restarting service answers, and also what a resolver in
-                // trouble answers: the links tell the two apart.
-                Ok(Ok(addresses)) if addresses.is_empty() => ("empty", "the name has no address".to_owned()),
-                Ok(Ok(mut addresses)) => {
-                    if self.take == Take::One {
-                        let kept = addresses.iter().find(|address| name.addresses.contains(address));
-                        addresses = kept.or(addresses.first()).copied().into_iter().collect();
-                    }
-                    if name.failing {
-                        tracing::info!(service = self.service, host = name.host, "peer name resolves again");
-                    }
-                    name.addresses = addresses;
-                    name.fresh = Instant::now();
-                    name.failing = false;
-                    continue;
-                }
-                Ok(Err(error)) => ("dns", error.to_string()),
-                Err(_) => ("timeout", format!("no answer within {RESOLVE_TIMEOUT:?}")),
-            };
-            metrics::counter!("troupe_discovery_failed_lookups_total", "peer" => self.service.clone(), "cause" => cause)
-                .increment(1);
-            // Once per outage; the gauge tells the rest.
-            if !name.failing {
-                tracing::warn!(
-                    service = self.service,
-                    host = name.host,
-                    error = failure,
-                    kept = name.addresses.len(),
-                    "cannot look up a peer name; its last known addresses stay in use"
-                );
-            }
-            name.failing = true;
-        }
+    fn publish(&self) {
         let stale = self.names.iter().filter(|name| name.failing).map(|name| name.fresh.elapsed()).max();
         self.stale.set(stale.unwrap_or_default().as_secs_f64());
 
@@ -214,8 +240,17 @@ impl Lookups {
     }
 }
 
+/// Waits for the answer to a name's look-up, or until it is late; then the look-up comes back as it is.
+async fn watch_over(of: usize, (mut lookup, limit): (Resolved, Duration)) -> (usize, Result<Answer, Resolved>) {
+    let answer = timeout(limit, &mut lookup).await;
+    (of, answer.map_err(|_| lookup))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use metrics::{Counter, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
     use parking_lot::Mutex;
 
     use super::*;
@@ -236,6 +271,65 @@ mod tests {
                 None => Err(io::Error::other("resolver down")),
             };
             Box::pin(async move { answer })
+        }
+    }
+
+    /// Knows each name by one address, and says so when the name's time has passed.
+    #[derive(Debug)]
+    struct Slow {
+        takes: fn(&str) -> Duration,
+        asked: AtomicU64,
+    }
+
+    impl Slow {
+        fn new(takes: fn(&str) -> Duration) -> Arc<Self> {
+            Arc::new(Self { takes, asked: AtomicU64::new(0) })
+        }
+
+        fn asked(&self) -> u64 {
+            self.asked.load(Ordering::SeqCst)
+        }
+    }
+
+    impl Resolve for Slow {
+        fn resolve(&self, host: &str, port: u16) -> Resolved {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let takes = (self.takes)(host);
+            Box::pin(async move {
+                sleep(takes).await;
+                Ok(vec![SocketAddr::from(([10, 0, 0, 1], port))])
+            })
+        }
+    }
+
+    /// Counts look-ups that failed.
+    #[derive(Default)]
+    struct Failures(Arc<AtomicU64>);
+
+    impl Failures {
+        fn count(&self) -> u64 {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    impl Recorder for Failures {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            match key.name() {
+                "troupe_discovery_failed_lookups_total" => Counter::from_arc(Arc::clone(&self.0)),
+                _ => Counter::noop(),
+            }
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
         }
     }
 
@@ -304,6 +398,43 @@ mod tests {
         assert!(!watched.has_changed().expect("the source lives"));
         resolver.say(Some(vec!["10.0.0.1"]));
         assert_eq!(settle(&mut watched).await, ["10.0.0.1:7401"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_whose_first_server_is_dead_is_found_by_the_second_and_nothing_is_told() {
+        let failures = Failures::default();
+        let _recorder = metrics::set_default_local_recorder(&failures);
+        let resolver = Slow::new(|_| Duration::from_secs(5));
+        let dns = DnsDiscovery::start("balancer", ["balancer:7401"], Take::All, resolver.clone()).expect("valid");
+        let mut watched = dns.watch();
+        let found = timeout(Duration::from_secs(60), settle(&mut watched)).await;
+        assert_eq!(found.expect("an answer that takes 5 s is an answer"), ["10.0.0.1:7401"]);
+        sleep(Duration::from_secs(60)).await;
+        assert!(resolver.asked() > 1, "it is looked up again");
+        assert_eq!(failures.count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_up_that_is_late_is_told_and_waited_for_all_the_same() {
+        let failures = Failures::default();
+        let _recorder = metrics::set_default_local_recorder(&failures);
+        let resolver = Slow::new(|_| LATE_AFTER * 10 + Duration::from_secs(1));
+        let dns = DnsDiscovery::start("balancer", ["balancer:7401"], Take::All, resolver.clone()).expect("valid");
+        let mut watched = dns.watch();
+        let found = timeout(LATE_AFTER * 20, settle(&mut watched)).await;
+        assert_eq!(found.expect("its answer is taken whenever it comes"), ["10.0.0.1:7401"]);
+        assert_eq!((resolver.asked(), failures.count()), (1, 10), "one look-up, told again and again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn names_do_not_wait_for_each_other() {
+        let resolver = Slow::new(|host| if host == "slow" { RESOLVE_EVERY * 1000 } else { Duration::ZERO });
+        let dns = DnsDiscovery::start("balancer", ["slow:1", "fast:2"], Take::All, resolver.clone()).expect("valid");
+        let before = Instant::now();
+        assert_eq!(settle(&mut dns.watch()).await, ["10.0.0.1:2"]);
+        assert!(before.elapsed() < RESOLVE_FIRST_EVERY, "{:?}", before.elapsed());
+        sleep(RESOLVE_EVERY * 10).await;
+        assert!((8..=11).contains(&resolver.asked()), "one look-up of the slow, {} in all", resolver.asked());
     }
 
     #[tokio::test]
