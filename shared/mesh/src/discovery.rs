@@ -5,6 +5,7 @@
 
 mod dns;
 mod redis;
+mod resolver;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,7 +17,8 @@ use tokio::sync::watch;
 use troupe_wire::handshake::Uid;
 
 pub use self::redis::{Advertise, BEAT_EVERY, BEAT_LASTS, Membership, POLL_EVERY, RedisDiscovery, Registration};
-pub use dns::{DnsDiscovery, RESOLVE_EVERY, Resolve, Resolved, SystemResolver, Take};
+pub use dns::{DnsDiscovery, RESOLVE_EVERY, Take};
+pub use resolver::{Resolve, Resolved, SystemResolver};
 
 /// More instances of one service than this are cut off, with a warning: a name that answers thousands of addresses is a
 /// mistake, and each would cost a link per thread.

@@ -2,11 +2,7 @@
 //!
 //! This is what `docker compose up --scale` and Kubernetes headless services publish.
 
-use std::fmt;
-use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::resolver::{Answer, Resolve, Resolved};
 use super::{Address, Discovery, Endpoint, Endpoints, Peer, PeerError, distinct};
 
 /// Pause between two look-ups of a name.
@@ -29,29 +26,6 @@ const LATE_AFTER: Duration = Duration::from_secs(6);
 
 /// While a name is unresolved and nothing is known of it, it is tried this often: the start of a stack waits for it.
 const RESOLVE_FIRST_EVERY: Duration = Duration::from_millis(500);
-
-/// What a look-up comes to.
-pub type Resolved = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
-/// The addresses of a name, or why there are none.
-type Answer = io::Result<Vec<SocketAddr>>;
-
-/// Looks names up. Tests bring their own.
-pub trait Resolve: fmt::Debug + Send + Sync + 'static {
-    /// Every address of `host`, with `port`.
-    fn resolve(&self, host: &str, port: u16) -> Resolved;
-}
-
-/// The system's resolver, on tokio's threads for blocking calls.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemResolver;
-
-impl Resolve for SystemResolver {
-    fn resolve(&self, host: &str, port: u16) -> Resolved {
-        let host = host.to_owned();
-        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
-    }
-}
 
 /// How many instances a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,6 +222,7 @@ async fn watch_over(of: usize, (mut lookup, limit): (Resolved, Duration)) -> (us
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use metrics::{Counter, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
@@ -435,13 +410,5 @@ mod tests {
         assert!(before.elapsed() < RESOLVE_FIRST_EVERY, "{:?}", before.elapsed());
         sleep(RESOLVE_EVERY * 10).await;
         assert!((8..=11).contains(&resolver.asked()), "one look-up of the slow, {} in all", resolver.asked());
-    }
-
-    #[tokio::test]
-    async fn the_system_resolves_localhost() {
-        let dns =
-            DnsDiscovery::start("balancer", ["localhost:7401"], Take::All, Arc::new(SystemResolver)).expect("valid");
-        let found = settle(&mut dns.watch()).await;
-        assert!(found.iter().all(|address| address.ends_with(":7401")), "{found:?}");
     }
 }

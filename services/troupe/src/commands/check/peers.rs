@@ -32,10 +32,7 @@ pub(super) fn check(config: &Config, services: Services) -> Result<Vec<Finding>,
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CommandError::failed(format!("cannot start a runtime: {error}")))?;
-    let findings = runtime.block_on(look(config.mesh.discovery, &dialled, Arc::new(SystemResolver)));
-    // The system's resolver cannot be interrupted, and may take longer than it is waited for.
-    runtime.shutdown_background();
-    Ok(findings)
+    Ok(runtime.block_on(look(config.mesh.discovery, &dialled, Arc::new(SystemResolver))))
 }
 
 async fn look(discovery: Discovery, dialled: &[(Service, &[String])], resolver: Arc<dyn Resolve>) -> Vec<Finding> {
