@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use troupe_wire::handshake::Uid;
 
 pub use self::redis::{Advertise, BEAT_EVERY, BEAT_LASTS, Membership, POLL_EVERY, RedisDiscovery, Registration};
-pub use dns::{DnsDiscovery, RESOLVE_EVERY, Take};
+pub use dns::{DnsDiscovery, MAX_WAYS, RESOLVE_EVERY, Take};
 pub use resolver::{Resolve, Resolved, SystemResolver};
 
 /// More instances of one service than this are cut off, with a warning: a name that answers thousands of addresses is a
@@ -61,6 +61,17 @@ pub struct Endpoint {
     pub name: Arc<str>,
     /// Which start of a process is there, where the source knows.
     pub uid: Option<Uid>,
+    /// Other ways to the same instance, dialled in turn while this one leads nowhere: the further addresses of a name that
+    /// stands for one instance. Empty elsewhere, and theirs always.
+    pub alternatives: Arc<[Endpoint]>,
+}
+
+impl Endpoint {
+    /// Every way to the instance by itself, this one first.
+    pub(crate) fn ways(&self) -> impl Iterator<Item = Self> {
+        let this = Self { alternatives: Arc::default(), ..self.clone() };
+        std::iter::once(this).chain(self.alternatives.iter().cloned())
+    }
 }
 
 /// What a link dials.
@@ -98,7 +109,7 @@ impl FromStr for Address {
 impl From<Address> for Endpoint {
     fn from(address: Address) -> Self {
         let name = Arc::from(address.to_string());
-        Self { address, name, uid: None }
+        Self { address, name, uid: None, alternatives: Arc::default() }
     }
 }
 

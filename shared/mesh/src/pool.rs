@@ -7,6 +7,7 @@
 mod connector;
 mod members;
 mod reports;
+mod ways;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

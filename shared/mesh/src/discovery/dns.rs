@@ -27,12 +27,17 @@ const LATE_AFTER: Duration = Duration::from_secs(6);
 /// While a name is unresolved and nothing is known of it, it is tried this often: the start of a stack waits for it.
 const RESOLVE_FIRST_EVERY: Duration = Duration::from_millis(500);
 
+/// Addresses that are used of a name that stands for one instance. It has one per family and network, which is a few, and
+/// each that is silent takes two seconds of a round of dials.
+pub const MAX_WAYS: usize = 8;
+
 /// How many instances a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Take {
     /// Every address is one.
     All,
-    /// All addresses are one: the one in use is kept as long as the name has it.
+    /// All addresses lead to one, [`MAX_WAYS`] of them at most: the first, and its alternatives. Those that the name has had for
+    /// longer come first, so that a resolver that gives them in turns changes nothing.
     One,
 }
 
@@ -126,8 +131,7 @@ impl Name {
             Err(error) => return self.failed("dns", &error.to_string(), service),
         };
         if take == Take::One {
-            let kept = addresses.iter().find(|address| self.addresses.contains(address));
-            addresses = kept.or(addresses.first()).copied().into_iter().collect();
+            addresses = self.ways(&addresses);
         }
         if self.failing {
             tracing::info!(service, host = self.host, "peer name resolves again");
@@ -135,6 +139,17 @@ impl Name {
         self.addresses = addresses;
         self.fresh = Instant::now();
         self.failing = false;
+    }
+
+    /// Those of `found` that are used of one instance.
+    fn ways(&self, found: &[SocketAddr]) -> Vec<SocketAddr> {
+        let mut ways: Vec<_> = self.addresses.iter().copied().filter(|address| found.contains(address)).collect();
+        for address in found {
+            if ways.len() < MAX_WAYS && !ways.contains(address) {
+                ways.push(*address);
+            }
+        }
+        ways
     }
 
     fn failed(&mut self, cause: &'static str, error: &str, service: &str) {
@@ -153,12 +168,20 @@ impl Name {
         self.failing = true;
     }
 
-    fn endpoints(&self) -> impl Iterator<Item = Endpoint> {
-        self.addresses.iter().map(|address| Endpoint {
+    fn endpoints(&self, take: Take) -> Vec<Endpoint> {
+        let mut each = self.addresses.iter().map(|address| Endpoint {
             address: Address::Tcp(*address),
             name: format!("{}:{} ({})", self.host, self.port, address.ip()).into(),
             uid: None,
-        })
+            alternatives: Arc::default(),
+        });
+        match take {
+            Take::All => each.collect(),
+            Take::One => {
+                let first = each.next();
+                first.map(|first| Endpoint { alternatives: each.collect(), ..first }).into_iter().collect()
+            }
+        }
     }
 }
 
@@ -201,7 +224,7 @@ impl Lookups {
         let stale = self.names.iter().filter(|name| name.failing).map(|name| name.fresh.elapsed()).max();
         self.stale.set(stale.unwrap_or_default().as_secs_f64());
 
-        let found = self.fixed.iter().cloned().chain(self.names.iter().flat_map(Name::endpoints));
+        let found = self.fixed.iter().cloned().chain(self.names.iter().flat_map(|name| name.endpoints(self.take)));
         let found = distinct(found.collect());
         self.published.send_if_modified(|known| {
             let changed = *known != found;
@@ -368,11 +391,31 @@ mod tests {
         let dns = DnsDiscovery::start("balancer", ["balancer:7401"], Take::One, resolver.clone()).expect("valid");
         let mut watched = dns.watch();
         assert_eq!(settle(&mut watched).await, ["10.0.0.2:7401"]);
+        let ways = |watched: &mut watch::Receiver<Endpoints>| -> Vec<String> {
+            let found = watched.borrow_and_update();
+            found.iter().flat_map(Endpoint::ways).map(|way| way.name.to_string()).collect()
+        };
+        assert_eq!(ways(&mut watched), ["balancer:7401 (10.0.0.2)", "balancer:7401 (10.0.0.1)"]);
         resolver.say(Some(vec!["10.0.0.1", "10.0.0.2"]));
-        tokio::time::sleep(RESOLVE_EVERY * 2).await;
+        sleep(RESOLVE_EVERY * 2).await;
         assert!(!watched.has_changed().expect("the source lives"));
-        resolver.say(Some(vec!["10.0.0.1"]));
+        resolver.say(Some(vec!["10.0.0.3", "10.0.0.1"]));
         assert_eq!(settle(&mut watched).await, ["10.0.0.1:7401"]);
+        assert_eq!(ways(&mut watched), ["balancer:7401 (10.0.0.1)", "balancer:7401 (10.0.0.3)"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_name_with_a_flood_of_addresses_a_few_lead_to_one_instance() {
+        let resolver = Arc::new(Answers::default());
+        resolver.say(Some(["10.0.0.1"].into_iter().chain((0..1000).map(|_| "10.0.0.2")).collect()));
+        let dns = DnsDiscovery::start("balancer", ["balancer:7401"], Take::One, resolver.clone()).expect("valid");
+        let mut watched = dns.watch();
+        settle(&mut watched).await;
+        assert_eq!(watched.borrow_and_update().iter().flat_map(Endpoint::ways).count(), 2, "each once");
+        let all: Vec<String> = (1..=200).map(|last| format!("10.0.1.{last}")).collect();
+        resolver.say(Some(all.into_iter().map(|ip| &*ip.leak()).collect()));
+        settle(&mut watched).await;
+        assert_eq!(watched.borrow().iter().flat_map(Endpoint::ways).count(), MAX_WAYS);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Dials what discovery names, and dials again what is lost.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep};
 use troupe_wire::handshake::{Session, Uid};
 
 use super::Links;
-use super::reports::Reports;
+use super::ways::Ways;
 use crate::discovery::{Address, Endpoint, Endpoints};
-use crate::link::{ConnectError, Link, LinkSetup, LinkState, dial};
+use crate::link::{Link, LinkSetup, LinkState};
 
 /// The first pause before an endpoint is dialled again.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -62,25 +62,27 @@ impl Drop for Connectors {
 /// The start of a process that a connector's link leads to, once it has one.
 type Peer = Rc<Cell<Option<Uid>>>;
 
+/// An endpoint as its source names it now.
+type Named = Rc<RefCell<Endpoint>>;
+
 /// A connector of an endpoint.
 struct Connector {
-    /// Which start of a process the source named last.
-    named: Option<Uid>,
+    named: Named,
     peer: Peer,
     _task: Task,
 }
 
 impl Connector {
     fn start(links: &Rc<Links>, setup: &Rc<LinkSetup>, endpoint: &Endpoint) -> Self {
-        let peer = Peer::default();
-        let dials = keep_connected(Rc::clone(links), Rc::clone(setup), endpoint.clone(), true, Rc::clone(&peer));
-        Self { named: endpoint.uid, peer, _task: Task(actix_rt::spawn(dials)) }
+        let (named, peer) = (Rc::new(RefCell::new(endpoint.clone())), Peer::default());
+        let dials = keep_connected(Rc::clone(links), Rc::clone(setup), Rc::clone(&named), true, Rc::clone(&peer));
+        Self { named, peer, _task: Task(actix_rt::spawn(dials)) }
     }
 
     /// Whether another process has started at the endpoint than the one that the link leads to. The link to the old one
     /// ends with its calls, or by its pings.
     fn is_outdated(&self, endpoint: &Endpoint) -> bool {
-        self.named != endpoint.uid && endpoint.uid.is_some() && self.peer.get() != endpoint.uid
+        self.named.borrow().uid != endpoint.uid && endpoint.uid.is_some() && self.peer.get() != endpoint.uid
     }
 }
 
@@ -105,7 +107,8 @@ async fn follow(links: Rc<Links>, setup: Rc<LinkSetup>, mut endpoints: watch::Re
             if connector.is_outdated(endpoint) {
                 *connector = start();
             }
-            connector.named = endpoint.uid;
+            // What is up stays: other ways to it matter where it is dialled again.
+            connector.named.replace(endpoint.clone());
         }
         if endpoints.changed().await.is_err() {
             // The source has ended: what it named last stays.
@@ -114,37 +117,31 @@ async fn follow(links: Rc<Links>, setup: Rc<LinkSetup>, mut endpoints: watch::Re
     }
 }
 
-/// Holds a link to `endpoint`, whatever it takes. The first link of an instance with more threads than this process
+/// Holds a link to the instance at `named`, whatever it takes. The first link of an instance with more threads than this process
 /// has brings further ones, so that each of its threads has a part of the calls.
-async fn keep_connected(links: Rc<Links>, setup: Rc<LinkSetup>, endpoint: Endpoint, first: bool, peer: Peer) {
+async fn keep_connected(links: Rc<Links>, setup: Rc<LinkSetup>, named: Named, first: bool, peer: Peer) {
     let mut pauses = Pauses::new();
-    let reports = Reports::about(&links.service, &endpoint);
+    let mut ways = Ways::new(&links.service);
     loop {
-        match dial(&endpoint.address, &setup).await {
-            // The address of an instance that is gone may have become another service's.
-            Ok(link) if link.session().peer.service.as_str() != &*links.service => {
-                let there = link.session().peer.service.clone();
-                reports.failed(&ConnectError::Service { there, wanted: links.service.to_string() });
+        ways.follow(&named.borrow());
+        if let Some((link, endpoint)) = ways.dial(&setup).await {
+            peer.set(Some(link.session().peer.uid));
+            let since = Instant::now();
+            let further = if first { further_links(&link, &setup) } else { 0 };
+            let listed = Listed::new(&links, link, &endpoint);
+            let further: Vec<Task> = (0..further)
+                .map(|_| {
+                    // By the way that led there: another one may lead to another instance.
+                    let (named, peer) = (Rc::new(RefCell::new(endpoint.clone())), Peer::default());
+                    keep_connected(Rc::clone(&links), Rc::clone(&setup), named, false, peer)
+                })
+                .map(|connector| Task(actix_rt::spawn(connector)))
+                .collect();
+            listed.until_not_up().await;
+            drop((listed, further));
+            if since.elapsed() >= STABLE {
+                pauses = Pauses::new();
             }
-            Ok(link) => {
-                peer.set(Some(link.session().peer.uid));
-                let since = Instant::now();
-                let further = if first { further_links(&link, &setup) } else { 0 };
-                let listed = Listed::new(&links, link, &endpoint);
-                let further: Vec<Task> = (0..further)
-                    .map(|_| {
-                        let peer = Peer::default();
-                        keep_connected(Rc::clone(&links), Rc::clone(&setup), endpoint.clone(), false, peer)
-                    })
-                    .map(|connector| Task(actix_rt::spawn(connector)))
-                    .collect();
-                listed.until_not_up().await;
-                drop((listed, further));
-                if since.elapsed() >= STABLE {
-                    pauses = Pauses::new();
-                }
-            }
-            Err(error) => reports.failed(&error),
         }
         sleep(pauses.take()).await;
     }

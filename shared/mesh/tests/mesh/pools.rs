@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,11 +12,11 @@ use tokio::sync::watch;
 use troupe_mesh::body::Body;
 use troupe_mesh::contract::Envelope;
 use troupe_mesh::deadline::Deadline;
-use troupe_mesh::discovery::{Address, Endpoint, Endpoints};
+use troupe_mesh::discovery::{Address, Discovery, DnsDiscovery, Endpoint, Endpoints, Resolve, Resolved, Take};
 use troupe_mesh::failure::{Outcome, Started};
 use troupe_mesh::link::{Identity, LinkSetup, Services};
 use troupe_mesh::listener::MeshListener;
-use troupe_mesh::pool::Pool;
+use troupe_mesh::pool::{Instance, Pool};
 use troupe_mesh::port::{Port, Service};
 
 use crate::contract::{Ask, Teller, What, ask, until};
@@ -40,6 +41,10 @@ fn endpoints<'a>(listeners: impl IntoIterator<Item = &'a MeshListener>) -> Endpo
         listeners.into_iter().map(|listener| Endpoint::from(listener.address().clone())).collect();
     endpoints.sort();
     Arc::from(endpoints)
+}
+
+fn names(instances: &[Instance]) -> Vec<&str> {
+    instances.iter().map(|instance| &*instance.name).collect()
 }
 
 fn pool(connect_wait: Duration, endpoints: watch::Receiver<Endpoints>) -> Pool {
@@ -97,6 +102,73 @@ async fn calls_go_to_every_instance_and_follow_discovery() {
     instances.wait_for(|instances| instances.len() == 1).await.unwrap();
     until("its link ends", || one.links() == 0).await;
     port.call(ask(What::Echo, Body::Empty)).await.unwrap();
+}
+
+/// Knows every name by the same addresses.
+#[derive(Debug)]
+struct Addresses([[u8; 4]; 3]);
+
+impl Resolve for Addresses {
+    fn resolve(&self, _host: &str, port: u16) -> Resolved {
+        let found = self.0.map(|ip| SocketAddr::from((ip, port))).to_vec();
+        Box::pin(async move { Ok(found) })
+    }
+}
+
+#[actix_rt::test]
+async fn a_name_of_one_instance_is_reached_by_whichever_address_answers() {
+    let (listener, _teller) = instance("one", &any(), 2);
+    let Address::Tcp(address) = listener.address().clone() else { panic!("not TCP") };
+    // Nobody listens at the first two: all of these are this machine.
+    let resolver = Arc::new(Addresses([[127, 0, 0, 3], [127, 0, 0, 2], [127, 0, 0, 1]]));
+    let peers = [format!("balancer:{}", address.port())];
+    let found = DnsDiscovery::start("callee", peers.iter().map(String::as_str), Take::One, resolver).unwrap();
+    let pool = pool(Duration::from_secs(30), found.watch());
+    pool.port::<Ask>().call(ask(What::Echo, Body::Empty)).await.unwrap();
+    let instances = pool.instances().borrow().clone();
+    let at: Vec<&Address> = instances.iter().map(|instance| &instance.endpoint.address).collect();
+    assert_eq!(at, [listener.address()], "it is listed by the address that answers");
+    until("both of its threads have a link", || listener.links() == 2).await;
+}
+
+#[actix_rt::test]
+async fn an_instance_that_has_moved_is_found_by_another_of_its_ways() {
+    let (one, _first) = instance("one", &any(), 1);
+    let (two, _second) = instance("two", &any(), 1);
+    let ways = Endpoint {
+        alternatives: Arc::from([Endpoint::from(two.address().clone())]),
+        ..Endpoint::from(one.address().clone())
+    };
+    let named = watch::Sender::new(Arc::from([ways]));
+    let pool = pool(Duration::from_secs(30), named.subscribe());
+    let mut instances = pool.instances();
+    let up = |wanted: &'static str| move |up: &Arc<[_]>| names(up) == [wanted];
+    instances.wait_for(up("one")).await.unwrap();
+    assert_eq!(two.links(), 0, "one way at a time");
+    one.drain("test");
+    instances.wait_for(up("two")).await.unwrap();
+}
+
+#[actix_rt::test]
+async fn another_way_to_an_instance_ends_no_link_that_is_up() {
+    let ((one, first), (two, _second)) = (instance("one", &any(), 1), instance("two", &any(), 1));
+    let named = watch::Sender::new(endpoints([&one]));
+    let pool = pool(Duration::from_secs(30), named.subscribe());
+    let mut instances = pool.instances();
+    instances.wait_for(|instances| instances.len() == 1).await.unwrap();
+    // Held, so that its link stays even where a second one takes its place.
+    let port: Port<Ask> = pool.port();
+    let held = actix_rt::spawn(port.call(ask(What::Hang, Body::Empty)));
+    until("it runs", || first.running.get() == 1).await;
+    let mut more = endpoints([&one, &two]).to_vec();
+    for endpoint in more.iter_mut().filter(|endpoint| endpoint.address == *one.address()) {
+        endpoint.alternatives = Arc::from([Endpoint::from(any())]);
+    }
+    named.send_replace(Arc::from(more));
+    instances.wait_for(|instances| instances.len() == 2).await.unwrap();
+    until("the new one has its link", || two.links() == 1).await;
+    assert_eq!(one.links(), 1);
+    held.abort();
 }
 
 #[actix_rt::test]

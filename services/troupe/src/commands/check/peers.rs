@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 use troupe_mesh::config::Discovery;
-use troupe_mesh::discovery::{Address, MAX_ENDPOINTS, Peer, Resolve, SystemResolver, Take};
+use troupe_mesh::discovery::{Address, MAX_ENDPOINTS, MAX_WAYS, Peer, Resolve, SystemResolver, Take};
 
-use super::Finding;
+use super::{Finding, Outcome};
 use crate::config::Config;
 use crate::failure::{Code, CommandError};
 use crate::services::{Service, Services};
@@ -110,14 +110,20 @@ async fn find(
     for dial in dials {
         findings.extend(dial.await);
     }
+    // Of one instance, the others are dialled only where the one that answers does so no more.
+    if take == Take::One
+        && let Some(accepts) = findings.iter().position(|finding| finding.outcome == Outcome::Ok)
+    {
+        findings = vec![findings.swap_remove(accepts)];
+    }
     findings
 }
 
-/// The addresses of a name that would be dialled: all that discovery takes for instances.
+/// The addresses of a name that would be dialled: all that discovery takes for instances, or for ways to one.
 async fn resolve(host: &str, port: u16, take: Take, resolver: &dyn Resolve) -> io::Result<Vec<Address>> {
     let mut addresses = in_time(resolver.resolve(host, port)).await?;
     match take {
-        Take::One => addresses.truncate(1),
+        Take::One => addresses.truncate(MAX_WAYS),
         Take::All => {
             addresses.sort();
             addresses.dedup();
@@ -199,7 +205,6 @@ mod tests {
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
     use troupe_mesh::discovery::Resolved;
 
-    use super::super::Outcome;
     use super::*;
 
     /// Knows one name, by these addresses, and says nothing of another.
@@ -256,8 +261,12 @@ mod tests {
         let accepts = format!("balancer at {peer} (127.0.0.1:{port}) accepts connections");
         let findings = found(Discovery::Dns, &[&peer], addresses.clone()).await;
         assert_eq!(said(&findings), [(Outcome::Ok, &*accepts), (Outcome::Warn, &*refused)]);
+        let findings = found(Discovery::Static, &[&peer], addresses.clone()).await;
+        assert_eq!(said(&findings), [(Outcome::Ok, &*accepts)], "one that answers is enough");
+        drop(one);
         let findings = found(Discovery::Static, &[&peer], addresses).await;
-        assert_eq!(said(&findings), [(Outcome::Warn, &*refused)], "the first is the one in use");
+        let other = format!("balancer at {peer} (127.0.0.1:{port}) refuses connections; should accept connections");
+        assert_eq!(said(&findings), [(Outcome::Warn, &*refused), (Outcome::Warn, &*other)]);
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! one that Redis has lost because it was flushed or started anew. The last two look the same here; the links know.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -104,7 +105,7 @@ fn endpoint(member: &Member) -> Endpoint {
     } else {
         format!("{} ({})", member.name, member.address)
     };
-    Endpoint { address: member.address.clone(), name: name.into(), uid: Some(member.uid) }
+    Endpoint { address: member.address.clone(), name: name.into(), uid: Some(member.uid), alternatives: Arc::default() }
 }
 
 #[cfg(test)]
