@@ -87,6 +87,7 @@ pub struct Refusal {
     /// What is wrong.
     pub code: RefusalCode,
     /// The same in words, for the log.
+    #[serde(deserialize_with = "crate::text::deserialize")]
     pub reason: String,
 }
 

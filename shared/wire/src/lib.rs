@@ -8,4 +8,5 @@ pub mod handshake;
 pub mod head;
 pub mod payload;
 pub mod stream_id;
+mod text;
 pub mod trace;

@@ -15,6 +15,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::frame::{Flags, Frame, Header, Kind, MAX_CONTROL_PAYLOAD, ProtocolError};
 use crate::stream_id::StreamId;
+use crate::text::printable;
 use crate::trace::{TRACE_LEN, TraceContext};
 
 /// Longest reason that travels in a GOAWAY, in bytes. Longer ones are cut: they are for a log line.
@@ -105,7 +106,7 @@ pub struct Goaway {
 }
 
 impl Goaway {
-    /// Reads the payload of a GOAWAY. What is not UTF-8 is replaced.
+    /// Reads the payload of a GOAWAY. What is not UTF-8, and what would end a line of the log, is replaced.
     ///
     /// # Errors
     /// [`ProtocolError::Truncated`] when the stream is missing.
@@ -115,7 +116,7 @@ impl Goaway {
         let cut = |_| ProtocolError::Truncated { kind, field: "last stream" };
         let last_stream = payload.try_get_u32_le().map_err(cut)?;
         let text = payload.get(..MAX_REASON).unwrap_or(&payload);
-        Ok(Self { last_stream, text: String::from_utf8_lossy(text).into_owned() })
+        Ok(Self { last_stream, text: printable(&String::from_utf8_lossy(text)) })
     }
 
     /// Writes a whole GOAWAY.
@@ -219,7 +220,7 @@ mod tests {
         }
 
         #[test]
-        fn reasons_round_trip_and_are_cut(last_stream: u32, text in ".{0,400}") {
+        fn reasons_round_trip_and_are_cut(last_stream: u32, text in "\\PC{0,400}") {
             let mut wire = BytesMut::new();
             Goaway::put(&mut wire, 1, last_stream, &text);
             let reason = Goaway::parse(only_frame(wire)).expect("valid");
@@ -227,6 +228,14 @@ mod tests {
             prop_assert!(text.starts_with(&reason.text));
             prop_assert!(reason.text.len() + 4 > text.len().min(MAX_REASON));
         }
+    }
+
+    #[test]
+    fn a_reason_writes_no_line_of_its_own() {
+        let mut wire = BytesMut::new();
+        Goaway::put(&mut wire, 1, 0, "bye\n2026-11-27 ERROR \u{1b}[31mmade up");
+        let reason = Goaway::parse(only_frame(wire)).expect("valid");
+        assert_eq!(reason.text, "bye?2026-11-27 ERROR ?[31mmade up");
     }
 
     #[test]

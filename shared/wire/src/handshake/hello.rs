@@ -78,10 +78,13 @@ pub struct Hello {
     /// This start of this process.
     pub uid: Uid,
     /// The service: `gateway`, `balancer`, ...
+    #[serde(deserialize_with = "crate::text::deserialize")]
     pub service: String,
     /// The instance's name, as operators know it.
+    #[serde(deserialize_with = "crate::text::deserialize")]
     pub instance: String,
     /// The build that runs.
+    #[serde(deserialize_with = "crate::text::deserialize")]
     pub build: String,
     /// Threads that own links: a callee wants a link to each of them.
     pub threads: u16,

@@ -128,6 +128,33 @@ fn another_protocol_is_refused_with_a_reason_it_can_log() {
 }
 
 #[test]
+fn a_refusal_by_a_stranger_writes_no_line_of_its_own() {
+    let code = RefusalCode::Key;
+    let reason = "no\n2026-11-27T00:00:00Z gateway ERROR made up \u{1b}[2J".to_owned();
+    let refusal = encode(&Message::Refusal(Refusal { code, reason }));
+    for role in [Role::Caller, Role::Callee] {
+        let mut output = BytesMut::new();
+        let mut side = Handshake::new(role, hello("balancer", 2), keys(7), &mut output);
+        let mut input = BytesMut::from(&MAGIC[..]);
+        put_message(&mut input, &refusal);
+        let told = side.advance(&mut input, &mut output).expect_err("refused");
+        let line = "refused by the peer (key): no?2026-11-27T00:00:00Z gateway ERROR made up ?[2J";
+        assert_eq!(told.to_string(), line);
+    }
+}
+
+/// The proofs are about the HELLOs as they came, or the two sides would not meet.
+#[test]
+fn names_of_a_peer_write_no_line_of_their_own() {
+    let mut odd = hello("gate\nway", 1);
+    (odd.instance, odd.build) = ("one\u{1b}[31m".to_owned(), "1\r2\u{9b}".to_owned());
+    let (caller, callee) = meet((odd, keys(7)), (hello("balancer", 2), keys(7)), 10_000);
+    assert!(caller.expect("over").is_ok());
+    let peer = callee.expect("over").expect("accepted").peer;
+    assert_eq!((&*peer.service, &*peer.instance, &*peer.build), ("gate?way", "one?[31m", "1?2?"));
+}
+
+#[test]
 fn versions_without_overlap_are_refused_and_overlapping_ones_meet() {
     let mut newer = hello("balancer", 2);
     (newer.protocol_min, newer.protocol_max) = (PROTOCOL + 1, PROTOCOL + 2);
