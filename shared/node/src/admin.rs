@@ -7,6 +7,7 @@ mod access;
 mod api;
 mod pages;
 mod readiness;
+mod serve;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -15,8 +16,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpServer, web};
+use actix_server::ServerHandle;
+use actix_web::{App, web};
 
 pub use access::{Access, Caller, Denied, GUARD_HEADER};
 pub use api::{Answer, Api, Ask, Identity, Refusal};
@@ -26,12 +27,6 @@ pub use readiness::{Condition, Readiness, Report};
 use crate::config::AdminConfig;
 use crate::metrics::Metrics;
 use crate::threads::Watchdog;
-
-/// Connections the admin listener holds at once: people, probes and scrapers. More are refused by waiting.
-const MAX_CONNECTIONS: usize = 256;
-
-/// A head that takes longer is dropped; probes send theirs in one packet.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A data thread that does not answer for this long is a problem worth telling, long before `/livez` fails.
 const STALLED_FOR_PEOPLE: Duration = Duration::from_secs(1);
@@ -160,7 +155,7 @@ impl AdminServer {
                 };
                 let system = actix_rt::System::with_tokio_rt(|| runtime);
                 system.block_on(async move {
-                    let server = HttpServer::new(move || {
+                    let server = serve::build(listener, move || {
                         App::new()
                             .app_data(web::Data::new(state.clone()))
                             .app_data(web::Data::new(access.clone()))
@@ -168,17 +163,9 @@ impl AdminServer {
                             .configure(api::configure)
                             .configure(extend.clone())
                             .default_service(web::to(pages::not_found))
-                    })
-                    .workers(1)
-                    .worker_max_blocking_threads(2)
-                    .max_connections(MAX_CONNECTIONS)
-                    .client_request_timeout(HEAD_TIMEOUT)
-                    .shutdown_timeout(1)
-                    .disable_signals()
-                    .listen(listener);
+                    });
                     match server {
                         Ok(server) => {
-                            let server = server.run();
                             let _ = started.send(Ok(server.handle()));
                             if let Err(error) = server.await {
                                 tracing::error!(%error, "the admin listener ended");

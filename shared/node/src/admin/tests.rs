@@ -1,5 +1,7 @@
 //! The admin listener over real sockets.
 
+mod clients;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Instant;
