@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 
 use actix_web::web::ServiceConfig;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use troupe_metrics::MetricsService;
 use troupe_node::admin::{AdminOptions, AdminServer, AdminState, Api, Identity, Readiness};
 use troupe_node::config::{Loaded, Sources};
@@ -97,7 +97,9 @@ async fn serve(
 
     let mut shutdown = Shutdown::new(DrainOptions::from(&loaded.config.node));
     let trigger = shutdown.trigger();
-    trigger.on_signals().map_err(|error| CommandError::failed(format!("cannot wait for signals: {error}")))?;
+    let no_signals = |error| CommandError::failed(format!("cannot wait for signals: {error}"));
+    trigger.on_signals().map_err(no_signals)?;
+    let hangups = hangups().map_err(no_signals)?;
 
     let access = admin.access().clone();
     let node = Node { readiness: readiness.clone(), watchdog, metrics, notices, access, reconfigure };
@@ -105,7 +107,9 @@ async fn serve(
         stack = Stack::start(&loaded.config, services, &node, started, &api) => stack?,
         () = trigger.fired() => return Err(CommandError::failed("stopped before the start was complete")),
     };
-    reload_on_hangup(api).map_err(|error| CommandError::failed(format!("cannot wait for signals: {error}")))?;
+    if let Some(hangups) = hangups {
+        actix_rt::spawn(reload_on(hangups, api));
+    }
     readiness.started();
     output::data(&format!("ready {} admin http://{}\n", stack.addresses().join(" "), admin.address()))?;
 
@@ -123,16 +127,15 @@ async fn serve(
     }
 }
 
-/// Reads configuration and code anew at each SIGHUP. At a terminal, its end is what sends that signal, and ends the process.
-fn reload_on_hangup(api: Api) -> io::Result<()> {
-    if io::stdin().is_terminal() {
-        return Ok(());
+/// SIGHUP, which ends the process no more; one that comes during the start is kept. At a terminal, its end is what sends that
+/// signal, and ends the process.
+fn hangups() -> io::Result<Option<Signal>> {
+    if io::stdin().is_terminal() { Ok(None) } else { signal(SignalKind::hangup()).map(Some) }
+}
+
+/// Reads configuration and code anew at each hangup.
+async fn reload_on(mut hangups: Signal, api: Api) {
+    while hangups.recv().await.is_some() {
+        on_signal(&api).await;
     }
-    let mut hangups = signal(SignalKind::hangup())?;
-    actix_rt::spawn(async move {
-        while hangups.recv().await.is_some() {
-            on_signal(&api).await;
-        }
-    });
-    Ok(())
 }

@@ -1,6 +1,7 @@
 //! The configuration read anew while requests go on: whole and verified, or not at all.
 
 mod pools;
+mod starts;
 mod upstreams;
 
 use std::fs;

@@ -272,6 +272,11 @@ async fn answer(
             answer.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allow));
             return answer;
         }
+        Found::Endpoint(None) | Found::Nothing if !state.readiness.is_started() => {
+            let service = &state.api.identity.service;
+            let why = format!("this process ({service}) is still starting, and has no {} yet", request.path());
+            return problem(StatusCode::SERVICE_UNAVAILABLE, &why);
+        }
         Found::Endpoint(None) | Found::Nothing => {
             let service = &state.api.identity.service;
             return problem(StatusCode::NOT_FOUND, &format!("this process ({service}) has no {}", request.path()));

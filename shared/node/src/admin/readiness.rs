@@ -73,6 +73,11 @@ impl Readiness {
         self.shared.lock().started = true;
     }
 
+    /// Whether the start is complete.
+    pub fn is_started(&self) -> bool {
+        self.shared.lock().started
+    }
+
     /// The process is on its way out; there is no way back.
     pub fn drain(&self) {
         self.shared.lock().draining = true;
