@@ -34,7 +34,11 @@ const COMMIT: &str = match option_env!("TROUPE_COMMIT") {
 /// # Errors
 ///
 /// What kept them from starting or ended them, with the exit code for it.
-pub(crate) fn run(loaded: Loaded<Config>, sources: Sources, services: Services) -> Result<(), CommandError> {
+pub(crate) fn run(loaded: Loaded<Config>, mut sources: Sources, services: Services) -> Result<(), CommandError> {
+    if loaded.file.is_some() {
+        // A file that was found is as good as named: while it is away, a reload must not take the defaults for it.
+        sources.file.clone_from(&loaded.file);
+    }
     // Held to the end: dropping it writes the last lines.
     let log = telemetry::install(&LogOptions::new(&loaded.config.log, services.origin()))
         .map_err(|error| CommandError::new(Code::Configuration, error.to_string()))?;

@@ -74,6 +74,28 @@ impl Drop for Run {
 }
 
 #[test]
+fn a_file_that_was_found_at_the_start_is_missed_when_it_is_gone() {
+    let home = tempfile::tempdir().unwrap();
+    // Where the defaults look for them, too.
+    fs::create_dir(home.path().join("functions")).unwrap();
+    fs::copy(functions().join("hello.php"), home.path().join("functions/hello.php")).unwrap();
+    let mut run = Run::begin(home.path(), &[], "");
+    run.await_ready();
+    run.add(MORE);
+    assert_eq!(reload(run.admin, &[]).status.code(), Some(0));
+    assert_eq!(run.get("/more").unwrap().status, 200);
+
+    fs::rename(&run.file, home.path().join("away")).unwrap();
+    let refused = reload(run.admin, &[]);
+    assert_eq!(refused.status.code(), Some(78), "{}", out(&refused));
+    assert!(out(&refused).contains("troupe.toml: there is no such file"), "{}", out(&refused));
+    assert_eq!(run.get("/more").unwrap().status, 200, "the defaults know no such route");
+
+    fs::rename(home.path().join("away"), &run.file).unwrap();
+    assert_eq!(reload(run.admin, &[]).status.code(), Some(0));
+}
+
+#[test]
 fn a_hangup_during_the_start_is_carried_out_when_it_is_complete() {
     let (home, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fs::copy(functions().join("hello.php"), root.path().join("hello.php")).unwrap();
