@@ -208,7 +208,8 @@ impl Stack {
         let (peers, orders) = (apart.linked(), here.or_else(|| apart.orders()));
         let own = stack.balancer.as_ref().map(|balancer| Surveys::Here(Surveyor::new(balancer, "")));
         let surveys = own.or_else(|| apart.surveys());
-        face::register(api, config, &stack, node, (apart.instance(), peers, orders, surveys));
+        let ways = (apart.instance(), peers, orders, surveys);
+        face::register(api, config, &stack, node, ways, apart.wants_php());
         // Only now: whoever finds this process finds all of it.
         for served in &stack.served {
             apart.join(config, served.service, &served.listener)?;

@@ -54,6 +54,8 @@ pub(super) struct Apart {
     linked: Linked,
     orders: Option<Orders>,
     surveys: Option<Surveys>,
+    /// Whether the configuration that serves has pools of PHP.
+    wants_php: watch::Sender<bool>,
 }
 
 impl Apart {
@@ -70,6 +72,7 @@ impl Apart {
             linked: Linked::default(),
             orders: None,
             surveys: None,
+            wants_php: watch::Sender::new(!config.php.is_empty()),
         })
     }
 
@@ -124,10 +127,7 @@ impl Apart {
         let caller = self.caller(Service::Balancer);
         let wait = config.mesh.connect_wait;
         let links = Pool::start(caller(), Service::PhpPool.name(), wait, endpoints.clone());
-        // Without PHP, nobody is there to be linked to.
-        if !config.php.is_empty() {
-            watch_links(&links, Service::PhpPool, readiness);
-        }
+        watch_links(&links, Service::PhpPool, self.wants_php.subscribe(), readiness);
         self.linked.add(Service::PhpPool, links.instances());
         let instances = upstreams.instances_beside(as_workers(&links));
         let (orders, given) = mpsc::channel(ORDERS);
@@ -207,6 +207,11 @@ impl Apart {
     /// The way for an operator's questions to balancers elsewhere, where this process has one.
     pub(super) fn surveys(&self) -> Option<Surveys> {
         self.surveys.clone()
+    }
+
+    /// Is told whether the configuration that serves has pools of PHP, when another one takes its place.
+    pub(super) fn wants_php(&self) -> watch::Sender<bool> {
+        self.wants_php.clone()
     }
 
     /// Makes, on the reporter's thread, the links to the metrics services elsewhere; `None` where there are none.
@@ -393,14 +398,26 @@ fn uid(id: &InstanceId) -> Uid {
     id.as_str().parse().unwrap_or(Uid([0; 16]))
 }
 
-/// Readiness depends on a link to `service`.
-fn watch_links(links: &Pool, service: Service, readiness: &Readiness) {
+/// Readiness depends on a link to `service` while it is `wanted`: otherwise nobody has to be there to be linked to.
+fn watch_links(links: &Pool, service: Service, mut wanted: watch::Receiver<bool>, readiness: &Readiness) {
     let reason = format!("no link to a {} is up", service.name());
     let condition = readiness.condition(service.name(), &reason);
     let mut instances = links.instances();
     actix_rt::spawn(async move {
-        while instances.changed().await.is_ok() {
-            if instances.borrow_and_update().is_empty() { condition.unmet(&reason) } else { condition.met() }
+        loop {
+            let is_linked = !instances.borrow_and_update().is_empty();
+            if is_linked || !*wanted.borrow_and_update() {
+                condition.met()
+            } else {
+                condition.unmet(&reason)
+            }
+            let changed = tokio::select! {
+                changed = instances.changed() => changed,
+                changed = wanted.changed() => changed,
+            };
+            if changed.is_err() {
+                return;
+            }
         }
     });
 }

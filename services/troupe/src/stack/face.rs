@@ -17,6 +17,7 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use serde_json::Value;
+use tokio::sync::watch;
 use troupe_balancer::Balancer;
 use troupe_balancer::upstream::Upstreams;
 use troupe_gateway::Insight;
@@ -48,6 +49,8 @@ struct Face {
     linked: Linked,
     orders: Option<Orders>,
     surveys: Option<Surveys>,
+    /// Whether the configuration has pools of PHP, for who watches the links to them.
+    wants_php: watch::Sender<bool>,
     notices: Notices,
     metrics: Metrics,
 }
@@ -59,6 +62,7 @@ pub(super) fn register(
     stack: &Stack,
     node: &Node,
     ((uid, name), linked, orders, surveys): ((Uid, &str), Linked, Option<Orders>, Option<Surveys>),
+    wants_php: watch::Sender<bool>,
 ) {
     let face = Face {
         config: Arc::new(ArcSwap::from_pointee(config.clone())),
@@ -70,6 +74,7 @@ pub(super) fn register(
         linked,
         orders,
         surveys,
+        wants_php,
         notices: node.notices.clone(),
         metrics: node.metrics.clone(),
     };

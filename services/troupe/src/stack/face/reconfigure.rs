@@ -99,6 +99,7 @@ async fn reload(face: &Face, tuner: Option<&Tuner>, reconfigure: &Reconfigure, m
     meters.ok.set(1.0);
     meters.taken.increment(1);
     face.notices.settle(MATTER);
+    face.wants_php.send_replace(!change.effective.php.is_empty());
     tell_waiting(face, &change.waiting);
     tracing::info!(taken = ?change.taken, needs_restart = ?change.waiting, "the configuration was read anew");
     Ok(json!({ "ok": true, "file": file, "taken": change.taken, "needs_restart": change.waiting }))

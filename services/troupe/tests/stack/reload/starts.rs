@@ -121,3 +121,28 @@ fn a_hangup_during_the_start_is_carried_out_when_it_is_complete() {
         (run.get("/more").is_some_and(|answer| answer.status == 200)).then_some(())
     });
 }
+
+#[test]
+fn a_balancer_is_ready_without_links_while_no_php_is_configured() {
+    const UPSTREAM: &str =
+        "[[route]]\npath = \"/{rest*}\"\nupstream = \"app\"\n[upstream.app]\nservers = [\"127.0.0.1:9\"]\n";
+    const PHP: &str = "[php.default]\nroot = \"functions\"\n";
+    let ready = |run: &Run, wanted: u16| {
+        wait::until(&format!("{wanted} from /readyz"), SOON, || {
+            run.asked("/readyz").filter(|answer| answer.status == wanted)
+        })
+    };
+    for (before, after, end) in [(PHP, "", 200), ("", PHP, 503)] {
+        let home = tempfile::tempdir().unwrap();
+        let mesh = format!("mesh = {{ listen = \"{}\", peers.php-pool = [\"{}\"] }}", ports::free(), ports::free());
+        let mut run = Run::begin(home.path(), &["--service", "balancer"], &format!("{mesh}\n{UPSTREAM}{before}"));
+        run.await_ready();
+        ready(&run, if end == 200 { 503 } else { 200 });
+        run.text = run.text.replace(PHP, "");
+        run.add(after);
+        let done = reload(run.admin, &[]);
+        assert!(out(&done).contains("taken php.default"), "{}", out(&done));
+        let answer = ready(&run, end).text();
+        assert_eq!(answer.contains("no link to a php-pool is up"), end == 503, "{answer}");
+    }
+}
