@@ -8,6 +8,7 @@ mod rules;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use troupe_balancer::config::BalancerConfig;
@@ -15,7 +16,7 @@ use troupe_balancer::upstream::config::UpstreamConfig;
 use troupe_gateway::cache::config::CacheConfig;
 use troupe_gateway::config::{GatewayConfig, RouteConfig};
 use troupe_mesh::config::MeshConfig;
-use troupe_node::config::{AdminConfig, Loaded, LogConfig, NodeConfig, Problems, RedisConfig, Sources};
+use troupe_node::config::{AdminConfig, Loaded, LogConfig, NodeConfig, Place, Problems, RedisConfig, Sources};
 use troupe_php_pool::config::PhpPoolConfig;
 
 pub(crate) use change::Change;
@@ -72,9 +73,31 @@ pub(crate) fn load(sources: &Sources) -> Result<Loaded<Config>, Problems> {
         loaded.config.php.remove("default");
     }
     Ok(loaded)
+    anchor_binaries(&mut loaded);
 }
 
 /// Whether all routes lead elsewhere than to the pool that nobody wrote: then no PHP needs to be here.
+/// Makes PHP binaries that are named by a path absolute: PHP is started in the directory of its functions, whence a relative one
+/// leads elsewhere. Those of the file are taken from its directory, as every path is; a bare name stays one, for PATH.
+fn anchor_binaries(loaded: &mut Loaded<Config>) {
+    let directory = loaded.file.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+    let of_file: Vec<bool> = loaded
+        .config
+        .php
+        .keys()
+        .map(|pool| matches!(loaded.place(&format!("php.{}.binary", document::bare_or_quoted(pool))), Place::File(_)))
+        .collect();
+    for (pool, of_file) in loaded.config.php.values_mut().zip(of_file) {
+        let path = if of_file { directory.join(&pool.binary) } else { PathBuf::from(&pool.binary) };
+        // Fails only where there is no working directory, and then nothing relative leads anywhere.
+        if pool.binary.contains('/')
+            && let Ok(path) = std::path::absolute(path)
+        {
+            pool.binary = path.to_string_lossy().into_owned();
+        }
+    }
+}
+
 fn serves_without_php(routes: &[RouteConfig]) -> bool {
     routes.iter().any(|route| route.upstream.is_some())
         && !routes.iter().any(|route| route.upstream.is_none() && route.pool() == "default")

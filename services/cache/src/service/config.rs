@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use troupe_node::config::text;
 use troupe_node::units::{Duration, Size};
 
 /// Where the tier is that gateways share.
@@ -26,6 +27,7 @@ pub enum SecondTier {
 pub struct StoreConfig {
     /// A file in which the embedded store is kept as well, so that it survives a restart; empty: in memory alone. With one, there is a
     /// second tier in one process with all services, too. It holds `size` of answers, and is about twice as long.
+    #[schemars(schema_with = "text::path")]
     pub file: PathBuf,
     /// How much memory the embedded store takes, index included. Redis is bounded by its own `maxmemory`, of which answers
     /// take 80 % at most.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use troupe_cache::service::config::SecondTier;
+use troupe_gateway::cache::config::CdnPreset;
 use troupe_mesh::config::Discovery;
 use troupe_node::config::Problem;
 
@@ -42,6 +43,11 @@ pub(super) fn check(config: &Config, services: Services) -> Vec<Problem> {
                 problems.extend(secret(key, path, 1));
             }
         }
+    }
+    let cdn = &config.cache.cdn;
+    let tells = services.contains(Service::Gateway) || services.contains(Service::Cache);
+    if tells && cdn.preset != CdnPreset::None && !cdn.token_file.as_os_str().is_empty() {
+        problems.extend(secret("cache.cdn.token_file", &cdn.token_file, 1));
     }
     let token_file = &config.admin.token_file;
     if !token_file.as_os_str().is_empty() {

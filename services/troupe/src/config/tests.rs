@@ -1,6 +1,7 @@
 //! The configuration as a whole: its documents, its variables, its slips.
 
 mod documents;
+mod paths;
 mod reports;
 mod slips;
 

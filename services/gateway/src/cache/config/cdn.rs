@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use troupe_node::config::text;
 use troupe_node::units::Duration;
 
 /// A content delivery network in front, whose copies a purge takes out as well.
@@ -16,6 +17,7 @@ pub struct CdnConfig {
     /// What {zone} stands for in the templates: the site's id at the network.
     pub zone: String,
     /// File with what {token} stands for: the API's key. Read for each call, so that it can be replaced.
+    #[schemars(schema_with = "text::path")]
     pub token_file: PathBuf,
     /// Where calls go; {zone}, {token}, {url}, {prefix}, {host} and {group} are filled in, encoded as URLs want it. Empty:
     /// the preset's.
