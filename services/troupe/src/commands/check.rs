@@ -52,7 +52,8 @@ pub(super) fn run(args: CheckArgs) -> Result<(), CommandError> {
     let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(problems) if args.json => {
-            output::json(&serde_json::json!({ "ok": false, "problems": problems.records() }))?;
+            let (told, more) = (problems.records(), problems.left_out());
+            output::json(&serde_json::json!({ "ok": false, "problems": told, "more": more }))?;
             return Err(CommandError::new(Code::Configuration, ""));
         }
         Err(problems) => return Err(problems.into()),

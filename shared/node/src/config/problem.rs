@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use super::tree::Place;
 
+/// Problems that are told one by one. Each costs a walk through the file to its line, and nobody reads more before mending some.
+const MOST_TOLD: usize = 100;
+
 /// One thing that is wrong.
 #[derive(Clone, Debug)]
 pub struct Problem {
@@ -85,7 +88,13 @@ impl Problems {
         self.list.len()
     }
 
-    /// The problems as data, in the order of the file.
+    /// How many of them are not told one by one.
+    #[must_use]
+    pub fn left_out(&self) -> usize {
+        self.list.len() - self.told().len()
+    }
+
+    /// The problems as data, in the order of the file; no more than the first 100.
     #[must_use]
     pub fn records(&self) -> Vec<ProblemRecord> {
         let record = |problem: &Problem| ProblemRecord {
@@ -95,7 +104,7 @@ impl Problems {
             suggestion: problem.suggestion.as_deref().map(str::to_owned),
             help: problem.help.as_deref().map(str::to_owned),
         };
-        self.list.iter().map(record).collect()
+        self.told().iter().map(record).collect()
     }
 
     /// The report for people: each problem with the lines it stands in, then their number.
@@ -104,13 +113,14 @@ impl Problems {
         let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler = GraphicalReportHandler::new_themed(theme).with_wrap_lines(false).with_links(false);
         let mut report = String::new();
-        for problem in &self.list {
+        for problem in self.told() {
             let shown = Shown::new(problem, self.file.as_ref());
             if handler.render_report(&mut report, &shown).is_err() {
                 report.push_str(&shown.message);
             }
             report.push('\n');
         }
+        report.push_str(&self.and_more());
         let number = match self.list.len() {
             1 => "1 problem".to_owned(),
             many => format!("{many} problems"),
@@ -119,6 +129,18 @@ impl Problems {
             "{number} in the configuration; `troupe config schema --markdown` describes every key\n"
         ));
         report
+    }
+
+    fn told(&self) -> &[Problem] {
+        self.list.get(..MOST_TOLD).unwrap_or(&self.list)
+    }
+
+    /// A line about those that are left out; nothing when none is.
+    fn and_more(&self) -> String {
+        match self.left_out() {
+            0 => String::new(),
+            more => format!("and {more} more\n"),
+        }
     }
 
     fn place_of(&self, problem: &Problem) -> String {
@@ -130,14 +152,17 @@ impl Problems {
 impl fmt::Display for Problems {
     /// One line per problem, for logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.list.iter().enumerate() {
+        for (index, problem) in self.told().iter().enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
             write!(f, "{separator}{}: {}", self.place_of(problem), problem.message)?;
             if let Some(suggestion) = &problem.suggestion {
                 write!(f, "; did you mean `{suggestion}`?")?;
             }
         }
-        Ok(())
+        match self.and_more().trim_end() {
+            "" => Ok(()),
+            more => write!(f, "\n{more}"),
+        }
     }
 }
 

@@ -187,6 +187,20 @@ fn rules_are_shown_where_their_key_stands() {
 }
 
 #[test]
+fn of_many_problems_the_first_are_shown_and_the_rest_is_counted() {
+    let wrong: String = (0..250).map(|number| format!("wrong{number} = 1\n")).collect();
+    let problems = Written::new("troupe.toml", &wrong).load(&[], &[]).unwrap_err();
+    assert_eq!((problems.len(), problems.records().len(), problems.left_out()), (250, 100, 150));
+    let report = problems.render(false);
+    assert_eq!(report.matches("unknown key").count(), 100);
+    assert!(report.contains("and 150 more\n250 problems in the configuration"), "{report}");
+    assert_eq!(problems.to_string().lines().count(), 101);
+
+    let few = Written::new("troupe.toml", "wrong = 1\n").load(&[], &[]).unwrap_err();
+    assert!(!few.render(false).contains("more") && few.left_out() == 0);
+}
+
+#[test]
 fn deep_and_cyclic_files_are_refused() {
     let refused = |name: &str, text: &str| Written::new(name, text).load(&[], &[]).unwrap_err().to_string();
     let deep = |open: &str, close: &str| format!("{}{}", open.repeat(5_000), close.repeat(5_000));

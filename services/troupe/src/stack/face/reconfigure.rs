@@ -73,33 +73,33 @@ async fn one_after_another(
 /// Reads it, and takes of it what can be taken. Everything is looked at before anything is changed.
 async fn reload(face: &Face, tuner: Option<&Tuner>, reconfigure: &Reconfigure, meters: &Meters) -> Answer {
     let now = face.config.load_full();
-    let refused = |problems: Value, report: String| {
+    let refused = |problems: Value, more: usize, report: String| {
         meters.ok.set(0.0);
         meters.refused.increment(1);
         let first = problems.pointer("/0/message").and_then(Value::as_str).map(|first| format!(": {first}"));
-        let count = problems.as_array().map_or(0, Vec::len);
-        let more = if count > 1 { format!(" (1 of {count} problems)") } else { String::new() };
+        let count = problems.as_array().map_or(0, Vec::len) + more;
+        let others = if count > 1 { format!(" (1 of {count} problems)") } else { String::new() };
         let first = first.unwrap_or_default();
-        let text = format!("the new configuration is broken, the old one goes on serving{first}{more}");
+        let text = format!("the new configuration is broken, the old one goes on serving{first}{others}");
         tracing::error!(problems = count, "{text}");
         face.notices.raise(MATTER, true, text);
-        Ok(json!({ "ok": false, "problems": problems, "report": report }))
+        Ok(json!({ "ok": false, "problems": problems, "more": more, "report": report }))
     };
     let (change, file) = match prepare(&now, reconfigure) {
         Ok(prepared) => prepared,
-        Err(problems) => return refused(json!(problems.records()), problems.render(false)),
+        Err(problems) => return refused(json!(problems.records()), problems.left_out(), problems.render(false)),
     };
     if let Err(why) = Takers::of(face, tuner).take(&now, &change.effective).await {
-        return refused(json!([{ "message": why }]), why);
+        return refused(json!([{ "message": why }]), 0, why);
     }
     if change.taken.iter().any(|key| key == "log.level") {
         reconfigure.level.set(&change.effective.log.level).map_err(|error| Refusal::new(500, error.to_string()))?;
     }
+    face.wants_php.send_replace(!change.effective.php.is_empty());
     face.config.store(Arc::new(change.effective));
     meters.ok.set(1.0);
     meters.taken.increment(1);
     face.notices.settle(MATTER);
-    face.wants_php.send_replace(!change.effective.php.is_empty());
     tell_waiting(face, &change.waiting);
     tracing::info!(taken = ?change.taken, needs_restart = ?change.waiting, "the configuration was read anew");
     Ok(json!({ "ok": true, "file": file, "taken": change.taken, "needs_restart": change.waiting }))
