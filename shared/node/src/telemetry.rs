@@ -143,17 +143,26 @@ pub struct LogLevel {
 }
 
 impl LogLevel {
-    /// Sets it, unless [`LEVEL_VARIABLE`] overrides what is configured.
+    /// Sets it.
+    pub fn set(&self, level: Level) {
+        // Fails only once the log is gone, and then there is none to filter.
+        let _ = self.handle.reload(level.0);
+    }
+}
+
+/// A level that is understood.
+#[derive(Debug)]
+pub struct Level(EnvFilter);
+
+impl Level {
+    /// The configured level, unless [`LEVEL_VARIABLE`] overrides it.
     ///
     /// # Errors
     ///
-    /// When it is not understood; the old one stays.
-    pub fn set(&self, configured: &str) -> Result<(), TelemetryError> {
+    /// When it is not understood.
+    pub fn read(configured: &str) -> Result<Self, TelemetryError> {
         let from_environment = std::env::var(LEVEL_VARIABLE).ok();
-        let filter = filter(configured, from_environment.as_deref())?;
-        // Fails only once the log is gone, and then there is none to filter.
-        let _ = self.handle.reload(filter);
-        Ok(())
+        filter(configured, from_environment.as_deref()).map(Self)
     }
 }
 

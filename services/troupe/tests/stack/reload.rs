@@ -124,6 +124,7 @@ fn a_broken_configuration_changes_nothing_and_is_told_until_it_is_mended() {
     for (wrong, said) in [
         ("gateway.max_boddy = \"1KiB\"\n", "max_boddy"),
         ("[php.more]\nroot = \"/nowhere/at/all\"\n", "/nowhere/at/all"),
+        ("log.level = \"info,a[b=debug\"\n", "log.level"),
         ("gateway.health = false\n[[route]]\npath = \"/health\"\nfunction = \"hello\"\n", "restart of the process"),
     ] {
         file.add(&format!("{wrong}{}", MORE.replace("gateway.", "#").replace("log.", "#")));
@@ -145,7 +146,7 @@ fn a_broken_configuration_changes_nothing_and_is_told_until_it_is_mended() {
     assert_eq!(status["problems"], Value::Array(Vec::new()));
     let text = stack.instance("all").admin("/metrics").unwrap().text();
     assert!(text.contains("troupe_node_config_reload_ok 1\n"), "{text}");
-    assert!(text.contains("troupe_node_config_reloads_total{outcome=\"refused\"} 3\n"), "{text}");
+    assert!(text.contains("troupe_node_config_reloads_total{outcome=\"refused\"} 4\n"), "{text}");
 }
 
 #[test]

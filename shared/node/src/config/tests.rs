@@ -201,6 +201,16 @@ fn of_many_problems_the_first_are_shown_and_the_rest_is_counted() {
 }
 
 #[test]
+fn log_levels_are_what_the_log_takes() {
+    for level in ["info", "INFO", "off", "info,troupe_gateway=debug", "a::b=trace", "a[b]=debug"] {
+        assert_eq!(text::check("log-filter", level), Ok(()), "{level}");
+    }
+    for level in ["", "loud", "troupe=loud", "info,a[b=debug", "a[b}=debug", "warn, a=debug"] {
+        assert!(text::check("log-filter", level).is_err(), "{level}");
+    }
+}
+
+#[test]
 fn deep_and_cyclic_files_are_refused() {
     let refused = |name: &str, text: &str| Written::new(name, text).load(&[], &[]).unwrap_err().to_string();
     let deep = |open: &str, close: &str| format!("{}{}", open.repeat(5_000), close.repeat(5_000));

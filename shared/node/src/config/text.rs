@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use schemars::{Schema, SchemaGenerator, json_schema};
+use tracing_subscriber::filter::EnvFilter;
 
 use crate::units::{self, Duration, Percent, Size};
 
@@ -52,14 +53,22 @@ pub fn check(format: &str, text: &str) -> Result<(), String> {
         "cidr" => is_network(text)
             .then_some(())
             .ok_or_else(|| format!("`{text}` is not a network such as \"10.0.0.0/8\" or \"::1/128\"")),
-        "log-filter" => text.split(',').try_for_each(|part| {
-            let level = part.rsplit('=').next().unwrap_or(part).trim();
-            let known = LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known));
-            known
-                .then_some(())
-                .ok_or_else(|| format!("`{level}` is not a level; levels are {}", LEVELS.join(", ")))
-        }),
+        "log-filter" => log_filter(text),
         _ => Ok(()),
+    }
+}
+
+/// The log's own parser takes a misspelt level for the name of a target, so levels are looked at first.
+fn log_filter(text: &str) -> Result<(), String> {
+    for part in text.split(',') {
+        let level = part.rsplit('=').next().unwrap_or(part).trim();
+        if !LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known)) {
+            return Err(format!("`{level}` is not a level; levels are {}", LEVELS.join(", ")));
+        }
+    }
+    match EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("`{text}` is not understood: {error}")),
     }
 }
 

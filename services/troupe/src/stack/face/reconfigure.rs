@@ -6,9 +6,9 @@ use metrics::{Counter, Gauge, counter, gauge};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use troupe_gateway::Tuner;
-use troupe_node::admin::{Answer, Api, Refusal};
+use troupe_node::admin::{Answer, Api};
 use troupe_node::config::{Problems, Sources};
-use troupe_node::telemetry::LogLevel;
+use troupe_node::telemetry::{Level, LogLevel};
 
 use super::Face;
 use super::taking::Takers;
@@ -89,11 +89,15 @@ async fn reload(face: &Face, tuner: Option<&Tuner>, reconfigure: &Reconfigure, m
         Ok(prepared) => prepared,
         Err(problems) => return refused(json!(problems.records()), problems.left_out(), problems.render(false)),
     };
+    let level = match Level::read(&change.effective.log.level) {
+        Ok(level) => level,
+        Err(error) => return refused(json!([{ "message": error.to_string() }]), 0, error.to_string()),
+    };
     if let Err(why) = Takers::of(face, tuner).take(&now, &change.effective).await {
         return refused(json!([{ "message": why }]), 0, why);
     }
     if change.taken.iter().any(|key| key == "log.level") {
-        reconfigure.level.set(&change.effective.log.level).map_err(|error| Refusal::new(500, error.to_string()))?;
+        reconfigure.level.set(level);
     }
     face.wants_php.send_replace(!change.effective.php.is_empty());
     face.config.store(Arc::new(change.effective));
