@@ -35,7 +35,7 @@ pub(super) fn run(directory: &Path) -> Result<(), CommandError> {
     }
     let config = directory.join("troupe.toml");
     output::say(&format!(
-        "\nstart it with:  troupe run --config {}\nthen ask it:    curl http://127.0.0.1:8080/hello?name=you\n",
+        "\nstart it with:  troupe run --config {}\nthen ask it:    curl 'http://127.0.0.1:8080/api/hello?name=you'\n",
         config.display()
     ));
     Ok(())

@@ -2,7 +2,7 @@
 
 use Troupe\Request;
 
-// Served at /hello: a function is a file that returns a callable. What it returns becomes the response, an array as JSON.
+// Served at /api/hello: a function is a file that returns a callable. What it returns becomes the response, an array as JSON.
 return function (Request $request): array {
     return ['message' => 'hello', 'name' => $request->query('name', 'world')];
 };

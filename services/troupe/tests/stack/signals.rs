@@ -103,3 +103,16 @@ fn health_and_readiness_answer() {
         assert_eq!(stack.get("/").status, 200);
     });
 }
+
+#[test]
+fn what_init_says_to_ask_is_answered() {
+    let directory = TempDir::new().unwrap();
+    let output = run(&directory, &["init", "."]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let target = said.split("http://127.0.0.1:8080").nth(1).unwrap().trim_end().trim_end_matches('\'');
+    let written = std::fs::read_to_string(directory.path().join("functions/hello.php")).unwrap();
+    assert!(written.contains(&format!("Served at {}:", target.split('?').next().unwrap())), "{written}");
+    let stack = Stack::one_process(binary(), &directory.path().join("functions"), "");
+    let answer = stack.get(target);
+    assert_eq!((answer.status, answer.text().contains("you")), (200, true), "{target}");
+}
