@@ -2,13 +2,14 @@
 
 mod change;
 pub(crate) mod document;
+mod listeners;
 mod present;
 mod rules;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-
 use std::path::{Path, PathBuf};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use troupe_balancer::config::BalancerConfig;
@@ -72,11 +73,10 @@ pub(crate) fn load(sources: &Sources) -> Result<Loaded<Config>, Problems> {
     if !loaded.is_set("php.default") && serves_without_php(&loaded.config.routes) {
         loaded.config.php.remove("default");
     }
-    Ok(loaded)
     anchor_binaries(&mut loaded);
+    Ok(loaded)
 }
 
-/// Whether all routes lead elsewhere than to the pool that nobody wrote: then no PHP needs to be here.
 /// Makes PHP binaries that are named by a path absolute: PHP is started in the directory of its functions, whence a relative one
 /// leads elsewhere. Those of the file are taken from its directory, as every path is; a bare name stays one, for PATH.
 fn anchor_binaries(loaded: &mut Loaded<Config>) {
@@ -98,18 +98,21 @@ fn anchor_binaries(loaded: &mut Loaded<Config>) {
     }
 }
 
+/// Whether all routes lead elsewhere than to the pool that nobody wrote: then no PHP needs to be here.
 fn serves_without_php(routes: &[RouteConfig]) -> bool {
     routes.iter().any(|route| route.upstream.is_some())
         && !routes.iter().any(|route| route.upstream.is_none() && route.pool() == "default")
 }
 
-/// Checks that what the configuration names is there for `services`: directories of functions, the mesh's key.
+/// Checks that what the configuration names is there for `services` (directories of functions, the mesh's key), and that their
+/// listeners do not take each other's place.
 ///
 /// # Errors
 ///
-/// Everything that is missing, at the key that names it.
+/// Everything that is missing or in the way, at the key that names it.
 pub(crate) fn ready(loaded: Loaded<Config>, services: Services) -> Result<Loaded<Config>, Problems> {
-    let problems = present::check(&loaded.config, services);
+    let mut problems = present::check(&loaded.config, services);
+    problems.extend(listeners::check(&loaded, services));
     loaded.accept(problems)
 }
 
@@ -130,6 +133,12 @@ pub(crate) fn mesh_address(config: &Config, service: Service) -> Option<String> 
     let port = service.mesh_port()?;
     let listen = &config.mesh.listen;
     Some(if listen.is_empty() { format!("127.0.0.1:{port}") } else { listen.clone() })
+}
+
+/// The services of this process that accept links, and where.
+pub(crate) fn mesh_listeners(config: &Config, services: Services) -> impl Iterator<Item = (Service, String)> {
+    let linked = services.iter().filter(move |service| services.accepts_links(*service));
+    linked.filter_map(|service| Some((service, mesh_address(config, service)?)))
 }
 
 #[cfg(test)]

@@ -94,6 +94,18 @@ impl Services {
         }
     }
 
+    /// Whether `service` runs here and accepts links: those of one process call each other without.
+    pub(crate) fn accepts_links(self, service: Service) -> bool {
+        let has_its_caller_here = match service {
+            Service::Gateway => true,
+            Service::Balancer => self.gateway,
+            Service::PhpPool => self.balancer,
+            // Gateways, and instances of every service, may be elsewhere as well.
+            Service::Cache | Service::Metrics => !self.is_apart(),
+        };
+        self.contains(service) && !has_its_caller_here
+    }
+
     /// The services in the order a request passes them, and then those beside its path.
     pub(crate) fn iter(self) -> impl Iterator<Item = Service> {
         Service::ALL.into_iter().filter(move |&service| self.contains(service))

@@ -131,7 +131,7 @@ impl Stack {
             for (pool, reason) in php.booted().await {
                 tracing::error!(pool, reason, "a php pool did not boot; it answers 503 and tries again");
             }
-            if !services.contains(Service::Balancer) {
+            if services.accepts_links(Service::PhpPool) {
                 let pools = Arc::clone(&php);
                 let serve = move |index| apart::php_services(&pools, index);
                 stack.serve(Service::PhpPool, config, &apart, (count, &pinning), serve).await?;
@@ -150,7 +150,7 @@ impl Stack {
                 let (balancer, wiring) = (Arc::clone(&balancer), config.mesh.wiring);
                 Arc::new(move |index| here::relay_port(&balancer, wiring, index, &ports))
             };
-            if !services.contains(Service::Gateway) {
+            if services.accepts_links(Service::Balancer) {
                 let relay = Arc::clone(&relay);
                 let surveyor = Surveyor::new(&balancer, apart.instance().1);
                 let serve = move |index| apart::balancer_services(relay(index), surveyor.clone());
@@ -160,7 +160,7 @@ impl Stack {
             next = Some(relay);
         }
         let mut caching = Caching::prepare(config, services, apart.instance().0.0)?;
-        if let Some(service) = caching.service().filter(|_| services.is_apart()) {
+        if let Some(service) = caching.service().filter(|_| services.accepts_links(Service::Cache)) {
             let service = service.clone();
             let serve = move |_| apart::cache_services(&service.on_thread());
             stack.serve(Service::Cache, config, &apart, (count, &pinning), serve).await?;
@@ -191,7 +191,7 @@ impl Stack {
         stack.watched.extend(caching.watch(watchdog));
         stack.caching = Some(caching);
         if let Some(metrics) = &metrics
-            && services.is_apart()
+            && services.accepts_links(Service::Metrics)
         {
             let faces = metrics.faces();
             let dashboards = metrics.dashboards(&node.access, config.node.development);

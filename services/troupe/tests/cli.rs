@@ -147,6 +147,35 @@ fn check_tells_a_busy_port_from_a_missing_php() {
 }
 
 #[test]
+fn listeners_of_one_process_that_clash_end_with_78() {
+    let directory = initialised();
+    let (one, other) = (ports::free(), ports::free());
+    let socket = format!("unix:{}", directory.path().join("links.sock").display());
+    let (admin, mesh) = (format!("admin.listen={one}"), format!("mesh.listen={one}"));
+    let (gateway, elsewhere, unix) =
+        (format!("gateway.listen={one}"), format!("admin.listen={other}"), format!("mesh.listen={socket}"));
+    for (services, set, said) in [
+        ("balancer", [&admin, &mesh], "which `admin.listen` takes already"),
+        ("gateway,php-pool", [&gateway, &mesh], "which `gateway.listen[0]` takes already"),
+        ("balancer,cache", [&elsewhere, &mesh], "which both balancer and cache would take"),
+        ("php-pool,metrics", [&elsewhere, &unix], "which both php-pool and metrics would take"),
+    ] {
+        for command in ["run", "check"] {
+            let set = set.iter().flat_map(|set| ["--set", set.as_str()]).chain(["--set", "node.drain_delay=0s"]);
+            let args: Vec<&str> = [command, "--service", services].into_iter().chain(set).collect();
+            let output = troupe(directory.path(), &args);
+            assert_eq!(code(&output), Some(78), "{args:?}: {}{}", stdout(&output), stderr(&output));
+            assert!(stderr(&output).contains(said), "{args:?}: {}", stderr(&output));
+        }
+    }
+    // The balancer of a gateway's process takes no links.
+    let args = ["check", "--service", "gateway,balancer,cache", "--set", &elsewhere, "--set", &mesh];
+    let free = format!("gateway.listen={}", ports::free());
+    let output = troupe(directory.path(), &[&args[..], &["--set", &free]].concat());
+    assert_eq!(code(&output), Some(0), "{}{}", stdout(&output), stderr(&output));
+}
+
+#[test]
 fn check_dials_the_peers_that_the_services_would_call() {
     let directory = initialised();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -222,7 +222,7 @@ fn not_zero(key: &str, value: Duration, problems: &mut Vec<Problem>) {
 }
 
 /// Whether two listeners cannot both be had.
-fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+pub(super) fn clash(a: SocketAddr, b: SocketAddr) -> bool {
     let same_host =
         a.ip() == b.ip() || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
     a.port() != 0 && a.port() == b.port() && same_host

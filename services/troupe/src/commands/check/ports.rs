@@ -17,11 +17,9 @@ pub(super) fn check(loaded: &Loaded<Config>, services: Services) -> Vec<Finding>
             .extend(loaded.config.gateway.listen.iter().map(|listen| ("gateway.listen".to_owned(), listen.address)));
     }
     listeners.push(("admin.listen".to_owned(), config::admin_address(loaded, services)));
-    if services.is_apart() {
-        let mesh = services.iter().filter_map(|service| config::mesh_address(&loaded.config, service));
-        // A Unix socket has no port to be busy.
-        listeners.extend(mesh.filter_map(|address| Some(("mesh.listen".to_owned(), address.parse().ok()?))));
-    }
+    // A Unix socket has no port to be busy.
+    let mesh = config::mesh_listeners(&loaded.config, services);
+    listeners.extend(mesh.filter_map(|(_, address)| Some(("mesh.listen".to_owned(), address.parse().ok()?))));
     listeners.into_iter().map(|(key, address)| probe(&key, address)).collect()
 }
 
