@@ -120,6 +120,21 @@ fn formats_say_the_same() {
 }
 
 #[test]
+fn json_may_write_letters_as_pairs_of_surrogates() {
+    let json = r#"{"door": {"names": ["\ud83d\ude00", "\\ud83d\\ude00\u00e9", "\uD83D\uDE00!"]},
+        "pool": {"\ud83d\ude00": {"env": {"A": "1"}}}}"#;
+    let config = Written::new("troupe.json", json).load(&[], &[]).unwrap().config;
+    assert_eq!(config.door.names, ["😀", r"\ud83d\ude00é", "😀!"]);
+    assert_eq!(config.pool["😀"].env["A"], "1");
+    let wrong = r#"{"door": {"names": ["\ud83d\ude00"], "limt": 1}}"#;
+    let records = Written::new("troupe.json", wrong).load(&[], &[]).unwrap_err().records();
+    let column = wrong.find("\"limt").unwrap() + 1;
+    assert!(records[0].place.ends_with(&format!("troupe.json:1:{column}")), "{}", records[0].place);
+    let alone = Written::new("troupe.json", r#"{"door": {"names": ["\ud83d"]}}"#).load(&[], &[]).unwrap_err();
+    assert!(alone.to_string().contains("not JSON"), "{alone}");
+}
+
+#[test]
 fn names_in_variables_are_found_again() {
     let file = Written::new("troupe.toml", "[pool.my_pool]\n");
     let environment = [

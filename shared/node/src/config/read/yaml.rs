@@ -24,9 +24,50 @@ pub(super) fn parse_json(text: &str) -> Result<Node, Vec<Problem>> {
         let message = message.split(" at line ").next().unwrap_or(&message);
         return Err(vec![syntax(format!("not JSON: {message}"), Some(offset..offset))]);
     }
-    // YAML has no tabs between tokens; inside of JSON's strings there are none.
-    let marked = text.replace('\t', " ");
-    Builder::new(&marked).document("JSON").map_err(|problem| vec![problem])
+    let (yaml, offsets) = as_yaml(text);
+    Builder { text, parser: Parser::new_from_str(&yaml), offsets, open: Vec::new() }
+        .document("JSON")
+        .map_err(|problem| vec![problem])
+}
+
+/// JSON, whose rules `text` keeps, as YAML, and the byte of `text` at which each of its characters stands.
+///
+/// YAML has no tabs between tokens (inside of JSON's strings there are none), and no letters that are written as two escapes.
+fn as_yaml(text: &str) -> (String, Vec<usize>) {
+    let (mut yaml, mut offsets) = (String::with_capacity(text.len()), Vec::with_capacity(text.len() + 1));
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let (letters, len) = match (first, surrogates(rest)) {
+            ('\\', Some(letter)) => ([Some(letter), None], SURROGATES),
+            // What is escaped begins no escape.
+            ('\\', None) => ([Some(first), rest.chars().nth(1)], 1),
+            ('\t', _) => ([Some(' '), None], 1),
+            _ => ([Some(first), None], first.len_utf8()),
+        };
+        let mut at = text.len() - rest.len();
+        for letter in letters.into_iter().flatten() {
+            yaml.push(letter);
+            offsets.push(at);
+            at += len;
+        }
+        rest = text.get(at..).unwrap_or("");
+    }
+    offsets.push(text.len());
+    (yaml, offsets)
+}
+
+/// Bytes of a letter that is written as two escapes.
+const SURROGATES: usize = r"\ud83d\ude00".len();
+
+/// The letter that two escapes at the start of `text` stand for together.
+fn surrogates(text: &str) -> Option<char> {
+    let unit = |at: usize| {
+        let digits = text.get(at..at + SURROGATES / 2)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let units = [unit(0)?, unit(SURROGATES / 2)?];
+    let letter = char::decode_utf16(units).next()?.ok()?;
+    (letter.len_utf16() == 2).then_some(letter)
 }
 
 /// Builds the tree from the parser's events, without recursion.
