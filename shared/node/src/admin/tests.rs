@@ -229,6 +229,9 @@ fn changes_are_posts_with_a_guard_and_answer_what_the_endpoint_says() {
     assert!(answer.status == 200 && answer.text.ends_with(r#"{"drained":"a"}"#), "{}", answer.text);
     assert_eq!(post("/api/workers/drain", bearer).status, 400);
     assert_eq!(post("/api/workers/drain?worker=gone", bearer).status, 404);
+    let early = post("/api/nothing", bearer);
+    assert!(early.status == 503 && early.text.contains("is still starting"), "{}", early.text);
+    state.readiness.started();
     assert_eq!(post("/api/nothing", bearer).status, 404);
     assert_eq!(ask_with(server.address(), "GET", "/api/workers/drain?worker=a", bearer).status, 405);
     assert_eq!(post("/api/status", bearer).status, 405);
