@@ -55,7 +55,7 @@ fn start(options: &AdminOptions, state: &AdminState) -> AdminServer {
 }
 
 fn wait_until(what: &str, mut seen: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !seen() {
         assert!(Instant::now() < deadline, "never seen: {what}");
         std::thread::park_timeout(Duration::from_millis(5));
