@@ -102,8 +102,19 @@ final class Headers
         if (!Output::$streaming) {
             return true;
         }
-        trigger_error('Cannot modify header information - headers already sent', E_USER_WARNING);
+        trigger_error('Cannot modify header information - headers already sent; called' . self::caller(), E_USER_WARNING);
         return false;
+    }
+
+    /** Where the code has called the runtime: what PHP would say is the runtime's own place. */
+    private static function caller(): string
+    {
+        foreach (debug_backtrace(DEBUG_BACKTRACE_IGNORE_ARGS) as $frame) {
+            if (isset($frame['file']) && !str_starts_with($frame['file'], __DIR__ . '/')) {
+                return " in {$frame['file']} on line {$frame['line']}";
+            }
+        }
+        return ' by PHP';
     }
 
     /** The head to send: calls the callback, adds what a session needs and the default content type. */

@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod error;
+pub mod owner;
 pub mod pools;
 
 pub use control::{RenewError, Renewal, Renewed};

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Uid};
 
+use crate::owner::Owner;
+
 /// The PHP side, by file name.
 const RUNTIME: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/runtime_files.rs"));
 
@@ -26,14 +28,12 @@ const MAX_NAME: usize = 32;
 /// Names that are tried for a directory: one could be taken, or be cleared away as a dead process's before it is locked.
 const NAMES: usize = 8;
 
-/// The user and group that PHP runs as, when that is another user.
-type Owner = Option<(u32, u32)>;
-
 /// A directory that is removed with everything in it when its owner is dropped.
 #[derive(Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
-    owner: Owner,
+    /// The user that PHP runs as, if that is another one.
+    owner: Option<Owner>,
     /// Locked as long as this process lives: how others know that it does. A process id would not tell them: in containers
     /// all have the same.
     dir: Arc<OwnedFd>,
@@ -41,20 +41,20 @@ pub(crate) struct RunDir {
 
 impl RunDir {
     /// Makes the run directory of a pool. PHP reads in it, as `owner` if that is another user; it can change nothing there.
-    pub(crate) fn create(pool: &str, tag: &str, owner: Owner) -> io::Result<Self> {
+    pub(crate) fn create(pool: &str, tag: &str, owner: Option<Owner>) -> io::Result<Self> {
         let dir = Self::make(&base(owner), pool, tag, owner)?;
         dir.show(dir.dir.as_fd(), Mode::RWXU | Mode::XGRP)?;
         Ok(dir)
     }
 
     /// Makes a directory below `base` that is PHP's own: it moves files out of it.
-    pub(crate) fn create_spool(base: &Path, pool: &str, tag: &str, owner: Owner) -> io::Result<Self> {
+    pub(crate) fn create_spool(base: &Path, pool: &str, tag: &str, owner: Option<Owner>) -> io::Result<Self> {
         let dir = Self::make(base, pool, tag, owner)?;
         dir.give(&dir.dir)?;
         Ok(dir)
     }
 
-    fn make(base: &Path, pool: &str, tag: &str, owner: Owner) -> io::Result<Self> {
+    fn make(base: &Path, pool: &str, tag: &str, owner: Option<Owner>) -> io::Result<Self> {
         let pool: String = pool.chars().filter(char::is_ascii_alphanumeric).take(MAX_NAME).collect();
         let mut tried = 0;
         loop {
@@ -199,7 +199,7 @@ fn unlink(dir: &OwnedFd, name: &str) -> io::Result<()> {
 }
 
 /// `$XDG_RUNTIME_DIR` is its user's alone, so another user's PHP could not enter it.
-fn base(owner: Owner) -> PathBuf {
+fn base(owner: Option<Owner>) -> PathBuf {
     match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(dir) if owner.is_none() && Path::new(&dir).is_dir() => PathBuf::from(dir),
         _ => std::env::temp_dir(),

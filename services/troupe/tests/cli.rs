@@ -132,6 +132,16 @@ fn functions_that_are_not_there_end_with_78() {
 }
 
 #[test]
+fn a_user_that_is_not_there_ends_with_78_in_check_as_well() {
+    let directory = initialised();
+    for command in ["run", "check"] {
+        let output = troupe(directory.path(), &[command, "--set", "php.default.user=nobody-here"]);
+        assert_eq!(code(&output), Some(78), "{command}: {}", stderr(&output));
+        assert!(stderr(&output).contains("there is no user nobody-here"), "{command}: {}", stderr(&output));
+    }
+}
+
+#[test]
 fn check_tells_a_busy_port_from_a_missing_php() {
     let directory = initialised();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -129,8 +129,7 @@ fn check_pairs(configs: &[RouteConfig], patterns: &[Pattern], problems: &mut Vec
     clashes.sort_unstable();
     for (later, earlier) in clashes {
         let what = format!(
-            "is of equal rank with route {}: they match the same requests; remove one or give them different methods",
-            earlier + 1
+            "is of equal rank with `route[{earlier}].path`: they match the same requests; remove one or give them different methods"
         );
         problems.push(Problem { route: later, key: "path", what });
     }

@@ -29,7 +29,7 @@ return [
         same($expected, array_map(static fn (string $line): string => preg_replace('~Max-Age=[1-9]\d+~', "Max-Age=$age", $line), array_slice($r['head'], 0, 5)));
         $r = $p->call('after');
         same(['stream', 'xsent', false], [$r['kind'], $r['body'], in_array('X-A: 1', $r['head'], true)]);
-        contains('headers already sent', $p->errors());
+        contains('headers already sent; called in ' . $pool->root, $p->errors());
         $pool->close();
     },
 

@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 
 use crate::config::{IniValue, Isolation, PhpPoolConfig};
 use crate::error::StartError;
+use crate::owner;
 use crate::rundir::{DEFAULTS_INI, RunDir};
 use crate::spool::UploadLimits;
 
@@ -53,7 +54,8 @@ impl Launch {
         if !php.version.starts_with("8.2.") {
             tracing::info!(pool, version = %php.version, "this PHP is not 8.2, the version Troupe is tested with");
         }
-        let owner = owner(pool, &config.user)?;
+        let no_user = |_| StartError::User { pool: pool.to_owned(), user: config.user.clone() };
+        let owner = owner::look_up(&config.user).map_err(no_user)?;
         if owner.is_none() && rustix::process::geteuid().is_root() {
             tracing::warn!(pool, "php runs as root: set php.{pool}.user to a user without rights");
         }
@@ -247,29 +249,6 @@ impl Php {
     }
 }
 
-/// The user and primary group of `user`: a name of /etc/passwd, or `uid:gid`.
-fn owner(pool: &str, user: &str) -> Result<Option<(u32, u32)>, StartError> {
-    if user.is_empty() {
-        return Ok(None);
-    }
-    let numbers = |uid: &str, gid: &str| Some((uid.parse().ok()?, gid.parse().ok()?));
-    let found = match user.split_once(':') {
-        Some((uid, gid)) => numbers(uid, gid),
-        None => std::fs::read_to_string("/etc/passwd").unwrap_or_default().lines().find_map(|line| {
-            let mut parts = line.split(':');
-            if parts.next()? != user {
-                return None;
-            }
-            let _password = parts.next()?;
-            numbers(parts.next()?, parts.next()?)
-        }),
-    };
-    match found {
-        Some(owner) => Ok(Some(owner)),
-        None => Err(StartError::User { pool: pool.to_owned(), user: user.to_owned() }),
-    }
-}
-
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|candidate: &PathBuf| Path::is_file(candidate))
@@ -311,13 +290,5 @@ mod tests {
     #[test]
     fn quantities_are_read_as_php_reads_them() {
         assert_eq!((quantity("2M"), quantity("512"), quantity("1g"), quantity("x")), (2 << 20, 512, 1 << 30, 0));
-    }
-
-    #[test]
-    fn users_are_names_or_numbers() {
-        assert_eq!(owner("p", "").unwrap(), None);
-        assert_eq!(owner("p", "33:44").unwrap(), Some((33, 44)));
-        assert_eq!(owner("p", "root").unwrap(), Some((0, 0)));
-        assert!(owner("p", "nobody-here").is_err());
     }
 }

@@ -19,12 +19,17 @@ pub(super) fn check(config: &Config, services: Services) -> Vec<Problem> {
     let mut problems = Vec::new();
     if services.contains(Service::PhpPool) {
         for (name, pool) in &config.php {
-            let key = format!("php.{}.root", bare_or_quoted(name));
+            let key = |key: &str| format!("php.{}.{key}", bare_or_quoted(name));
+            if troupe_php_pool::owner::look_up(&pool.user).is_err() {
+                let message = format!("there is no user {} for pool `{name}`", pool.user);
+                problems.push(Problem::new(key("user"), message).help("name one of /etc/passwd, or write uid:gid"));
+            }
             if !pool.root.is_dir() {
                 let message =
                     format!("there is no directory {} for the functions of pool `{name}`", pool.root.display());
-                problems
-                    .push(Problem::new(key, message).help("`troupe init DIR` writes a first function to start from"));
+                problems.push(
+                    Problem::new(key("root"), message).help("`troupe init DIR` writes a first function to start from"),
+                );
             }
         }
     }
