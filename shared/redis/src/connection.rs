@@ -111,6 +111,8 @@ impl Connector {
                     .use_protocol(PROTOCOL)
                     .connection_timeout(timeout * NODE_TIMEOUTS)
                     .response_timeout(timeout)
+                    // It would hold for connections with more patience as well; every wait here is bounded by whoever waits.
+                    .overall_response_timeout(None)
                     .retries(CLUSTER_RETRIES)
                     .min_retry_wait(CLUSTER_RETRY_PAUSE.0)
                     .max_retry_wait(CLUSTER_RETRY_PAUSE.1)

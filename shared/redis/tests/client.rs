@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use troupe_redis::redis::{RedisResult, cmd};
+use troupe_redis::redis::{RedisResult, Value, cmd};
 use troupe_redis::{Error, Login, Node, Place, Redis, Server, Settings, Topology};
 use troupe_testkit::redis::Redis as Started;
 
@@ -16,6 +16,13 @@ const BOUND: Duration = Duration::from_secs(22);
 fn client(url: &str) -> Redis {
     let topology = Topology::Single(url.parse().unwrap());
     Redis::open(&Settings { topology, login: Login::default(), namespace: "t".to_owned(), timeout: TIMEOUT }).unwrap()
+}
+
+/// The settings of a client of a cluster.
+fn cluster(nodes: &[Started]) -> Settings {
+    let node = |node: &Started| Node { host: node.address().ip().to_string(), port: node.address().port() };
+    let topology = Topology::Cluster { nodes: nodes.iter().map(node).collect() };
+    Settings { topology, login: Login::default(), namespace: "t".to_owned(), timeout: TIMEOUT }
 }
 
 async fn set(redis: &Redis, key: &str, value: &str) -> Result<(), Error> {
@@ -83,6 +90,33 @@ async fn commands_at_once_share_few_connections() {
     let clients = server.command(&["CLIENT", "LIST"]).text().lines().count();
     assert!(clients <= 5, "four, and the one that asks: {clients}");
     assert!(clients >= 2 && server.behind_resp3().is_empty(), "{:?}", server.behind_resp3());
+}
+
+/// It was given up after the time that any other command may take.
+#[tokio::test]
+async fn a_connection_to_a_cluster_waits_as_long_as_it_is_told_to() {
+    const BLOCK: Duration = Duration::from_millis(1_000);
+    let nodes = Started::cluster();
+    let mut alone = Redis::open(&cluster(&nodes)).unwrap().alone(BOUND).await.unwrap();
+    let mut ask = cmd("XREAD");
+    ask.arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("STREAMS").arg("log").arg("$");
+    let since = Instant::now();
+    let answer: Value = ask.query_async(&mut alone).await.unwrap();
+    assert_eq!(answer, Value::Nil);
+    assert!(since.elapsed() >= BLOCK, "{:?}", since.elapsed());
+}
+
+#[tokio::test]
+async fn a_command_to_a_frozen_cluster_ends_in_time() {
+    let nodes = Started::cluster();
+    let redis = Redis::open(&cluster(&nodes)).unwrap();
+    set(&redis, "a", "1").await.unwrap();
+    nodes.iter().for_each(Started::pause);
+    let since = Instant::now();
+    let outcome = get(&redis, "a").await;
+    nodes.iter().for_each(Started::go_on);
+    assert!(matches!(outcome, Err(Error::Timeout(TIMEOUT))), "{outcome:?}");
+    assert!(since.elapsed() < BOUND, "{:?}", since.elapsed());
 }
 
 #[tokio::test]

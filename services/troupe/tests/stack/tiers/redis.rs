@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use troupe_testkit::http::Connection;
 use troupe_testkit::redis::Redis;
+use troupe_testkit::stack::{self, Stack};
 use troupe_testkit::upstream::{Then, Upstream};
 use troupe_testkit::wait;
 
@@ -196,18 +197,41 @@ fn a_thousand_purges_at_once_are_all_done() {
     }
 }
 
+/// A stack of two gateways and two cache services with the store in a cluster; all of them are linked.
+fn in_cluster(nodes: &[Redis], config: &str) -> Stack {
+    let places: Vec<String> = nodes.iter().map(|node| node.address().to_string()).collect();
+    let config = format!("cache.l2 = \"redis\"\nredis.mode = \"cluster\"\nredis.nodes = {places:?}\n{config}");
+    let plan = stack::Plan::apart().several("gateway", 2).several("cache", 2);
+    let stack = plan.start(crate::support::binary(), &crate::support::functions(), &config);
+    super::await_live(&stack);
+    stack
+}
+
+/// The connection that hears of purges broke after each `redis.timeout`, and nothing that a gateway had could be believed.
+#[test]
+fn with_a_cluster_and_the_default_timeout_a_gateway_gives_what_it_has() {
+    /// Far more often than a loaded machine loses a connection, and far less often than one broke.
+    const LOSSES: f64 = 5.0;
+    let nodes = Redis::cluster();
+    let origin = Origin::start("max-age=600", Duration::ZERO);
+    let stack = in_cluster(&nodes, &origin.config(""));
+    let losses = || metric(&stack, "cache", "troupe_cache_redis_losses_total");
+    let (before, mut hits) = (losses(), 0);
+    get(stack.addresses[0], "/a");
+    for _ in 0..100 {
+        thread::sleep(Duration::from_millis(50));
+        hits += usize::from(get(stack.addresses[0], "/a").header("cache-status").starts_with("troupe-l1; hit"));
+    }
+    assert!(losses() - before < LOSSES, "{} losses", losses() - before);
+    assert!(hits > 50, "{hits} hits of 100");
+}
+
 #[test]
 fn a_cluster_is_as_good_as_one_server() {
     let nodes = Redis::cluster();
     let origin = Origin::start("max-age=600", Duration::ZERO);
-    let places: Vec<String> = nodes.iter().map(|node| node.address().to_string()).collect();
-    let config = format!(
-        "cache.l2 = \"redis\"\nredis.mode = \"cluster\"\nredis.nodes = {places:?}\nredis.timeout = \"500ms\"\n{}",
-        origin.config("")
-    );
-    let plan = troupe_testkit::stack::Plan::apart().several("gateway", 2).several("cache", 2);
-    let stack = plan.start(crate::support::binary(), &crate::support::functions(), &config);
-    super::await_live(&stack);
+    // A loaded machine is no slow store.
+    let stack = in_cluster(&nodes, &origin.config("redis.timeout = \"500ms\""));
     // Each thread's first look-up finds its way to the nodes, which may take longer than it may.
     let mut warm = 0..100;
     wait::until("every thread to know the nodes", BOUND, || {
@@ -241,7 +265,7 @@ fn one_process_may_share_its_cache_with_others() {
     );
     let start = |wiring: &str| {
         let config = format!("mesh.wiring = \"{wiring}\"\n{config}");
-        troupe_testkit::stack::Stack::one_process(crate::support::binary(), &crate::support::functions(), &config)
+        Stack::one_process(crate::support::binary(), &crate::support::functions(), &config)
     };
     for wiring in ["inline", "mailbox", "loopback"] {
         let (one, other) = (start(wiring), start(wiring));
