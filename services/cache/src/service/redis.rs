@@ -21,6 +21,9 @@ mod objects;
 mod scripts;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -141,7 +144,8 @@ impl InRedis {
         match kept {
             Ok(kept) => Ok(kept),
             Err(error) if is_full(&error) => {
-                self.shared.full.store(true, Ordering::Relaxed);
+                // In a cluster that is one node, and nobody looks whether it has room again.
+                self.shared.full.fetch_or(!self.redis.is_cluster(), Ordering::Relaxed);
                 Ok(Kept::NoRoom)
             }
             Err(error) => Err(away(&error)),
