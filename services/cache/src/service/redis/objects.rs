@@ -86,6 +86,9 @@ pub(super) async fn find(redis: &Redis, shared: &Shared, call: &Lookup, claim: b
         read = timed.0.take().and_then(value::read);
     }
     let Some(Value::Entry { meta, record, body }) = read else { return Ok(nothing(born, variant)) };
+    if !is_possible(shared, &meta) {
+        return Ok(nothing(born, variant));
+    }
     let groups = meta.names.get(2..).unwrap_or_default();
     let rest = rest_of(&meta);
     if !groups.is_empty() || epochs.asks_for_prefixes(meta.born) {
@@ -164,6 +167,11 @@ async fn look_and_claim(
         Err(error) if is_full(&error) => look(redis, shared, url, base).await,
         Err(error) => Err(error),
     }
+}
+
+/// Whether a body may be as long as it is said to be. What is damaged says anything, and each of its parts is named in memory.
+fn is_possible(shared: &Shared, meta: &Meta) -> bool {
+    meta.len <= shared.config.max_object.bytes()
 }
 
 /// How many parts of the body stand elsewhere.
@@ -263,7 +271,7 @@ pub(super) async fn keep(
     let first = body.get(..body.len().min(CHUNK)).unwrap_or_default();
     let mut written = place.write(redis, about.token, (&meta, record, first), Over::Nothing).await?;
     if let Written::Known(known, left) = written {
-        let before = value::meta(&known);
+        let before = value::meta(&known).filter(|meta| is_possible(shared, meta));
         let resident = |before: &Meta| before.keep_ms.saturating_sub(u64::try_from(left).unwrap_or(0));
         if before.as_ref().is_some_and(|before| before.digest != about.digest && before.fresh_ms > resident(before)) {
             // What gateways have of the version before is fresh to them, and not what the URL stands for any more.

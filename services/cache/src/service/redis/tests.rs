@@ -1,5 +1,6 @@
 //! The store against a real Redis.
 
+mod damage;
 mod room;
 
 use std::time::Duration;
@@ -84,6 +85,7 @@ impl Instance {
     /// Looks for what is not there, and has the right to fetch it.
     async fn miss(&self, target: &str, fields: &[(&str, &str)]) -> Right {
         let looked = self.look_up(target, fields).await;
+        assert!(looked.found.is_none(), "{target}: {looked:?}");
         let Leased::Granted { name, token } = looked.leased else { panic!("{target}: {looked:?}") };
         Right { name, token, born: looked.born }
     }

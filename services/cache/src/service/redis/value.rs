@@ -77,7 +77,9 @@ pub(super) fn read(value: Vec<u8>) -> Option<Value> {
             let meta = meta(&value)?;
             let start = 21 + usize::try_from(u32::from_le_bytes(value.get(17..21)?.try_into().ok()?)).ok()?;
             let end = start.checked_add(usize::try_from(meta.record_len).ok()?)?;
-            if end > value.len() {
+            // The first part is all of a short body, and as long as any part of a long one.
+            let first = usize::try_from(meta.len).map_or(CHUNK, |len| len.min(CHUNK));
+            if end.checked_add(first)? != value.len() {
                 return None;
             }
             Some(Value::Entry { record: value.slice(start..end), body: value.slice(end..), meta })
