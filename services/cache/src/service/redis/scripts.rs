@@ -149,7 +149,7 @@ pub(super) static STORE: LazyLock<Script> = LazyLock::new(|| {
 local held = KEYS[3] and redis.call('GET', KEYS[3])
 if held and held ~= 'apart' and held > ARGV[1] then return {0, '', 0} end
 local before = redis.call('GETRANGE', KEYS[1], 0, math.max(16, ARGV[5] - 1))
-if #before > 16 and string.sub(before, 2, 17) > ARGV[1] then return {0, '', 0} end
+if string.sub(before, 1, 1) == 'E' and string.sub(before, 2, 17) > ARGV[1] then return {0, '', 0} end
 if ARGV[5] ~= '0' and before ~= '' then return {2, before, redis.call('PTTL', KEYS[1])} end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 if ARGV[4] ~= '' then redis.call('SET', KEYS[2], ARGV[4], 'PX', math.max(ARGV[3], redis.call('PTTL', KEYS[2]))) end

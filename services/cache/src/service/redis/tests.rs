@@ -2,6 +2,7 @@
 
 mod damage;
 mod room;
+mod variants;
 
 use std::time::Duration;
 
