@@ -86,8 +86,12 @@ impl Epochs {
         }
     }
 
-    /// Compares a URL with beginnings, given by name and number in turns.
+    /// Compares a URL with beginnings, given by name and number in turns. Where there were some and none is left, Redis has evicted
+    /// them: any may have been about it.
     fn add_prefixes(&mut self, url: &Url, prefixes: &[(String, String)]) {
+        if prefixes.is_empty() {
+            self.hard = self.hard.max(self.prefix);
+        }
         let whole = prefix_field(url);
         let about = prefixes.iter().filter(|(prefix, _)| whole.starts_with(prefix.as_str()));
         self.add(&about.map(|(_, mark)| Some(mark.clone())).collect::<Vec<_>>());

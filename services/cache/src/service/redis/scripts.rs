@@ -64,7 +64,8 @@ return {gen, string.format('%.0f', seq), state, redis.call('ZCOUNT', KEYS[3], mi
 /// which what is replaced was fetched and the names of the purges that would have been about it. Gives back nothing where there is
 /// no history, or such a purge was; else generation, number, age of the history in ms, and how many other instances there are.
 ///
-/// Where there are too many names, everything that is older than now counts as purged, and there are none.
+/// Where there are too many names, everything that is older than now counts as purged, and there are none. Where the prefixes are
+/// gone, which Redis may evict by themselves, what is older than the last of them counts as purged: so those that are there are all.
 pub(super) static APPEND: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -103,7 +104,9 @@ end
 if ARGV[4] == 'all' then
   if ARGV[3] == 'h' then redis.call('HSET', KEYS[1], 'floor', text) else redis.call('HSET', KEYS[1], 'soft', text) end
 elseif ARGV[4] == 'prefix' then
-  if redis.call('HLEN', KEYS[4]) >= tonumber(ARGV[7]) then fold() else
+  local count, px = redis.call('HLEN', KEYS[4]), redis.call('HGET', KEYS[1], 'px') or '0'
+  if count == 0 and tonumber(px) > tonumber(redis.call('HGET', KEYS[1], 'floor') or '0') then redis.call('HSET', KEYS[1], 'floor', px) end
+  if count >= tonumber(ARGV[7]) then fold() else
     redis.call('HSET', KEYS[4], ARGV[5], marked(redis.call('HGET', KEYS[4], ARGV[5])))
     redis.call('HSET', KEYS[1], 'px', text)
   end

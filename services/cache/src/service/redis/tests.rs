@@ -1,12 +1,14 @@
 //! The store against a real Redis.
 
 mod damage;
+mod evicted;
 mod room;
 mod variants;
 
 use std::time::Duration;
 
 use actix_rt::task::JoinHandle;
+use troupe_contracts::cache::purge::Target;
 use troupe_contracts::cache::{Born, LeaseName, Url};
 use troupe_redis::{Login, Node, Settings, Topology};
 use troupe_testkit::redis::Redis as Server;
