@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use troupe_cache::entry::Entry;
 use troupe_cache::key::Key;
@@ -14,13 +15,14 @@ use troupe_cache::record;
 use troupe_contracts::cache::lease::{Ask, Lease};
 use troupe_contracts::cache::lookup::{Looked, Lookup, Stored, Want};
 use troupe_contracts::cache::store::{About, Store};
-use troupe_contracts::cache::{Born, LeaseName, Leased, Url};
+use troupe_contracts::cache::{LeaseName, Leased, Url};
 use troupe_mesh::body::Body;
 use troupe_mesh::contract::Envelope;
 use troupe_mesh::deadline::Deadline;
+use troupe_mesh::failure::{Failure, Stage};
 use troupe_wire::head::RequestHead;
 
-use super::grant::Right;
+use super::grant::{Grant, Right};
 use super::meters::Told;
 use super::{L2, MAX_STORES};
 use crate::cache::route::RouteCaching;
@@ -32,13 +34,18 @@ const STORING: Duration = Duration::from_secs(5);
 /// How often a request that waits for another's fetch looks whether the cache service is there still.
 const HEARD: Duration = Duration::from_millis(100);
 
+/// For how long a look-up is heard that nobody waits for any more: it may have been granted the right to fetch, and whoever asks next
+/// would wait for that.
+const OVERHEARD: Duration = Duration::from_secs(5);
+
 /// What the second tier says to a request.
 #[derive(Debug)]
 pub(super) struct Answered {
     /// What is stored, fresh or not.
     pub(super) entry: Option<Arc<Entry>>,
     pub(super) leased: Leased,
-    pub(super) born: Born,
+    /// The right to fetch it, where that was granted.
+    pub(super) grant: Option<Grant>,
 }
 
 impl L2 {
@@ -62,14 +69,14 @@ impl L2 {
         let call = Lookup { url: Url::from(key), want, head: head.clone(), source: tier.uid };
         let answers = Cell::new(false);
         let asked = async {
-            let looked = self.ports.lookup.call(Envelope::new(call, Deadline::after(tier.timeout))).await?;
+            let (looked, grant) = self.looked(call).await?;
             answers.set(true);
-            Ok(self.read(looked, head).await)
+            Ok(self.read(looked, grant, head).await)
         };
         let (told, answer) = match timeout(tier.timeout, asked).await {
             Ok(Ok(answer)) => (said(&answer), Ok(answer)),
             Ok(Err(failure)) => {
-                let failure: troupe_mesh::failure::Failure = failure;
+                let failure: Failure = failure;
                 tracing::debug!(%failure, "the second tier of the cache does not answer");
                 (Told::Away, Err("away"))
             }
@@ -85,23 +92,37 @@ impl L2 {
         answer
     }
 
+    /// Asks, and hears what is said even where the request does not wait for that: nobody loses a right to fetch.
+    async fn looked(&self, call: Lookup) -> Result<(Looked, Option<Grant>), Failure> {
+        let patience = self.tier.timeout + OVERHEARD;
+        let call = self.ports.lookup.call(Envelope::new(call, Deadline::after(patience)));
+        let (reply, answer) = oneshot::channel();
+        let l2 = self.clone();
+        actix_rt::spawn(async move {
+            let Ok(looked) = timeout(patience, call).await else { return };
+            // Whoever asked may be gone; the grant is given back then.
+            drop(reply.send(looked.map(|looked| {
+                let grant = Grant::of(&l2, &looked);
+                (looked, grant)
+            })));
+        });
+        answer.await.unwrap_or_else(|_| Err(Failure::deadline(Stage::Cache)))
+    }
+
     /// What a reply comes to for this request. What does not fit is nothing, whatever the service thought.
-    async fn read(&self, looked: Looked, head: &RequestHead) -> Answered {
+    async fn read(&self, looked: Looked, grant: Option<Grant>, head: &RequestHead) -> Answered {
         let Looked { found, leased, born } = looked;
         let watched = self.tier.coherence.position();
         if watched.is_some_and(|watched| watched.generation != born.generation) {
             // Purges that this gateway hears of say nothing about what is stored there: a service that has just started, or
             // a second one with a store of its own, which the configuration forbids.
-            if let Leased::Granted { name, token } = leased {
-                self.tier.give(Lease { name, ask: Ask::Give { token, apart: false } });
-            }
-            return Answered { entry: None, leased: Leased::No, born };
+            return Answered { entry: None, leased: Leased::No, grant: None };
         }
         let entry = match found {
             Some(stored) => self.entry(stored, head).await,
             None => None,
         };
-        Answered { entry, leased, born }
+        Answered { entry, leased, grant }
     }
 
     async fn entry(&self, stored: Stored, head: &RequestHead) -> Option<Arc<Entry>> {
@@ -186,3 +207,6 @@ fn said(answer: &Answered) -> Told {
         (Some(_), _) => Told::Stale,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use troupe_cache::entry::Entry;
 use troupe_cache::key::Key;
 use troupe_contracts::cache::lease::{Ask, Lease};
-use troupe_contracts::cache::{Born, LeaseName};
+use troupe_contracts::cache::lookup::Looked;
+use troupe_contracts::cache::{Born, LeaseName, Leased};
 
 use super::L2;
 
@@ -27,8 +28,10 @@ pub(in crate::cache) struct Grant {
 }
 
 impl Grant {
-    pub(super) fn new(l2: L2, right: Right) -> Self {
-        Self { l2, right: Some(right) }
+    /// What a look-up granted.
+    pub(super) fn of(l2: &L2, looked: &Looked) -> Option<Self> {
+        let Leased::Granted { name, token } = looked.leased else { return None };
+        Some(Self { l2: l2.clone(), right: Some(Right { name, token, born: looked.born }) })
     }
 
     /// Brings what was fetched to the second tier.

@@ -87,7 +87,7 @@ impl Drop for Told {
 
 /// What was ordered and not carried out yet.
 #[derive(Debug)]
-pub struct Orders(mpsc::Receiver<Order>);
+pub struct Orders(pub(super) mpsc::Receiver<Order>);
 
 /// Why a purge is not known to be done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -9,8 +9,6 @@ use troupe_contracts::cache::Leased;
 use troupe_contracts::cache::lookup::Want;
 use troupe_mesh::deadline::Deadline;
 
-use super::Grant;
-use super::grant::Right;
 use super::orders::is_untold;
 use crate::cache::fetch::Parts;
 use crate::cache::lookup::Lack;
@@ -48,8 +46,8 @@ impl Parts {
                 }
             };
             lack.second = Some(said(lack, None));
-            if let Leased::Granted { name, token } = answered.leased {
-                lack.grant.set(Some(Grant::new(l2.clone(), Right { name, token, born: answered.born })));
+            if answered.grant.is_some() {
+                lack.grant.set(answered.grant);
             }
             if let Some(entry) = answered.entry.filter(|entry| !is_untold(&untold, &self.miss.key, entry)) {
                 let reuse = decide(&self.miss.asked, &entry, now(), &self.caching.policy);
@@ -97,19 +95,17 @@ impl Parts {
         let Ok(answered) = l2.look_up(&self.caching, &self.miss.key, &self.call.head, Want::Refresh).await else {
             return true;
         };
-        let grant = match answered.leased {
-            Leased::Granted { name, token } => Some(Grant::new(l2.clone(), Right { name, token, born: answered.born })),
-            // Another does, and what it brings is found there when this one is stale.
-            Leased::Held { .. } => return false,
-            // There is no right to be had, as in a Redis that is full: each gateway looks after what it has.
-            _ => None,
-        };
+        // Another does, and what it brings is found there when this one is stale.
+        if let Leased::Held { .. } = answered.leased {
+            return false;
+        }
         let told = |theirs: &Arc<Entry>| !is_untold(&untold, &self.miss.key, theirs);
         if let Some(theirs) = answered.entry.filter(|theirs| told(theirs) && is_newer(theirs, entry)) {
             self.cache.put(&self.caching, &self.miss.key, &self.call.head, theirs, began);
             return false;
         }
-        lack.grant.set(grant);
+        // Where there is no right to be had, as in a Redis that is full, each gateway looks after what it has.
+        lack.grant.set(answered.grant);
         true
     }
 }
