@@ -7,6 +7,7 @@
 //! | `epochs` | purges: which answers they are about, without knowing them |
 //! | `objects` | answers, their bodies in chunks |
 //! | `claims` | leases |
+//! | `doubts` | leases that nobody may know to have |
 //! | `follower` | the history, read by a connection of its own |
 //!
 //! An answer is kept with the number of the last purge before it was fetched. A purge writes its own number under the name
@@ -14,6 +15,7 @@
 //! million. Whoever looks up compares. Nothing tracks the answers themselves.
 
 mod claims;
+mod doubts;
 mod epochs;
 mod follower;
 mod keys;
@@ -34,14 +36,15 @@ use troupe_contracts::cache::lookup::{Looked, Lookup, Stored, Want};
 use troupe_contracts::cache::purge::{Purge, Purged};
 use troupe_contracts::cache::store::{About, Kept};
 use troupe_contracts::cache::watch::Position;
-use troupe_contracts::cache::{Leased, Uid};
+use troupe_contracts::cache::{LeaseName, Leased, Uid};
 use troupe_mesh::failure::{Failure, Outcome, Stage};
 use troupe_redis::{Error, Redis};
 
 use super::config::StoreConfig;
 use super::convert::url_name;
 use super::hub::Hub;
-use claims::Waiting;
+use claims::{Taken, Waiting};
+use doubts::{Doubts, KnownBy};
 pub(crate) use follower::follow;
 use keys::Keys;
 
@@ -59,6 +62,7 @@ pub(crate) struct Shared {
     me: Uid,
     config: StoreConfig,
     waiting: Waiting,
+    doubts: Doubts,
     /// Redis has no room for more answers.
     full: AtomicBool,
     /// It has no bound of its own, which was told.
@@ -81,6 +85,7 @@ impl Shared {
             me,
             config: config.clone(),
             waiting: Waiting::default(),
+            doubts: Doubts::default(),
             full: AtomicBool::new(false),
             unbounded: AtomicBool::new(false),
         }
@@ -99,28 +104,27 @@ impl InRedis {
     pub(crate) async fn look_up(&self, call: Lookup) -> Result<Looked, Failure> {
         let claims = call.want != Want::Stored;
         let mut found = objects::find(&self.redis, &self.shared, &call, claims).await.map_err(|error| away(&error))?;
-        if let Some(leased) = found.leased {
-            return Ok(Looked { found: None, leased, born: found.born });
+        if let Some(taken) = found.taken {
+            return Ok(Looked { found: None, leased: taken.settle(), born: found.born });
         }
-        let mut leased = Leased::No;
+        let mut taken = Taken { leased: Leased::No, claim: None };
         if claims && (call.want == Want::Refresh || !found.is_fresh()) {
-            leased = match claims::take(&self.redis, &self.shared, url_name(&call.url, &found.variant)).await {
-                Ok(leased) => leased,
+            taken = match claims::take(&self.redis, &self.shared, url_name(&call.url, &found.variant)).await {
+                Ok(taken) => taken,
                 // Without room for a lease each fetches for itself.
-                Err(error) if is_full(&error) => Leased::No,
+                Err(error) if is_full(&error) => taken,
                 Err(error) => return Err(away(&error)),
             };
         }
-        if let Leased::Granted { name, token } = leased {
+        if let Leased::Granted { name, token } = taken.leased {
             // Whoever had the lease before may have brought the answer between the look and the grant.
             let again = objects::find(&self.redis, &self.shared, &call, false).await;
-            let answers = |found: &objects::Found| call.want == Want::Answer && found.is_fresh();
-            if again.as_ref().map_or(true, answers) {
-                let _ = claims::give(&self.redis, &self.shared, name, token, false).await;
-                self.shared.waiting.over(name);
-                leased = Leased::No;
-            }
             found = again.map_err(|error| away(&error))?;
+            if call.want == Want::Answer && found.is_fresh() {
+                let _ = self.give(name, token, false).await;
+                self.shared.waiting.over(name);
+                taken.leased = Leased::No;
+            }
         }
         let found_at = found.object.map(|object| Stored {
             age_ms: object.age_ms,
@@ -128,7 +132,7 @@ impl InRedis {
             record: object.record,
             body: object.body,
         });
-        Ok(Looked { found: found_at, leased, born: found.born })
+        Ok(Looked { found: found_at, leased: taken.settle(), born: found.born })
     }
 
     pub(crate) async fn store(&self, about: About, record: Bytes, body: Bytes) -> Result<Kept, Failure> {
@@ -138,7 +142,7 @@ impl InRedis {
         };
         // Whoever waits looks again, and fetches for itself where nothing was kept.
         if !matches!(kept, Ok(Kept::Stored)) {
-            let _ = claims::give(&self.redis, &self.shared, about.lease, about.token, false).await;
+            let _ = self.give(about.lease, about.token, false).await;
         }
         self.shared.waiting.over(about.lease);
         match kept {
@@ -159,11 +163,20 @@ impl InRedis {
                 Ok(claims::wait(&self.redis, &self.shared, call.name, wait).await)
             }
             Ask::Give { token, apart } => {
-                let given = claims::give(&self.redis, &self.shared, call.name, token, apart).await;
+                let given = self.give(call.name, token, apart).await;
                 self.shared.waiting.over(call.name);
                 given.map(|()| Leased::Over).map_err(|error| away(&error))
             }
         }
+    }
+
+    /// Ends a lease: now, or as soon as Redis answers.
+    async fn give(&self, name: LeaseName, token: u64, apart: bool) -> Result<(), Error> {
+        let given = claims::give(&self.redis, &self.shared, name, token, apart).await;
+        if given.is_err() {
+            self.shared.doubts.add(name, KnownBy::Token(token));
+        }
+        given
     }
 
     /// Writes a purge and waits until no gateway gives what it is about: until each has confirmed it to the instance that

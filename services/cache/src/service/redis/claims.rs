@@ -11,13 +11,18 @@ use troupe_contracts::cache::{LeaseName, Leased};
 use troupe_redis::redis::{RedisResult, cmd, pipe};
 use troupe_redis::{Error, Redis};
 
-use super::Shared;
-use super::scripts::{GIVE, TAKE};
+use super::doubts::Claim;
+use super::scripts::{GIVE, TAKE, WITHDRAW};
 use super::value::digits;
+use super::{Shared, is_full};
 use crate::service::leases::{APART_FOR, FENCED_FOR};
 
 /// Pause between two looks at a lease that another instance may have ended.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// For how long, in milliseconds, a call that was withdrawn is refused: it was on its way for longer than anybody waited, and comes
+/// about when word of its withdrawal does.
+const WITHDRAWN_MS: u64 = 10_000;
 
 /// For how long, in milliseconds, it is known who had a lease when its time is up.
 const FENCED_MS: i64 = FENCED_FOR.as_millis() as i64;
@@ -53,21 +58,72 @@ pub(super) fn time(shared: &Shared) -> u64 {
     shared.config.lease.get().as_millis() as u64
 }
 
+/// What came of a call that was to take a lease; with the claim, where it did.
+#[derive(Debug)]
+pub(super) struct Taken<'a> {
+    pub(super) leased: Leased,
+    pub(super) claim: Option<Claim<'a>>,
+}
+
+impl Taken<'_> {
+    /// Whoever asked will know.
+    pub(super) fn settle(self) -> Leased {
+        if let Some(claim) = self.claim {
+            claim.settle();
+        }
+        self.leased
+    }
+}
+
 /// Takes the lease, if nobody has it.
-pub(super) async fn take(redis: &Redis, shared: &Shared, name: LeaseName) -> Result<Leased, Error> {
-    let (key, time) = (shared.keys.lease(&name), time(shared));
-    let answer: String =
-        redis.query(async |to| TAKE.prepare_invoke().key(&key).arg(time).invoke_async(to).await).await?;
-    Ok(read(name, &answer))
+pub(super) async fn take<'a>(redis: &Redis, shared: &'a Shared, name: LeaseName) -> Result<Taken<'a>, Error> {
+    let claim = Claim::new(shared, name);
+    let (key, withdrawn) = (shared.keys.lease(&name), shared.keys.withdrawn(&name, claim.nonce()));
+    let (time, nonce) = (time(shared), nonce(claim.nonce()));
+    let answer = redis
+        .query(async |to| -> RedisResult<String> {
+            TAKE.prepare_invoke().key(&key).key(&withdrawn).arg(time).arg(&nonce).invoke_async(to).await
+        })
+        .await;
+    match answer {
+        Ok(answer) => Ok(read(claim, name, &answer)),
+        Err(error) => Err(failed(claim, error)),
+    }
 }
 
 /// Reads what a script says of a lease that it was to take.
-pub(super) fn read(name: LeaseName, answer: &str) -> Leased {
-    match (answer, answer.parse()) {
+pub(super) fn read<'a>(claim: Claim<'a>, name: LeaseName, answer: &str) -> Taken<'a> {
+    let leased = match (answer, answer.parse()) {
         ("apart", _) => Leased::Apart,
-        (_, Ok(token)) => Leased::Granted { name, token },
+        (_, Ok(token)) => return Taken { leased: Leased::Granted { name, token }, claim: Some(claim) },
         _ => Leased::Held { name },
+    };
+    claim.settle();
+    Taken { leased, claim: None }
+}
+
+/// A call failed that was to take a lease.
+pub(super) fn failed(claim: Claim<'_>, error: Error) -> Error {
+    // It did not reach Redis, or Redis had no room for it.
+    if matches!(error, Error::Connect(_) | Error::ConnectTimeout(_)) || is_full(&error) {
+        claim.settle();
     }
+    error
+}
+
+/// A nonce as scripts compare it.
+pub(super) fn nonce(nonce: u64) -> String {
+    format!("{nonce:016x}")
+}
+
+/// Ends the lease that the call with this nonce took, or will take.
+pub(super) async fn withdraw(redis: &Redis, shared: &Shared, name: LeaseName, of: u64) -> Result<(), Error> {
+    let (key, withdrawn, nonce) = (shared.keys.lease(&name), shared.keys.withdrawn(&name, of), nonce(of));
+    redis
+        .query(async |to| -> RedisResult<()> {
+            WITHDRAW.prepare_invoke().key(&key).key(&withdrawn).arg(&nonce).arg(WITHDRAWN_MS).invoke_async(to).await
+        })
+        .await
 }
 
 /// Ends a lease without an answer.
@@ -91,7 +147,8 @@ pub(super) async fn give(
 pub(super) async fn is_fenced(redis: &Redis, shared: &Shared, name: LeaseName, token: u64) -> Result<bool, Error> {
     let key = shared.keys.lease(&name);
     let held: Option<String> = redis.query(async |to| cmd("GET").arg(&key).query_async(to).await).await?;
-    Ok(held.is_some_and(|held| held != "apart" && held > digits(token)))
+    // The nonce of whoever has it follows its token.
+    Ok(held.is_some_and(|held| held != "apart" && held.get(..16).is_some_and(|held| *held > *digits(token))))
 }
 
 /// Waits until the lease is over; for `wait` at most, and not for Redis.

@@ -17,7 +17,7 @@ use troupe_redis::redis::{RedisResult, Value, cmd, from_redis_value};
 use troupe_redis::{Connection, Redis};
 
 use super::scripts::CYCLE;
-use super::{SERVICE_LEASE, Shared, epochs};
+use super::{SERVICE_LEASE, Shared, doubts, epochs};
 use crate::service::WATCH_LEASE;
 
 /// How long a read waits for the next purge.
@@ -47,7 +47,7 @@ struct Meters {
 
 /// Follows for as long as the thread lives.
 pub(crate) async fn follow(redis: Redis, shared: Arc<Shared>) {
-    tokio::join!(read_forever(&redis, &shared), acknowledge(&redis, &shared));
+    tokio::join!(read_forever(&redis, &shared), acknowledge(&redis, &shared), doubts::resolve(&redis, &shared));
 }
 
 async fn read_forever(redis: &Redis, shared: &Shared) {

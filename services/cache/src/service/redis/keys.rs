@@ -12,6 +12,7 @@
 //! | `ns:{<url>}:o:<variant>` | string | the answer of a variant |
 //! | `ns:{<url>}:b:<id>:<n>` | string | a further part of a body |
 //! | `ns:{<lease>}:l` | string | who may fetch it; or that answers of it are not stored |
+//! | `ns:{<lease>}:w:<nonce>` | string | that a call which has not come yet is not to take it |
 //!
 //! The braces are a hash tag: in a cluster the first six are on one node, and what belongs to one URL is on one.
 
@@ -41,6 +42,11 @@ impl Keys {
             acks: one("acks"),
             found: one("found"),
         }
+    }
+
+    /// That a call is withdrawn which was to take a lease.
+    pub(super) fn withdrawn(&self, lease: &LeaseName, nonce: u64) -> String {
+        format!("{}:{{{}}}:w:{nonce:x}", self.namespace, hex(lease))
     }
 
     /// The answers of a URL.

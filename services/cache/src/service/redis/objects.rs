@@ -3,15 +3,17 @@
 use bytes::Bytes;
 use troupe_contracts::cache::lookup::Lookup;
 use troupe_contracts::cache::store::{About, Kept};
-use troupe_contracts::cache::{Born, LeaseName, Leased, Url};
+use troupe_contracts::cache::{Born, LeaseName, Url};
 use troupe_mesh::body::{self, Body};
 use troupe_redis::redis::{RedisResult, cmd, pipe};
 use troupe_redis::{Error, Redis};
 
+use super::claims::{self, Taken};
+use super::doubts::Claim;
 use super::epochs::{self, Epochs};
 use super::scripts::{LOOK, STORE};
 use super::value::{self, CHUNK, Meta, Value};
-use super::{Shared, claims, is_full};
+use super::{Shared, is_full};
 use crate::record;
 use crate::service::convert::{short_name, url_name};
 use crate::time::Moment;
@@ -24,16 +26,16 @@ const META: usize = 8 * 1024;
 
 /// What a look-up finds.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct Found<'a> {
     pub(super) object: Option<Object>,
     pub(super) born: Born,
     /// What of the request the URL's variants are told apart by.
     pub(super) variant: Vec<u8>,
     /// Who is to fetch it, where nothing was there and that was asked for.
-    pub(super) leased: Option<Leased>,
+    pub(super) taken: Option<Taken<'a>>,
 }
 
-impl Found {
+impl Found<'_> {
     /// Whether there is an answer that may be given as it is.
     pub(super) fn is_fresh(&self) -> bool {
         self.object.as_ref().is_some_and(|object| object.fresh)
@@ -57,15 +59,20 @@ type Timed = (Option<Vec<u8>>, i64);
 type Claimed = (Vec<Option<String>>, Option<Vec<u8>>, i64, Option<String>);
 
 /// What is looked at first.
-struct First {
+struct First<'a> {
     /// What stands under the URL's key.
     timed: Timed,
     epochs: Option<Epochs>,
-    leased: Option<Leased>,
+    taken: Option<Taken<'a>>,
 }
 
 /// Looks a request up. With `claim`, the lease is taken with the same round trip where nothing is there.
-pub(super) async fn find(redis: &Redis, shared: &Shared, call: &Lookup, claim: bool) -> Result<Found, Error> {
+pub(super) async fn find<'a>(
+    redis: &Redis,
+    shared: &'a Shared,
+    call: &Lookup,
+    claim: bool,
+) -> Result<Found<'a>, Error> {
     let url = url_name(&call.url, b"");
     let base = shared.keys.object(&url);
     // All keys of a script are on one node.
@@ -73,8 +80,8 @@ pub(super) async fn find(redis: &Redis, shared: &Shared, call: &Lookup, claim: b
         true => look_and_claim(redis, shared, &call.url, (&url, &base)).await?,
         false => look(redis, shared, &call.url, &base).await?,
     };
-    let First { timed: first, epochs, leased } = first;
-    let nothing = |born, variant| Found { object: None, born, variant, leased };
+    let First { timed: first, epochs, taken } = first;
+    let nothing = |born, variant| Found { object: None, born, variant, taken };
     // Without a history nothing that is stored can be believed.
     let Some(mut epochs) = epochs else { return Ok(nothing(Born::default(), Vec::new())) };
     let (born, mut variant, mut timed) = (epochs.born, Vec::new(), first);
@@ -110,11 +117,11 @@ pub(super) async fn find(redis: &Redis, shared: &Shared, call: &Lookup, claim: b
         record,
         body,
     };
-    Ok(Found { object: Some(object), born, variant, leased })
+    Ok(Found { object: Some(object), born, variant, taken: None })
 }
 
 /// The numbers of purges and what stands under the URL's key: the numbers first, so that what is found is not older.
-async fn look(redis: &Redis, shared: &Shared, url: &Url, base: &str) -> Result<First, Error> {
+async fn look<'a>(redis: &Redis, shared: &'a Shared, url: &Url, base: &str) -> Result<First<'a>, Error> {
     let names = epochs::names_of_url(url);
     if redis.is_cluster() {
         // On different nodes, more often than not.
@@ -126,7 +133,7 @@ async fn look(redis: &Redis, shared: &Shared, url: &Url, base: &str) -> Result<F
             })
             .await?;
         let timed = redis.query(async |to| pipe().get(base).pttl(base).query_async(to).await).await?;
-        return Ok(First { timed, epochs: epochs::read(&answer.0), leased: None });
+        return Ok(First { timed, epochs: epochs::read(&answer.0), taken: None });
     }
     let (answer, value, ttl): (Vec<Option<String>>, Option<Vec<u8>>, i64) = redis
         .query(async |to| {
@@ -136,22 +143,24 @@ async fn look(redis: &Redis, shared: &Shared, url: &Url, base: &str) -> Result<F
             pipe.query_async(to).await
         })
         .await?;
-    Ok(First { timed: (value, ttl), epochs: epochs::read(&answer), leased: None })
+    Ok(First { timed: (value, ttl), epochs: epochs::read(&answer), taken: None })
 }
 
 /// The same, and the lease where nothing is there.
-async fn look_and_claim(
+async fn look_and_claim<'a>(
     redis: &Redis,
-    shared: &Shared,
+    shared: &'a Shared,
     url: &Url,
     (name, base): (&LeaseName, &str),
-) -> Result<First, Error> {
+) -> Result<First<'a>, Error> {
     let names = epochs::names_of_url(url);
+    let claim = Claim::new(shared, *name);
     let looked: Result<Claimed, _> = redis
         .query(async |to| {
             let mut call = LOOK.prepare_invoke();
-            call.key(&shared.keys.epochs).key(base).key(shared.keys.lease(name)).arg(claims::time(shared));
-            call.arg(&epochs::NUMBERS);
+            call.key(&shared.keys.epochs).key(base);
+            call.key(shared.keys.lease(name)).key(shared.keys.withdrawn(name, claim.nonce()));
+            call.arg(claims::time(shared)).arg(claims::nonce(claim.nonce())).arg(&epochs::NUMBERS);
             for name in &names {
                 call.arg(&name[..]);
             }
@@ -160,12 +169,20 @@ async fn look_and_claim(
         .await;
     match looked {
         Ok((answer, value, ttl, taken)) => {
-            let leased = taken.map(|taken| claims::read(*name, &taken));
-            Ok(First { timed: (value, ttl), epochs: epochs::read(&answer), leased })
+            let taken = match taken {
+                Some(taken) => Some(claims::read(claim, *name, &taken)),
+                None => {
+                    claim.settle();
+                    None
+                }
+            };
+            Ok(First { timed: (value, ttl), epochs: epochs::read(&answer), taken })
         }
-        // There is no room for a lease; looking takes none.
-        Err(error) if is_full(&error) => look(redis, shared, url, base).await,
-        Err(error) => Err(error),
+        Err(error) => match claims::failed(claim, error) {
+            // There is no room for a lease; looking takes none.
+            error if is_full(&error) => look(redis, shared, url, base).await,
+            error => Err(error),
+        },
     }
 }
 

@@ -150,6 +150,7 @@ pub(super) static STORE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
 local held = KEYS[3] and redis.call('GET', KEYS[3])
+held = held and string.sub(held, 1, 16)
 if held and held ~= 'apart' and held > ARGV[1] then return {0, '', 0} end
 local before = redis.call('GETRANGE', KEYS[1], 0, math.max(16, ARGV[5] - 1))
 if string.sub(before, 1, 1) == 'E' and string.sub(before, 2, 17) > ARGV[1] then return {0, '', 0} end
@@ -162,37 +163,41 @@ return {1, '', 0}
     )
 });
 
-/// How a lease is taken: a function of its key and its time in ms. What says who has it stays for a while when its time is up, so
-/// that a holder that comes too late is told from one that nobody has followed.
+/// How a lease is taken: a function of its key, the key of [`WITHDRAW`], its time in ms, and the call's nonce, which stands behind the
+/// token. What says who has it stays for a while when its time is up, so that a holder that comes too late is told from one that nobody
+/// has followed. A call that a cluster's client sends once more is granted what it was.
 static TAKING: LazyLock<String> = LazyLock::new(|| {
     let fenced = FENCED_FOR.as_millis();
     format!(
         r"
-local function take(key, time)
+local function take(key, withdrawn, time, nonce)
   local held = redis.call('GET', key)
   if held == 'apart' then return held end
-  if held and redis.call('PTTL', key) > {fenced} then return 'held' end
+  local before = held and string.sub(held, 1, 16) or '0'
+  if held and string.sub(held, 17) == nonce then return before end
+  if held and redis.call('PTTL', key) > {fenced} or redis.call('EXISTS', withdrawn) == 1 then return 'held' end
   local now = redis.call('TIME')
-  local token = string.format('%016.0f', math.max(now[1] * 1000000 + now[2], tonumber(held or '0') + 1))
-  redis.call('SET', key, token, 'PX', time + {fenced})
+  local token = string.format('%016.0f', math.max(now[1] * 1000000 + now[2], tonumber(before) + 1))
+  redis.call('SET', key, token .. nonce, 'PX', time + {fenced})
   return token
 end
 "
     )
 });
 
-/// Takes a lease. KEYS: it. ARGV: its time in ms. Gives back a token, or `held` or `apart`.
+/// Takes a lease. KEYS: it, and that of [`WITHDRAW`]. ARGV: its time in ms, a nonce. Gives back a token, or `held` or `apart`.
 pub(super) static TAKE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[&**TAKING, "return take(KEYS[1], ARGV[1])"].concat()));
+    LazyLock::new(|| Script::new(&[&**TAKING, "return take(KEYS[1], KEYS[2], ARGV[1], ARGV[2])"].concat()));
 
-/// Looks for an answer, and takes the lease where nothing is. KEYS: epochs, where it is stored, the lease. ARGV: the lease's time in
-/// ms, and the names whose numbers are wanted. Gives back the numbers, the value, its time to live in ms, and what [`TAKE`] gives.
+/// Looks for an answer, and takes the lease where nothing is. KEYS: epochs, where it is stored, the lease, and that of [`WITHDRAW`].
+/// ARGV: the lease's time in ms, a nonce, and the names whose numbers are wanted. Gives back the numbers, the value, its time to live
+/// in ms, and what [`TAKE`] gives.
 pub(super) static LOOK: LazyLock<Script> = LazyLock::new(|| {
     let looking = r"
-local numbers = redis.call('HMGET', KEYS[1], unpack(ARGV, 2))
+local numbers = redis.call('HMGET', KEYS[1], unpack(ARGV, 3))
 local value = redis.call('GET', KEYS[2])
 if value then return {numbers, value, redis.call('PTTL', KEYS[2]), false} end
-return {numbers, false, 0, take(KEYS[3], ARGV[1])}
+return {numbers, false, 0, take(KEYS[3], KEYS[4], ARGV[1], ARGV[2])}
 ";
     Script::new(&[&**TAKING, looking].concat())
 });
@@ -201,8 +206,20 @@ return {numbers, false, 0, take(KEYS[3], ARGV[1])}
 pub(super) static GIVE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return end
+local held = redis.call('GET', KEYS[1])
+if not held or string.sub(held, 1, 16) ~= ARGV[1] then return end
 if ARGV[2] ~= '0' then redis.call('SET', KEYS[1], 'apart', 'PX', ARGV[2]) else redis.call('DEL', KEYS[1]) end
+",
+    )
+});
+
+/// Ends the lease that a call has taken, or lets it take none where it comes after this. KEYS: the lease, and what says that the call
+/// is withdrawn. ARGV: its nonce, and for how long that is said, in ms.
+pub(super) static WITHDRAW: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local held = redis.call('GET', KEYS[1])
+if held and string.sub(held, 17) == ARGV[1] then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[2], '', 'PX', ARGV[2]) end
 ",
     )
 });

@@ -1,6 +1,7 @@
 //! The store against a real Redis.
 
 mod damage;
+mod doubts;
 mod evicted;
 mod room;
 mod variants;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use actix_rt::task::JoinHandle;
 use troupe_contracts::cache::purge::Target;
-use troupe_contracts::cache::{Born, LeaseName, Url};
+use troupe_contracts::cache::{Born, Url};
 use troupe_redis::{Login, Node, Settings, Topology};
 use troupe_testkit::redis::Redis as Server;
 
@@ -56,10 +57,14 @@ impl Instance {
         Self::with(&settings(Topology::Cluster { nodes: nodes.iter().map(node).collect() }, PATIENCE)).await
     }
 
-    /// One that knows where the history is.
     async fn with(settings: &Settings) -> Self {
+        Self::configured(settings, &StoreConfig::default()).await
+    }
+
+    /// One that knows where the history is.
+    async fn configured(settings: &Settings, config: &StoreConfig) -> Self {
         let redis = Redis::open(settings).unwrap();
-        let shared = Arc::new(Shared::new(&redis, ME, &StoreConfig::default()));
+        let shared = Arc::new(Shared::new(&redis, ME, config));
         let following = actix_rt::spawn(follow(redis.again(), Arc::clone(&shared)));
         let instance = Self { store: InRedis::new(redis, shared), following };
         let begun = Instant::now();
