@@ -129,7 +129,7 @@ impl Embedded {
                 false => Err(Kept::Raced),
             }
         };
-        let (before, is_written) = match self.leases.store(about.lease, about.token, Instant::now(), put) {
+        let (before, is_written) = match self.leases.store(about.lease, about.token, put) {
             None => return Kept::Fenced,
             Some(Err(why)) => return why,
             Some(Ok(done)) => done,
