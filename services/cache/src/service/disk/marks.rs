@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use redb::{ReadableTable as _, ReadableTableMetadata as _, Table, TableDefinition, WriteTransaction};
+use redb::{AccessGuard, ReadableTable as _, ReadableTableMetadata as _, Table, TableDefinition, WriteTransaction};
 use troupe_contracts::cache::Url;
 use troupe_contracts::cache::purge::Target;
 
@@ -46,20 +46,33 @@ impl<'a> Marks<'a> {
     /// Notes that what was fetched before `at` is gone, as far as `target` is about it.
     pub(super) fn add(&mut self, target: &Target, at: At, now: Moment) -> Result<(), redb::Error> {
         let value = (at.0, at.1, now.millis());
+        // Purges of several threads come in any order: the last one counts.
+        let last = |before: Option<AccessGuard<'_, Value>>| before.map_or(value, |before| before.value().max(value));
         match target {
             Target::Nothing => {}
             Target::Prefix(url) => {
-                self.prefixes.insert(&*whole(url), value)?;
+                let prefix = whole(url);
+                let value = last(self.prefixes.get(&*prefix)?);
+                self.prefixes.insert(&*prefix, value)?;
             }
             _ => {
-                self.names.insert(name(target), value)?;
+                let name = name(target);
+                let value = last(self.names.get(name)?);
+                self.names.insert(name, value)?;
             }
         }
         // Too many to remember: everything counts as purged, and nothing else has to be said.
         if self.names.len()? > MAX_NAMES || self.prefixes.len()? > MAX_PREFIXES {
-            self.names.retain(|_, _| false)?;
-            self.prefixes.retain(|_, _| false)?;
-            self.names.insert(name(&Target::All), value)?;
+            let mut last = value;
+            self.names.retain(|_, value| {
+                last = last.max(value);
+                false
+            })?;
+            self.prefixes.retain(|_, value| {
+                last = last.max(value);
+                false
+            })?;
+            self.names.insert(name(&Target::All), last)?;
         }
         Ok(())
     }

@@ -143,6 +143,23 @@ fn nothing_that_was_purged_comes_back() {
     }
 }
 
+/// Purges that are ordered at once come in any order.
+#[test]
+fn an_earlier_purge_that_comes_later_takes_nothing_back() {
+    for target in [Target::Url(url("/a")), Target::Prefix(url("/a"))] {
+        let folder = tempfile::tempdir().unwrap();
+        let place = place(&folder, 16 * MIB);
+        written(&place, vec![of(put("/a", 5, b"")), purge(target.clone(), 6), purge(target.clone(), 5)]);
+        assert_eq!(targets(&place, NOW), [""; 0], "{target:?}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let place = place(&folder, 16 * MIB);
+    let mut changes = vec![of(put("/a", 5, b"")), purge(Target::Prefix(url("/a")), 6)];
+    changes.extend((0..1024).map(|n| purge(Target::Prefix(url(&format!("/other/{n}"))), 1)));
+    written(&place, changes);
+    assert_eq!(targets(&place, NOW), [""; 0], "too many: the last of them counts");
+}
+
 #[test]
 fn purges_are_remembered_while_they_may_be_about_something_and_no_more_than_so_many() {
     let folder = tempfile::tempdir().unwrap();
