@@ -86,6 +86,9 @@ final class Boot
         }
         $this->loading = '';
         Output::collect();
+        if (Output::$stuck) {
+            throw new BootError('an output buffer that cannot be ended is left open: all that is printed would go there');
+        }
         if (Output::$pending !== '') {
             fwrite(Stdio::$error, 'printed while loading: ' . rtrim(Output::$pending) . "\n");
             Output::reset();

@@ -213,7 +213,7 @@ final class Loop
             gc_collect_cycles();
             $this->recycle = $this->recycle || memory_get_usage() > $this->boot->memorySoft;
         }
-        if ((Call::$flags & Call::LAST) !== 0 || Output::$gone) {
+        if ((Call::$flags & Call::LAST) !== 0 || Output::$gone || Output::$stuck) {
             $this->recycle = true;
         }
         if (!Output::$gone) {

@@ -27,6 +27,9 @@ final class Output
     /** The reader of the reply went away. */
     public static bool $gone = false;
 
+    /** A buffer that its code does not let anybody end would take what later calls print: the process is not for them. */
+    public static bool $stuck = false;
+
     public static function capture(): void
     {
         ob_start([self::class, 'sink'], 1, PHP_OUTPUT_HANDLER_CLEANABLE | PHP_OUTPUT_HANDLER_FLUSHABLE);
@@ -51,8 +54,11 @@ final class Output
     /** Moves what is left in a function's own buffers to `$pending`, as PHP does at the end of a request. */
     public static function collect(): void
     {
-        // One that cannot be ended stays.
         while (count(ob_list_handlers()) > 1 && ob_end_flush()) {
+        }
+        self::$stuck = count(ob_list_handlers()) > 1;
+        if (self::$stuck) {
+            self::$pending .= ob_get_contents();
         }
     }
 
@@ -61,6 +67,7 @@ final class Output
     {
         while (count(ob_list_handlers()) > 1 && ob_end_clean()) {
         }
+        self::$stuck = count(ob_list_handlers()) > 1;
         self::$pending = '';
     }
 

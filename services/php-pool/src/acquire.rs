@@ -97,6 +97,7 @@ pub(crate) async fn queued(local: &Rc<Local>, request: &Request, deadline: Insta
         Begun::Running(turn) => Ok(Some(turn)),
         Begun::Writing(turn, rest) => write_rest(turn, rest).await,
         Begun::Dead => Ok(None),
+        Begun::Missing(failure) => Err(failure),
     }
 }
 

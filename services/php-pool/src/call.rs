@@ -114,6 +114,7 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>, arrived: Instant) 
                     Begun::Running(turn) => Some(turn),
                     Begun::Writing(turn, rest) => Box::pin(write_rest(turn, rest)).await?,
                     Begun::Dead => None,
+                    Begun::Missing(failure) => return Err(failure),
                 }
             }
             None => {
@@ -146,12 +147,11 @@ async fn unknown(local: &Rc<Local>, call: &Invoke, until: Instant) -> Result<Fun
         if let Some(function) = functions.get(&call.function) {
             return Ok(function.clone());
         }
-        if let Some(why) = functions.why_broken(&call.function) {
-            let broken = Failure::new(Outcome::Internal, Stage::Php, "the function cannot be loaded");
-            return Err(broken.with_detail(why));
+        if let Some(broken) = functions.broken(&call.function) {
+            return Err(broken);
         }
         match now {
-            Condition::Up => return Err(Failure::refused(Stage::PhpPool, 404, "there is no such function")),
+            Condition::Up => return Err(functions.missing(&call.function)),
             Condition::Down(reason) => return Err(down(reason)),
             Condition::Booting => {}
         }

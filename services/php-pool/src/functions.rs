@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use troupe_mesh::failure::{Failure, Outcome, Stage};
+
 use crate::metrics::{FunctionMeters, FunctionSeries};
 
 /// A call that took longer counts as slow.
@@ -27,6 +29,8 @@ pub(crate) struct Functions {
     loaded: HashMap<Box<str>, Function>,
     /// Files that should be functions and are none, with the reason.
     broken: HashMap<Box<str>, Box<str>>,
+    /// One process found them by itself, and others may find others.
+    pub(crate) are_its_own: bool,
 }
 
 /// One function.
@@ -56,7 +60,7 @@ impl Functions {
             };
             (name.into_boxed_str(), Function { index, known })
         });
-        Self { loaded: loaded.collect(), broken: HashMap::new() }
+        Self { loaded: loaded.collect(), broken: HashMap::new(), are_its_own: false }
     }
 
     /// The same, and what could not be loaded: names with the reason.
@@ -65,9 +69,26 @@ impl Functions {
         self
     }
 
+    /// The same, as one process found them by itself.
+    pub(crate) fn of_one_process(mut self) -> Self {
+        self.are_its_own = true;
+        self
+    }
+
     /// Why the function of this name could not be loaded, if it is there and could not.
     pub(crate) fn why_broken(&self, name: &str) -> Option<&str> {
         self.broken.get(name).map(|why| &**why)
+    }
+
+    /// The failure of a call of a function that could not be loaded; `None`: there is no such function.
+    pub(crate) fn broken(&self, name: &str) -> Option<Failure> {
+        let why = self.why_broken(name)?;
+        Some(Failure::new(Outcome::Internal, Stage::Php, "the function cannot be loaded").with_detail(why))
+    }
+
+    /// The failure of a call of a function that is not among these.
+    pub(crate) fn missing(&self, name: &str) -> Failure {
+        self.broken(name).unwrap_or_else(|| Failure::refused(Stage::PhpPool, 404, "there is no such function"))
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Function> {

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use troupe_mesh::failure::Failure;
 use troupe_wire::head::ResponseHeadBuilder;
 
 use crate::config::Isolation;
@@ -46,6 +47,8 @@ pub(crate) enum Begun {
     Writing(Turn, Bytes),
     /// The process was dead; the call never started.
     Dead,
+    /// The process has loaded the code by itself, and the function is not in it.
+    Missing(Failure),
 }
 
 impl Local {
@@ -90,6 +93,11 @@ impl Local {
         let now = Instant::now();
         let due = deadline.min(now + self.pool.limits.timeout);
         let Some(function) = process.functions.get(&request.call.function).map(|function| function.index) else {
+            if process.functions.are_its_own {
+                let missing = process.functions.missing(&request.call.function);
+                self.put_back(process, now);
+                return Begun::Missing(missing);
+            }
             // Its generation is about to go.
             self.pool.discard(process, Fate::Stopped);
             return Begun::Dead;

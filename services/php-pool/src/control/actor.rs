@@ -190,13 +190,17 @@ impl PoolActor {
         loaded.errors.iter().map(move |error| (error.function.clone(), reason(error)))
     }
 
+    /// What was loaded, as calls look for it.
+    fn functions(&self, loaded: &Loaded) -> Functions {
+        let found = loaded.functions.iter().map(|function| (function.name.clone(), function.index));
+        Functions::new(found, &self.pool.functions.load(), &self.pool.series).with_broken(Self::broken(loaded))
+    }
+
     fn loaded(&mut self, loaded: &Loaded) {
         for error in &loaded.errors {
             tracing::error!(pool = %self.pool.name, function = %error.function, file = %error.file, line = error.line, error = %error.message, "a function cannot be loaded");
         }
-        let found = loaded.functions.iter().map(|function| (function.name.clone(), function.index));
-        let functions =
-            Functions::new(found, &self.pool.functions.load(), &self.pool.series).with_broken(Self::broken(loaded));
+        let functions = self.functions(loaded);
         tracing::info!(
             pool = %self.pool.name,
             php = %loaded.php,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use rustix::process::Pid;
@@ -79,7 +79,7 @@ impl Launch {
             nice: i32::from(config.nice),
             ini,
             env: config.env.clone(),
-            tether: find("setpriv"),
+            tether: tether(),
         })
     }
 
@@ -232,8 +232,10 @@ impl Php {
             "echo PHP_VERSION, ' ', (int) array_product(array_map('function_exists', explode(' ', '{FORKING}')));"
         );
         let failed = |why: String| StartError::Php { pool: pool.to_owned(), binary: binary.to_owned(), why };
+        // No other setting: one that preloads would run the pool's code, here and as this user.
+        let disabled = ini.iter().filter(|(key, _)| key == "disable_functions");
         let output = std::process::Command::new(binary)
-            .args(ini.iter().flat_map(|(key, value)| ["-d".to_owned(), format!("{key}={value}")]))
+            .args(disabled.flat_map(|(key, value)| ["-d".to_owned(), format!("{key}={value}")]))
             .args(["-d", "display_errors=0", "-r", &code])
             .stdin(Stdio::null())
             .output()
@@ -249,9 +251,17 @@ impl Php {
     }
 }
 
-fn find(program: &str) -> Option<PathBuf> {
+/// The program, where there is one that can do it: util-linux has been able to since 2.33, BusyBox is not.
+fn tether() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|candidate: &PathBuf| Path::is_file(candidate))
+    let found = std::env::split_paths(&path).map(|dir| dir.join("setpriv")).find(|program| program.is_file())?;
+    let mut trial = std::process::Command::new(&found);
+    let tried = trial.args(["--pdeathsig", "KILL", "--", "true"]).stdin(Stdio::null()).output();
+    if tried.is_ok_and(|output| output.status.success()) {
+        return Some(found);
+    }
+    tracing::warn!(program = %found.display(), "it knows no --pdeathsig: PHP that loads code outlives a php-pool that is killed");
+    None
 }
 
 #[cfg(test)]

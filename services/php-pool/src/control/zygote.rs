@@ -20,6 +20,8 @@ use crate::rundir::{Fifo, RunDir};
 
 /// What is kept of what a zygote wrote last, for the report when it fails.
 const TAIL_LINES: usize = 20;
+/// Programs that may stand between what was started and PHP, as a script that does not `exec` it does.
+const MAX_WRAPPERS: usize = 3;
 /// The longest event: what a hundred thousand functions are called.
 const LONGEST_EVENT: usize = 16 << 20;
 
@@ -141,7 +143,9 @@ impl Zygote {
     /// Whether it has forked the process `pid`. PHP's word is not taken for it: with another's number it would have that one
     /// and its whole group killed, and with 1 every process there is.
     pub(crate) fn has_forked(&self, pid: i32) -> bool {
-        pid > 1 && self.pid.is_some_and(|own| usage::parent(pid) == Some(own.as_raw_nonzero().get()))
+        let Some(own) = self.pid.map(|own| own.as_raw_nonzero().get()) else { return false };
+        let mut ancestors = std::iter::successors(Some(pid), |pid| usage::parent(*pid)).skip(1).take(MAX_WRAPPERS + 1);
+        pid > 1 && ancestors.any(|ancestor| ancestor == own)
     }
 
     /// Ends it at once.

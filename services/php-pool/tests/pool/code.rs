@@ -4,7 +4,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use troupe_mesh::failure::Outcome;
-use troupe_php_pool::config::{Isolation, PhpPoolConfig};
+use troupe_php_pool::config::{IniValue, Isolation, PhpPoolConfig};
 use troupe_php_pool::{RenewError, Renewal};
 
 use crate::support::*;
@@ -94,6 +94,103 @@ fn a_root_that_is_a_link_is_followed_anew_at_each_reload() {
             stage.pools.stop().await;
         });
     }
+}
+
+/// Without a zygote each process finds the functions by itself, and one more or less makes other numbers of them.
+#[test]
+fn a_process_that_loads_other_code_than_was_reloaded_runs_no_other_function() {
+    on_runtime(async {
+        let named = |name: &str| format!("fn() => '{name}'");
+        let (b, c) = (named("b"), named("c"));
+        let stage = Stage::start(&[("b", &b), ("c", &c)], |config| {
+            config.isolation = Isolation::Fresh;
+            (config.processes.min, config.processes.max) = (1, 1);
+        })
+        .await;
+        let pool = stage.handle();
+        let told = async |name| match get(&pool, name).await {
+            Ok(reply) => text(reply.body).await,
+            Err(failure) => format!("{:?} {:?}", failure.outcome, failure.status),
+        };
+        // The first processes are of the old code.
+        write(stage.root.path(), &[("a", &named("a"))]);
+        for _ in 0..3 {
+            assert_eq!([told("b").await, told("c").await], ["b", "c"]);
+            assert_eq!(told("a").await, "Refused Some(404)", "nobody has reloaded");
+        }
+        write(stage.root.path(), &[("b", "function ( {")]);
+        let renewed = stage.pools.renew("default", Renewal::Code).await;
+        assert!(matches!(renewed, Err(RenewError::Broken(_))), "{renewed:?}");
+        let broken = "Internal None";
+        for _ in 0..3 {
+            let answer = told("b").await;
+            assert!(answer == "b" || answer == broken, "{answer}");
+            assert_eq!(told("c").await, "c");
+        }
+        assert_eq!(told("b").await, broken, "as it is by now");
+        stage.pools.stop().await;
+    });
+}
+
+#[test]
+fn a_buffer_that_cannot_be_ended_takes_nothing_of_the_next_call() {
+    on_runtime(async {
+        let hidden = "function () {
+            ob_start(null, 0, PHP_OUTPUT_HANDLER_CLEANABLE | PHP_OUTPUT_HANDLER_FLUSHABLE);
+            echo 'of one';
+        }";
+        let shown = "function () { echo 'of another'; ob_flush(); }";
+        let stage = Stage::start(&[("hidden", hidden), ("shown", shown)], |config| {
+            (config.processes.min, config.processes.max) = (1, 1);
+        })
+        .await;
+        let pool = stage.handle();
+        for _ in 0..3 {
+            assert_eq!([get_text(&pool, "hidden").await, get_text(&pool, "shown").await], ["of one", "of another"]);
+        }
+        assert_eq!(stage.load().restarts, 0, "its process was replaced, not killed");
+        stage.pools.stop().await;
+    });
+}
+
+/// Asked what PHP can do, it must run none of the pool's code: here it would do so as this process's user.
+#[test]
+fn code_that_is_preloaded_is_loaded_by_the_pools_processes_alone() {
+    on_runtime(async {
+        let stage = Stage::start_unready(&[("loaded", "fn() => (string) preloaded()")], |config| {
+            let preload = config.root.join("src/preload.php");
+            write_code(&config.root, "src/preload.php", "<?php function preloaded() { return posix_geteuid(); }");
+            config.ini.insert("opcache.preload".to_owned(), IniValue::Text(preload.display().to_string()));
+            if rustix::process::geteuid().is_root() {
+                nobody(config);
+            }
+        });
+        assert!(stage.pools.booted().await.is_empty());
+        let user = if rustix::process::geteuid().is_root() { 65_534 } else { rustix::process::geteuid().as_raw() };
+        assert_eq!(get_text(&stage.handle(), "loaded").await, user.to_string());
+        stage.pools.stop().await;
+    });
+}
+
+#[test]
+fn a_script_that_stands_before_php_hides_no_process() {
+    on_runtime(async {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("php");
+        std::fs::write(&script, "#!/bin/sh\nphp \"$@\"\n").unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let slow = "function () { file_put_contents($_GET['file'], getmypid()); sleep(60); }";
+        let stage = Stage::start(&[("slow", slow)], |config| {
+            config.binary = script.display().to_string();
+            config.timeout = troupe_node::units::Duration::from_millis(500);
+        })
+        .await;
+        let file = dir.path().join("pid");
+        assert!(get(&stage.handle(), &format!("slow?file={}", file.display())).await.is_err());
+        let pid = std::fs::read_to_string(file).unwrap();
+        eventually("the process is killed", || !lives(&pid)).await;
+        stage.pools.stop().await;
+    });
 }
 
 #[test]

@@ -189,6 +189,11 @@ impl PoolActor {
         }
         let Some(epoch) = self.processes.get(&id).map(|record| record.info.epoch) else { return };
         let welcome = epoch != self.epoch || self.is_welcome(loaded.as_ref());
+        // What this process found is what it goes by, and it may be other code than the pool has been told of.
+        let functions = match &loaded {
+            Some(loaded) => Arc::new(self.functions(loaded).of_one_process()),
+            None => self.pool.functions.load_full(),
+        };
         let Some(record) = self.processes.get_mut(&id) else { return };
         record.up = true;
         if !welcome {
@@ -198,7 +203,6 @@ impl PoolActor {
             return;
         }
         let calls = calls(self.pool.limits.max_requests, self.pool.limits.isolation);
-        let functions = self.pool.functions.load_full();
         let process = Process::new(Arc::clone(&record.info), functions, calls, input, output);
         self.count();
         // Spread over the threads; whoever needs one takes it anyway.
