@@ -85,6 +85,11 @@ async fn relay(pools: Rc<ThreadPools>, local: Rc<LocalPool>, mut envelope: Envel
     }
 }
 
+/// Whether a worker said more than that it is full: it knows better than the queue why the call waited in vain.
+fn is_excuse(failure: &Failure) -> bool {
+    failure.outcome == Outcome::Overloaded && failure.stage == Stage::PhpPool && failure.detail.is_some()
+}
+
 /// The failure of a call that was here since `arrived_us`, and had waited for `queued` before what the failure tells of.
 fn ended(mut failure: Failure, queued: Duration, arrived_us: u64) -> Failure {
     let times = &mut failure.times;
@@ -206,7 +211,10 @@ async fn again(
                     // Counted by the queue.
                     Err(late) => {
                         let queued = envelope.call.queued;
-                        return Err(earlier.unwrap_or_else(|| ended(late, queued, arrived_us)));
+                        return Err(earlier.unwrap_or_else(|| {
+                            let late = ended(late, queued, arrived_us);
+                            if is_excuse(&failure) { Failure { times: late.times, ..failure } } else { late }
+                        }));
                     }
                 }
             }

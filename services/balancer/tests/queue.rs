@@ -36,6 +36,24 @@ async fn exactly_as_many_wait_as_may_and_the_rest_is_told_at_once() {
 }
 
 #[actix_rt::test]
+async fn who_waited_for_a_worker_that_has_a_reason_to_take_nothing_hears_that_reason() {
+    let fake = Fake::new("one", 4, Duration::ZERO);
+    let stack = start(vec![fake.clone()], queue(10, Duration::from_millis(200)), 1).await;
+    let port = stack.on_thread(0);
+    for (behaviour, told) in [
+        (Behaviour::Down, (Stage::PhpPool, "it cannot be loaded", "why")),
+        (Behaviour::Fail(Outcome::Overloaded, false), (Stage::Queue, "no worker was free in time", "")),
+    ] {
+        fake.behave(behaviour);
+        let failure = port.call(get()).await.unwrap_err();
+        let (stage, reason, detail) = told;
+        assert_eq!((failure.outcome, failure.stage, &*failure.reason), (Outcome::Overloaded, stage, reason));
+        let said = failure.detail.clone().unwrap_or_default();
+        assert!(said.contains(detail) && failure.retry_after.is_some(), "{failure:?}");
+    }
+}
+
+#[actix_rt::test]
 async fn a_queue_of_none_refuses_at_once() {
     let fake = Fake::new("one", 1, Duration::ZERO);
     fake.behave(Behaviour::Hang);

@@ -36,6 +36,8 @@ pub enum Behaviour {
     Taste(Outcome),
     /// No link takes the call.
     Away,
+    /// Its code cannot be loaded.
+    Down,
 }
 
 /// A php-pool instance of one pool. All threads see the same.
@@ -148,6 +150,10 @@ impl Service<Invoke> for FakeService {
                 }
                 Behaviour::Away => {
                     Err(Failure::new(Outcome::Unreachable, Stage::Link, "the service is away").not_started())
+                }
+                Behaviour::Down => {
+                    Err(Failure::overloaded(Stage::PhpPool, "it cannot be loaded", Duration::from_secs(1))
+                        .with_detail("why"))
                 }
                 Behaviour::Hang => std::future::pending().await,
                 Behaviour::Fail(Outcome::Overloaded, _) => {
