@@ -18,10 +18,11 @@ fn write_code(root: &Path, name: &str, code: &str) {
     std::fs::write(path, code).unwrap();
 }
 
-/// PHP without root's rights, to which all of the pool's folder is open.
+/// One process of PHP without root's rights, to which all of the pool's folder is open.
 fn nobody(config: &mut PhpPoolConfig) {
     std::fs::set_permissions(&config.root, std::fs::Permissions::from_mode(0o755)).unwrap();
     config.user = "65534:65534".to_owned();
+    (config.processes.min, config.processes.max) = (1, 1);
 }
 
 #[test]
