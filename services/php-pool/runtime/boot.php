@@ -106,6 +106,9 @@ final class Boot
         $before = Descriptors::open();
         // A scope of its own: what a file calls $file or $this must not be ours.
         $value = (static fn (): mixed => require func_get_arg(0))($file);
+        if (Sessions::takeHandler()) {
+            throw new BootError("$file sets a session handler, which the first session of each process would forget: call session_set_save_handler() in the function");
+        }
         $left = Descriptors::leftOpen($before);
         if ($left !== null) {
             throw new BootError("$file leaves $left open, which all processes would share: open it inside the function");

@@ -23,6 +23,8 @@ final class Call
     public const CLOSING = 2;
     /** The reply is being put together and sent. */
     public const SENDING = 3;
+    /** The reply is out, and what the call leaves is taken away. Destructors run, which nobody hears. */
+    public const RESETTING = 4;
 
     public static int $stage = self::IDLE;
     public static int $flags = 0;
@@ -30,6 +32,12 @@ final class Call
     public static int $started = 0;
     /** The index of the running function. */
     public static int $function = 0;
+
+    /** Whether there is a reply to add to. */
+    public static function isOpen(): bool
+    {
+        return self::$stage !== self::IDLE && self::$stage !== self::RESETTING;
+    }
 
     public static function micros(): int
     {

@@ -195,6 +195,10 @@ final class Loop
     /** From the end of the function to the next call. After an exit it is entered again and goes on where it was. */
     private function finish(): void
     {
+        if (getmypid() !== self::$pid) {
+            // Forked by the function: who waits for the reply waits for its parent's.
+            exit(0);
+        }
         try {
             if (Shutdown::$functions !== []) {
                 Call::$stage = Call::CLOSING;
@@ -225,23 +229,48 @@ final class Loop
                 Channel::send(Channel::ERROR, $this->recycle ? Channel::RECYCLE : 0, 500, '', Failure::describe($error), Call::micros());
             }
         }
-        Call::$stage = Call::IDLE;
-        $this->body = null;
-        $this->failure = null;
-        $this->exited = false;
-        $this->ends = 0;
-        Uploads::reset();
-        if ($this->recycle || Output::$gone) {
+        $this->reset();
+    }
+
+    /**
+     * Takes away what the call leaves. Destructors run here that are the call's own code: what they print, send, start or throw goes
+     * with it, and one that exits ends the process.
+     */
+    private function reset(): void
+    {
+        Call::$stage = Call::RESETTING;
+        try {
+            $this->body = null;
+            $this->failure = null;
+            $this->exited = false;
+            $this->ends = 0;
+            Headers::$callback = null;
+            Shutdown::$functions = [];
+            Uploads::reset();
+            if (!$this->recycle && !Output::$gone) {
+                Input::reset();
+                Sessions::reset();
+                Code::update();
+                Superglobals::reset();
+                Reset::all();
+                // What destructors have begun meanwhile.
+                Sessions::reset();
+                if (Reset::isChanged()) {
+                    Reset::all();
+                }
+                Output::discard();
+            }
+        } catch (\Throwable $error) {
+            Failure::log($error);
+            $this->recycle = true;
+        }
+        if ($this->recycle || Output::$gone || Output::$stuck) {
             self::$serving = false;
-            return;
         }
         Output::reset();
         Headers::reset();
-        Input::reset();
-        Sessions::reset();
-        Code::update();
-        Superglobals::reset();
-        Reset::all();
+        Shutdown::$functions = [];
+        Call::$stage = Call::IDLE;
     }
 
     private function send(int $flags): void
@@ -280,7 +309,7 @@ final class Loop
     /** @param ?array{type: int, message: string, file: string, line: int} $error the fatal error that ended the script; null: an exit */
     private function ended(?array $error): void
     {
-        if (Call::$stage === Call::IDLE || getmypid() !== self::$pid) {
+        if (!Call::isOpen() || getmypid() !== self::$pid) {
             return;
         }
         Shutdown::$hook = null;
@@ -291,6 +320,9 @@ final class Loop
     /** Completes the call that ended in the middle, and goes on with the next ones if the process can. */
     private function proceed(?array $error): bool
     {
+        if (Call::$stage === Call::RESETTING || getmypid() !== self::$pid) {
+            return false;
+        }
         if (Call::$stage !== Call::IDLE) {
             if (++$this->ends > self::ENDS) {
                 return false;
@@ -311,6 +343,10 @@ final class Loop
 
     private function afterExit(): void
     {
+        if (Output::isDeaf()) {
+            $this->recycle = true;
+            $this->failure = new \Error('exit was called while output was being sent: what was printed is lost');
+        }
         if (Call::$stage === Call::RUNNING) {
             $this->exited = true;
             $this->body = null;

@@ -30,6 +30,9 @@ final class Output
     /** A buffer that its code does not let anybody end would take what later calls print: the process is not for them. */
     public static bool $stuck = false;
 
+    /** What the handler of the outermost buffer could not throw. */
+    private static ?\Throwable $thrown = null;
+
     public static function capture(): void
     {
         ob_start([self::class, 'sink'], 1, PHP_OUTPUT_HANDLER_CLEANABLE | PHP_OUTPUT_HANDLER_FLUSHABLE);
@@ -44,8 +47,13 @@ final class Output
         }
         if (!self::$finished) {
             self::$pending .= $output;
-            if (strlen(self::$pending) > self::WHOLE && Call::$stage !== Call::IDLE) {
-                self::flush(Channel::FINITE);
+            if (strlen(self::$pending) > self::WHOLE && Call::isOpen()) {
+                try {
+                    self::flush(Channel::FINITE);
+                } catch (\Throwable $error) {
+                    // Of the callback of header_register_callback(). PHP calls a handler that throws no more.
+                    self::$thrown ??= $error;
+                }
             }
         }
         return '';
@@ -60,6 +68,16 @@ final class Output
         if (self::$stuck) {
             self::$pending .= ob_get_contents();
         }
+        if (self::$thrown !== null) {
+            [$thrown, self::$thrown] = [self::$thrown, null];
+            throw $thrown;
+        }
+    }
+
+    /** Whether PHP calls the handler of the outermost buffer no more: it was left by an exit. */
+    public static function isDeaf(): bool
+    {
+        return ((ob_get_status(true)[0]['flags'] ?? 0) & PHP_OUTPUT_HANDLER_DISABLED) !== 0;
     }
 
     /** Forgets everything that is not sent. */
@@ -69,12 +87,13 @@ final class Output
         }
         self::$stuck = count(ob_list_handlers()) > 1;
         self::$pending = '';
+        self::$thrown = null;
     }
 
     /** Sends what is pending, with the head if that is still to be sent; ends the function when nobody reads. */
     public static function flush(int $flags = 0): void
     {
-        if (Call::$stage === Call::IDLE || self::$finished) {
+        if (!Call::isOpen() || self::$finished) {
             return;
         }
         if (!self::write($flags)) {

@@ -20,7 +20,7 @@ function ob_get_level(): int
 /** Completes the reply for the client; the function goes on, and the process takes no other call until it has ended. */
 function fastcgi_finish_request(): bool
 {
-    if (Call::$stage === Call::IDLE || Output::$finished) {
+    if (!Call::isOpen() || Output::$finished) {
         return false;
     }
     Output::collect();

@@ -119,7 +119,7 @@ final class Reset
         if (self::$encoding !== '' && mb_internal_encoding() !== self::$encoding) {
             mb_internal_encoding(self::$encoding);
         }
-        if (self::$libxml !== null && libxml_use_internal_errors() !== self::$libxml) {
+        if (self::$libxml !== null && (libxml_use_internal_errors() !== self::$libxml || self::$libxml)) {
             libxml_clear_errors();
             libxml_use_internal_errors(self::$libxml);
         }

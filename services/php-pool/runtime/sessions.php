@@ -31,6 +31,16 @@ final class Sessions
         }
     }
 
+    /** Whether loaded code has set a handler, which cannot be asked for, nor put back after a call. */
+    public static function takeHandler(): bool
+    {
+        if (!function_exists('session_id') || session_module_name() !== 'user') {
+            return false;
+        }
+        session_module_name(self::$module);
+        return true;
+    }
+
     /** Writes the session, before the client can come back for it. */
     public static function close(): void
     {
@@ -72,6 +82,7 @@ final class Sessions
         session_id('x');
         session_start();
         session_destroy();
+        unset($_SESSION);
         if (self::$module !== 'user') {
             session_module_name(self::$module);
         }

@@ -43,7 +43,6 @@ final class Superglobals
             $variables += self::authorization($variables['HTTP_AUTHORIZATION']);
         }
         $_SERVER = $variables;
-        // Nothing of the call before is left when text of this one is parsed: too many variables are told to a handler of boot time.
         $_GET = $_POST = $_FILES = $_REQUEST = $_COOKIE = self::$cookies = [];
         if (isset($variables['HTTP_COOKIE'])) {
             $_COOKIE = self::$cookies = Cookies::parse($variables['HTTP_COOKIE']);
@@ -99,16 +98,17 @@ final class Superglobals
         return array_combine(self::$names[$names], $values);
     }
 
-    /** Removes the global variables a call has made, and what it did to $_ENV. */
+    /** Removes the global variables a call has made, and what it put into the superglobals, references between them included. */
     public static function reset(): void
     {
-        $_ENV = self::$environment;
         unset($_SESSION);
         if (Code::$globals && count($GLOBALS) !== count(self::$globals)) {
             foreach (array_diff_key($GLOBALS, self::$globals) as $name => $_) {
                 unset($GLOBALS[$name]);
             }
         }
+        unset($_SERVER, $_GET, $_POST, $_FILES, $_REQUEST, $_COOKIE, $_ENV);
+        $_ENV = self::$environment;
     }
 
     /** @return array<string, string> */
