@@ -8,7 +8,7 @@ ARGS ?=
 help: ; @awk -F '; *@| *[#][#] *' '/^[a-gi-z][a-z-]*: *;/ { split($$1, name, ":"); printf "  make %-11s %s\n", name[1], $$3 }' $(MAKEFILE_LIST)
 up: ; @scripts/up.sh $(ARGS) ## install what is missing, build, serve functions/ at http://127.0.0.1:8080
 stack: ; @scripts/stack.sh up $(ARGS) ## build the images, serve functions/ from containers at http://127.0.0.1:8080
-test: ; @scripts/test.sh $(ARGS) ## install what the tests need, then run every test, Rust's and PHP's
+test: ; @scripts/test.sh $(ARGS) ## install what the tests need, then run every test, Rust's, PHP's and the harness's
 test-stack: ; @scripts/test-stack.sh $(ARGS) ## break the stack in containers in every way that is foreseen, under load
 lint: ; @scripts/lint.sh $(ARGS) ## formatting, clippy, docs, file sizes, dependencies; changes nothing
 fmt: ; @cargo fmt --all $(ARGS) ## format the Rust code

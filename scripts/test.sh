@@ -9,6 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 need_cargo
 need_php
+need_packages python3 python3
 need_fpm
 need_redis
 if wanted promtool; then need_promtool; fi
@@ -27,6 +28,12 @@ fi
 say "== rules and dashboards"
 if wanted promtool; then scripts/rules.sh >&2; fi
 scripts/axe.sh
+
+# Who names tests of Rust's waits for none of these.
+if [ $# -eq 0 ]; then
+    say "== what measures: its own tests"
+    PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover -s loadtests/tests >&2
+fi
 
 if cargo nextest --version >/dev/null 2>&1; then
     if [ $# -eq 0 ]; then

@@ -1,22 +1,15 @@
 """The load generators: wrk for what a peer can take, open-loop for how long a request takes below that."""
 
-import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import closed_loop
+from closed_loop import SCRIPTS, SLACK_SECONDS, LoadFailed
 from peers import Peer
 
-REPORT_LUA = Path(__file__).resolve().parent.parent / "wrk" / "report.lua"
-UNIQUE_LUA = REPORT_LUA.with_name("unique.lua")
-# Beyond its load a generator needs time to connect and to report; what takes longer hangs.
-SLACK_SECONDS = 60
-# wrk counts a slower answer as an error. As long as a browser's patience, so that slow and failed stay apart.
-ANSWER_SECONDS = 10
-
-
-class LoadFailed(Exception):
-    """A generator could not do its work; says nothing about the peer."""
+REPORT_LUA = SCRIPTS / "report.lua"
+UNIQUE_LUA = SCRIPTS / "unique.lua"
 
 
 @dataclass
@@ -73,12 +66,7 @@ def wrk(
     headers: dict[str, str] | None = None,
     script: Path = REPORT_LUA,
 ) -> Sample:
-    command = ["wrk", f"-t{min(threads, connections)}", f"-c{connections}", f"-d{seconds}s"]
-    command += [f"--timeout={ANSWER_SECONDS}s", "-s", str(script)]
-    for name, value in (headers or {}).items():
-        command += ["-H", f"{name}: {value}"]
-    command.append(peer.url())
-    measured = run(command, seconds)
+    measured = closed_loop.wrk(peer.url(), connections, seconds, threads, script, headers)
     return Sample(
         measured["requests"],
         measured["duration_us"] / 1e6,
@@ -104,7 +92,4 @@ def run(command: list[str], seconds: int) -> dict:
         )
     except subprocess.TimeoutExpired as error:
         raise LoadFailed(f"{command[0]} did not end within {seconds + SLACK_SECONDS} s") from error
-    last = done.stdout.strip().rpartition("\n")[2]
-    if done.returncode != 0 or not last.startswith("{"):
-        raise LoadFailed(f"{' '.join(command)}: exit {done.returncode}: {(done.stderr or done.stdout).strip()[-500:]}")
-    return json.loads(last)
+    return closed_loop.last_line(command, done.returncode, done.stdout, done.stderr)

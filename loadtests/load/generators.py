@@ -2,18 +2,17 @@
 
 import argparse
 import csv
-import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
-from suite import LoadFailed
-
 LOADTESTS = Path(__file__).resolve().parent.parent
-# Beyond its load a generator needs time to connect and to report; what takes longer hangs.
-SLACK_SECONDS = 60
-# wrk counts a slower answer as an error, unless a suite says otherwise.
-ANSWER_SECONDS = 10
+# Behind this folder: it has a report.py, too.
+sys.path.append(str(LOADTESTS / "bench"))
+import closed_loop  # noqa: E402
+from closed_loop import ANSWER_SECONDS, SLACK_SECONDS, LoadFailed, last_line  # noqa: E402,F401  the suites use them too
+
 # By name: the path, where the script has none of its own, and the script.
 SCENARIOS = {
     "one function": ("/api/hello", "report.lua"),
@@ -27,19 +26,10 @@ MISSED = 3
 
 def wrk(host: str, path: str, script: str, options: argparse.Namespace, answer_seconds: int = ANSWER_SECONDS) -> dict:
     """One run: requests, duration_us, bytes, errors, latency_us."""
-    threads = min(len(os.sched_getaffinity(0)), options.connections)
-    command = ["wrk", f"-t{threads}", f"-c{options.connections}", f"-d{options.seconds}s", f"--timeout={answer_seconds}s"]
-    command += ["-s", str(LOADTESTS / "wrk" / script), host + path]
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=options.seconds + SLACK_SECONDS
-        )
-    except subprocess.TimeoutExpired as error:
-        raise LoadFailed(f"wrk did not end within {options.seconds + SLACK_SECONDS} s") from error
-    last = done.stdout.strip().rpartition("\n")[2]
-    if done.returncode != 0 or not last.startswith("{"):
-        raise LoadFailed(f"{' '.join(command)}: exit {done.returncode}: {(done.stderr or done.stdout).strip()[-500:]}")
-    return json.loads(last)
+    threads = len(os.sched_getaffinity(0))
+    return closed_loop.wrk(
+        host + path, options.connections, options.seconds, threads, closed_loop.SCRIPTS / script, answer_seconds=answer_seconds
+    )
 
 
 def locust(options: argparse.Namespace, scratch: Path) -> dict:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from suite import Outcome, table, well
+import generators
+from suite import LoadFailed, Outcome, address, table, well
+from unanswered import Unseen, watched
 
 FOLDER = Path(__file__).resolve().parent.parent / "guides"
 COMMAND_SECONDS = 180
@@ -21,6 +23,8 @@ class Command:
 
     line: str
     wrong: Callable[[str], str]
+    # How long it runs, where what it prints says nothing of requests that are never answered.
+    watched_seconds: int = 0
 
 
 def ab(said: str) -> str:
@@ -41,8 +45,9 @@ def hey(said: str) -> str:
 
 
 def wrk(said: str) -> str:
-    if "Requests/sec:" not in said:
-        return "no figure"
+    rate = re.search(r"^Requests/sec:\s+([\d.]+)$", said, re.MULTILINE)
+    if not rate or not float(rate[1]):
+        return "no request was answered"
     wrong = [line.strip() for line in said.splitlines() if "Socket errors" in line or "Non-2xx" in line]
     return "; ".join(wrong)
 
@@ -68,7 +73,7 @@ COMMANDS = [
     Command("ab -n 10000 -c 100 -p post.json -T application/json {host}/api/test", ab),
     Command("hey -n 10000 -c 100 {host}/api/data", hey),
     Command("hey -z 10s -q 100 -c 10 {host}/api/data", hey),
-    Command("wrk -t4 -c100 -d30s {host}/api/data", wrk),
+    Command("wrk -t4 -c100 -d30s {host}/api/data", wrk, watched_seconds=30),
     Command("locust -f locustfile.py --headless -u 100 -r 10 -t 30s --only-summary --host {host}", locust),
     Command("curl -w @curl-format.txt -o /dev/null -s {host}/api/data", curl),
 ]
@@ -84,17 +89,27 @@ def guides(options: argparse.Namespace) -> Outcome:
         if program is None:
             errors.append(f"{words[0]} is not installed: {line}")
             continue
-        done = subprocess.run(
-            [Path(program).absolute(), *words[1:]], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_SECONDS, cwd=FOLDER
-        )
-        said = done.stdout + done.stderr
-        wrong = command.wrong(said) or (f"exit {done.returncode}" if done.returncode else "")
+        code, said, unanswered = typed(command, [str(Path(program).absolute()), *words[1:]], options.host)
+        wrong = command.wrong(said) or (f"exit {code}" if code else f"{unanswered} connections without an answer" if unanswered else "")
         if wrong:
             errors.append(f"{line}: {wrong}")
         well(options.host, line)
-        data[line] = {"exit": done.returncode, "wrong": wrong, "said": said[-OUTPUT_KEPT:]}
+        data[line] = {"exit": code, "wrong": wrong, "said": said[-OUTPUT_KEPT:]}
         body.append([f"`{line}`", wrong or figure(said)])
     return Outcome("The guides' own commands", table(["command", ""], body), {"commands": data}, errors)
+
+
+def typed(command: Command, words: list[str], host: str) -> tuple[int, str, int]:
+    """Its exit code, what it prints, and how many of its connections hung."""
+    if not command.watched_seconds:
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_SECONDS, cwd=FOLDER)
+        return done.returncode, done.stdout + done.stderr, 0
+    seconds, port = command.watched_seconds, address(host)[1]
+    try:
+        ended = watched(words, port, seconds, generators.ANSWER_SECONDS, COMMAND_SECONDS - seconds, cwd=str(FOLDER))
+    except Unseen as error:
+        raise LoadFailed(str(error)) from error
+    return ended.code, ended.said + ended.complained, ended.unanswered
 
 
 def figure(said: str) -> str:

@@ -30,8 +30,6 @@ def errors(results: dict) -> list[str]:
         counted = {kind: sum(run["errors"][kind] for run in runs) for kind in runs[0]["errors"]}
         if any(counted.values()):
             found.append(f"wrk, {name}: " + ", ".join(f"{count} x {kind}" for kind, count in counted.items() if count))
-        if not all(run["requests"] for run in runs):
-            found.append(f"wrk, {name}: no request was answered")
     if results["locust"]:
         found += [f"locust, {line}" for line in results["locust"]["failures"]]
     return found

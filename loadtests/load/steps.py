@@ -48,10 +48,12 @@ def stress(options: argparse.Namespace) -> Outcome:
             break
     took = comes_back(options.host)
     missed = [] if took is not None else ["/health did not answer 200 again"]
+    # To break under too much is what is looked for; to answer nothing is no figure.
+    errors = [f"{connections} connections: {failed(run)}" for connections, run in runs.items() if not run["requests"]]
     body = [row("API", connections, run) for connections, run in runs.items()]
     says = f"It broke {broke}." if broke else f"Nothing failed up to {STRESS[-1]} connections."
     lines = [f"{options.seconds} s each, then {COOL_DOWN_SECONDS} s of rest and a look at /health. {says}", ""]
-    return Outcome("Stress", [*lines, *table(HEAD, body)], {"runs": runs, "broke": broke}, [], missed)
+    return Outcome("Stress", [*lines, *table(HEAD, body)], {"runs": runs, "broke": broke}, errors, missed)
 
 
 def step(
