@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Troupe beside its peers, on this machine. Arguments go to loadtests/bench (--help lists them).
-# Exit codes: 0 every figure that was measured is met, 1 a figure is missed or a run had errors, 2 usage,
-# 69 something is missing and cannot be installed here.
+# Exit codes: 0 every figure that was asked for is met, 1 a figure is missed, could not be measured, or is void for errors,
+# 2 usage, 69 something is missing and cannot be installed here.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/requirements.sh

@@ -1,6 +1,7 @@
 """Troupe beside its peers on this machine: starts them all, measures them in turn, prints and stores a report.
 
-Exit codes: 0 every figure that was measured is met, 1 one is missed or void, 2 usage, 69 nothing could be measured.
+Exit codes: 0 every figure that was asked for is met, 1 one is missed, or void as it could not be measured, 2 usage, 69 nothing could be
+measured.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import report
 import rounds
 import scaling
 import tiers
+from asked import ALONE, HEAL, MISSES, POLICIES, RELAY, SCALING, TIERS, Asked
 from caches import cache_peers
 from load import LoadFailed
 from peers import NotUp, Peer, Settings, all_peers
@@ -39,14 +41,6 @@ IDLE_CONNECTIONS = 2000
 # Above this something else runs here, and what is measured is that.
 BUSY_LOAD = 0.7
 EXIT_UNAVAILABLE = 69
-# Measured by themselves, with peers of their own or none.
-MISSES = "misses"
-RELAY = "relay"
-TIERS = "tiers"
-POLICIES = "policies"
-HEAL = "heal"
-SCALING = "scaling"
-ALONE = (MISSES, RELAY, TIERS, POLICIES, HEAL, SCALING)
 # Trials of each thing that heals in a quick run: too few for a percentile.
 QUICK_TRIALS = 20
 
@@ -108,7 +102,7 @@ def compare(options: argparse.Namespace, settings: Settings, peers: list[Peer]) 
     if float(str(facts["load_before"])) > BUSY_LOAD:
         say(f"warning: the machine is busy (load {facts['load_before']}); these figures are not to be quoted")
 
-    skipped: dict[str, str] = {}
+    asked = Asked(frozenset(options.peers))
     at_rest: dict[str, memory.AtRest] = {}
     say("each peer by itself: memory at rest and per idle connection")
     for peer in [peer for peer in peers if not peer.hits_only]:
@@ -116,21 +110,19 @@ def compare(options: argparse.Namespace, settings: Settings, peers: list[Peer]) 
             peer.start(settings)
             at_rest[peer.name] = memory.measure_at_rest(peer, IDLE_CONNECTIONS)
         except (NotUp, OSError) as error:
-            skipped[peer.name] = str(error)
-            say(f"skipped: {error}")
+            asked.lacks(peer.name, error)
         finally:
             peer.stop()
 
     running = []
     for peer in peers:
-        if peer.name in skipped:
+        if peer.name in asked.missing:
             continue
         try:
             peer.start(settings)
             running.append(peer)
         except NotUp as error:
-            skipped[peer.name] = str(error)
-            say(f"skipped: {error}")
+            asked.lacks(peer.name, error)
     if not running and not set(ALONE) & set(options.peers):
         say("nothing to measure: no peer came up")
         return EXIT_UNAVAILABLE
@@ -140,26 +132,26 @@ def compare(options: argparse.Namespace, settings: Settings, peers: list[Peer]) 
     counted, counted_by = count_instructions(options, settings, running)
     for peer in running:
         peer.stop()
-    costs = misses.measure(settings, durations.rounds, durations.closed) if MISSES in options.peers else {}
+    costs = asked.part(MISSES, lambda: misses.measure(settings, durations.rounds, durations.closed), {})
     binary = settings.bin_dir / "open-loop"
-    beside = relay.measure(settings, binary, durations.rounds, durations.open) if RELAY in options.peers else None
-    tiered = tiers.measure(settings, durations.rounds, durations.closed) if TIERS in options.peers else None
-    ratios = policies.measure(settings.bin_dir) if POLICIES in options.peers else []
-    healing = heal.measure(settings, QUICK_TRIALS if options.quick else ENOUGH) if HEAL in options.peers else []
-    grown = scaling.measure(settings) if SCALING in options.peers else []
+    beside = asked.part(RELAY, lambda: relay.measure(settings, binary, durations.rounds, durations.open), None)
+    tiered = asked.part(TIERS, lambda: tiers.measure(settings, durations.rounds, durations.closed), None)
+    ratios = asked.part(POLICIES, lambda: policies.measure(settings.bin_dir), [])
+    healing = asked.part(HEAL, lambda: heal.measure(settings, QUICK_TRIALS if options.quick else ENOUGH), [])
+    grown = asked.part(SCALING, lambda: scaling.measure(settings), [])
 
     run = report.Run(
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         options={"quick": options.quick, "rounds": durations.rounds, "seconds_per_sample": durations.closed},
         machine=facts,
         peers=running,
-        skipped=skipped,
+        skipped=asked.missing,
         results=results,
         at_rest=at_rest,
         peaks=peaks,
         instructions=counted,
         instructions_by=counted_by,
-        verdicts=goals.judge(results, at_rest, costs, beside, tiered, ratios, grown, healing),
+        verdicts=goals.judge(asked, results, at_rest, costs, beside, tiered, ratios, grown, healing),
         costs=costs,
         beside=beside,
         tiered=tiered,
@@ -172,8 +164,7 @@ def compare(options: argparse.Namespace, settings: Settings, peers: list[Peer]) 
         target = options.reports / f"{run.date[:10]}-{facts['commit']}{'-quick' if options.quick else ''}"
         report.store(run, target)
         say(f"stored in {target}")
-    met = all(verdict.outcome in ("pass", goals.NOT_MEASURED) for verdict in run.verdicts)
-    return 0 if met else 1
+    return 0 if goals.met(run.verdicts) else 1
 
 
 def count_instructions(

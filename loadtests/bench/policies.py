@@ -30,16 +30,16 @@ class Ratios:
 
 
 def measure(bin_dir: Path) -> list[Ratios]:
-    """Nothing where it cannot be run."""
     command = [str(bin_dir / "examples" / "policies"), "--json"]
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=True
-        )
-        found = [Ratios(**json.loads(line)) for line in done.stdout.splitlines()]
-    except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
-        say(f"hit ratios: {error}")
-        return []
-    for ratios in found:
-        say(f"hit ratio, {ratios.trace}: {ratios.s3_fifo:.2%}, LRU {ratios.lru:.2%}")
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=True)
+    found = [ratios(line) for line in done.stdout.splitlines()]
+    for one in found:
+        say(f"hit ratio, {one.trace}: {one.s3_fifo:.2%}, LRU {one.lru:.2%}")
     return found
+
+
+def ratios(line: str) -> Ratios:
+    try:
+        return Ratios(**json.loads(line))
+    except TypeError as error:
+        raise ValueError(f"other figures than were expected: {error}") from error

@@ -62,9 +62,16 @@ class Samples:
                     total[kind] = total.get(kind, 0) + count
         return total
 
+    def void(self) -> str:
+        """Why they are not to be believed, in a line; empty when they are. Any error voids: a server that fails fast would look fast."""
+        if self.errors():
+            return "errors"
+        if self.problems:
+            return self.problems[0].splitlines()[0]
+        return "" if self.samples else "no sample"
+
     def is_void(self) -> bool:
-        """Any error voids: a server that fails fast would look fast."""
-        return bool(self.errors() or self.problems or not self.samples)
+        return bool(self.void())
 
 
 Results = dict[str, dict[str, Samples]]
@@ -114,6 +121,7 @@ def measure(peers: list[Peer], durations: Durations, threads: int, open_loop_bin
         for peer in rotated(peers, number):
             capacity = results[peer.name][CAPACITY_OF].rate()
             if not capacity:
+                results[peer.name].setdefault(OPEN, Samples()).problems.append(f"no capacity was found at {CAPACITY_OF}")
                 continue
             rate = max(1, round(capacity / 2))
             record(
