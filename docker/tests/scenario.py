@@ -130,32 +130,39 @@ class Bench:
         self.traffic.resume()
 
     def _quiet(self, service: str, container: str) -> None:
-        busy: dict[str, float] = {}
+        busy: dict[str, float | None] = {}
 
         def quiet() -> bool:
             busy.clear()
-            busy.update({name: value for name, value in in_flight(self.stack.metrics(container)).items() if value})
+            # What is not there is not known to be nothing.
+            busy.update({name: value for name, value in in_flight(service, self.stack.metrics(container)).items() if value != 0})
             return not busy
 
         wait(HEALTHY_SECONDS, quiet, lambda: f"{service} {container[:12]} is still busy without traffic: {busy}")
 
 
-GAUGES = (
-    "troupe_gateway_requests_in_flight",
-    "troupe_balancer_inflight",
-    "troupe_balancer_queue_depth",
-    "troupe_mesh_calls_in_flight",
-    "troupe_php_streams",
-    "troupe_php_spooled_bytes",
-)
+CALLS = "troupe_mesh_calls_in_flight"
+WITH_WORKERS = "troupe_balancer_worker_in_flight"
+# What each service shows as soon as it is linked to the next, whether there is any of it or not.
+GAUGES = {
+    "gateway": (CALLS, "troupe_gateway_requests_in_flight"),
+    "balancer": (CALLS, "troupe_balancer_queue_depth"),
+    "php-pool": (CALLS, "troupe_php_streams", "troupe_php_spooled_bytes"),
+}
 
 
-def in_flight(metrics: Metrics) -> dict[str, float]:
-    found = {name: metrics.sum(name) for name in GAUGES}
+def in_flight(service: str, metrics: Metrics) -> dict[str, float | None]:
+    """What a service has under way, by gauge; None where it does not show one that it should."""
+    names = GAUGES.get(service, ())
+    # One for each worker: of none there is none.
+    if metrics.sum("troupe_balancer_workers_ready"):
+        names += (WITH_WORKERS,)
+    found = {name: metrics.sum(name) if metrics.has(name) else None for name in names}
     # By which a gateway hears of purges: a call that lasts as long as both.
     watches = metrics.sum("troupe_cache_watchers") + metrics.sum("troupe_gateway_cache_live")
-    calls = "troupe_mesh_calls_in_flight"
-    return found | {calls: max(0.0, found[calls] - watches)}
+    if metrics.has(CALLS):
+        found[CALLS] = max(0.0, metrics.sum(CALLS) - watches)
+    return found
 
 
 def processes(container: str) -> str:

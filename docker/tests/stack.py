@@ -200,7 +200,7 @@ class Stack:
 class Metrics:
     """Prometheus text, read."""
 
-    LINE = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$")
+    LINE = re.compile(r"^([a-z0-9_]+)(?:\{(.*)\})? (\S+)$")
     LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
     def __init__(self, text: str) -> None:
@@ -210,7 +210,11 @@ class Metrics:
                 name, labels, value = found.groups()
                 self.samples.append((name, dict(self.LABEL.findall(labels or "")), float(value)))
 
+    def has(self, name: str) -> bool:
+        return any(known == name for known, _, _ in self.samples)
+
     def sum(self, name: str, **labels: str) -> float:
+        """0 where there is no such series: `has` tells the two apart."""
         return sum(
             value
             for known, has, value in self.samples
