@@ -10,6 +10,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 need_cargo
 need_php
 need_packages python3 python3
+need_packages wrk wrk
+need_packages haproxy haproxy
 need_fpm
 need_redis
 if wanted promtool; then need_promtool; fi
