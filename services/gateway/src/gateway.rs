@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use actix_server::ServerHandle;
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use troupe_node::config::LogFormat;
 use troupe_node::telemetry::Origin;
@@ -24,7 +25,7 @@ use crate::error::BindError;
 use crate::explain::{Explainer, Explanation};
 use crate::front::Shared;
 use crate::metrics::{GatewayFigures, Metrics, SlowRequest};
-use crate::router::{OwnPages, Problem, RouteTable};
+use crate::router::{Labels, OwnPages, Problem, RouteTable};
 use crate::server::{self, Blueprint, PortFactory, Predictor, Seats};
 
 /// How often a drain looks whether the last connection is gone.
@@ -65,6 +66,7 @@ pub struct Options {
 pub struct Running {
     addresses: Vec<SocketAddr>,
     shared: Arc<Shared>,
+    labels: Arc<Mutex<Labels>>,
     metrics: Metrics,
     seats: Arc<Seats>,
     handle: ServerHandle,
@@ -114,6 +116,8 @@ impl Insight {
 #[derive(Debug, Clone)]
 pub struct Tuner {
     shared: Arc<Shared>,
+    /// Labels that its routes have had.
+    labels: Arc<Mutex<Labels>>,
 }
 
 impl Tuner {
@@ -122,21 +126,29 @@ impl Tuner {
     /// # Errors
     /// When routes are wrong.
     pub fn prepare(&self, routes: &[RouteConfig]) -> Result<Routes, Vec<Problem>> {
-        Ok(Routes(RouteTable::build(routes, self.shared.own)?))
+        // A copy: routes that are never taken, as the rest of a reload failed, leave no labels behind.
+        let mut labels = self.labels.lock().clone();
+        let table = RouteTable::build_after(&mut labels, routes, self.shared.own)?;
+        Ok(Routes { table, labels })
     }
 
     /// Takes new routes; with them, of `config`: how long requests, bodies, heads and idle connections may take, how large
     /// heads and bodies may be, and how many requests a connection may have. The rest of `config` is what it was started
     /// with. Requests under way finish on the old ones.
     pub fn take(&self, routes: Routes, config: &GatewayConfig) {
-        self.shared.routes.store(Arc::new(routes.0));
+        *self.labels.lock() = routes.labels;
+        self.shared.routes.store(Arc::new(routes.table));
         self.shared.tuning.send_replace(Arc::new(config.clone()));
     }
 }
 
 /// Routes that fit together.
 #[derive(Debug)]
-pub struct Routes(RouteTable);
+pub struct Routes {
+    table: RouteTable,
+    /// Those given out before, and to these routes.
+    labels: Labels,
+}
 
 /// How a drain ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +170,8 @@ impl Gateway {
         ports: PortFactory,
     ) -> Result<Running, BindError> {
         let own = OwnPages::of(&config);
-        let table = RouteTable::build(routes, own).map_err(BindError::Routes)?;
+        let mut labels = Labels::default();
+        let table = RouteTable::build_after(&mut labels, routes, own).map_err(BindError::Routes)?;
         if config.listen.is_empty() {
             return Err(BindError::NoAddress);
         }
@@ -225,7 +238,17 @@ impl Gateway {
                 )));
             }
         };
-        Ok(Running { addresses, shared, metrics, seats, handle, stop: Some(stop), done, thread: Some(thread) })
+        Ok(Running {
+            addresses,
+            shared,
+            labels: Arc::new(Mutex::new(labels)),
+            metrics,
+            seats,
+            handle,
+            stop: Some(stop),
+            done,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -287,7 +310,7 @@ impl Running {
 
     /// What takes new routes and bounds while it runs.
     pub fn tuner(&self) -> Tuner {
-        Tuner { shared: Arc::clone(&self.shared) }
+        Tuner { shared: Arc::clone(&self.shared), labels: Arc::clone(&self.labels) }
     }
 
     /// Stops accepting, closes idle connections, lets requests in flight finish for at most `timeout`, and stops.
@@ -332,5 +355,52 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop_now();
         self.join();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::{Found, MAX_ROUTE_LABELS};
+
+    const OWN: OwnPages = OwnPages { health: false, dashboard: false };
+
+    fn tuner() -> Tuner {
+        let table = RouteTable::build(&[], OWN).unwrap();
+        let shared = Shared {
+            routes: Arc::new(ArcSwap::from_pointee(table)),
+            draining: AtomicBool::new(false),
+            drain: watch::Sender::new(false),
+            tuning: watch::Sender::new(Arc::default()),
+            own: OWN,
+            development: false,
+            cache: None,
+        };
+        Tuner { shared: Arc::new(shared), labels: Arc::default() }
+    }
+
+    #[test]
+    fn labels_are_given_out_by_the_routes_that_are_taken_and_by_no_others() {
+        let tuner = tuner();
+        let prepare = |reload: usize| {
+            let route = |number| RouteConfig {
+                path: format!("/{reload}/{number}"),
+                function: Some("f".into()),
+                ..RouteConfig::default()
+            };
+            tuner.prepare(&(0..MAX_ROUTE_LABELS).map(route).collect::<Vec<_>>()).expect("they fit together")
+        };
+        let labelled = |table: &RouteTable, path: &str| match table.find("", "GET", path) {
+            Found::Route(matched) => table.id(&matched).labelled,
+            _ => panic!("{path} is a route"),
+        };
+        for reload in 0..9 {
+            assert!(labelled(&prepare(reload).table, &format!("/{reload}/0")), "the {reload} before were dropped");
+        }
+        for (reload, room) in [(10, true), (11, true), (12, false), (11, true)] {
+            tuner.take(prepare(reload), &GatewayConfig::default());
+            let path = format!("/{reload}/0");
+            assert_eq!(labelled(&tuner.shared.routes.load(), &path), room, "{path}");
+        }
     }
 }

@@ -39,7 +39,7 @@ pub(crate) use slow::{Noted, Stages};
 use slow::{Seen, Slowest};
 
 pub(crate) use faults::Fault;
-pub(crate) use routes::{MAX_ROUTE_LABELS, OTHER_ROUTES};
+pub(crate) use routes::OTHER_ROUTES;
 pub(crate) use tunnels::Passage;
 pub(crate) use volume::Cause;
 
@@ -179,7 +179,7 @@ pub fn describe() {
     crate::cache::l2::describe();
     describe_counter!(
         "troupe_gateway_requests_total",
-        "Requests answered, by `route` (its pattern; `_other` beyond the first 200 of the configuration, `none` where none matched), `method` (`_other`: an unusual one) and `status` (`1xx`, `2xx`, `3xx`, `4xx`, `5xx`; `aborted`: the client left or the answer broke off)."
+        "Requests answered, by `route` (its pattern; `_other` beyond the first 200 of the configuration, and for new ones beyond 400 since the start; `none` where none matched), `method` (`_other`: an unusual one) and `status` (`1xx`, `2xx`, `3xx`, `4xx`, `5xx`; `aborted`: the client left or the answer broke off)."
     );
     describe_histogram!(
         "troupe_gateway_request_duration_seconds",

@@ -5,11 +5,12 @@
 //! methods before one that takes all. Paths come in the one normal form that the gateway gives them first.
 
 mod check;
+mod labels;
 mod own;
 mod pattern;
 mod table;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,12 +18,15 @@ use bytestring::ByteString;
 use troupe_contracts::invoke::upstream_pool;
 
 pub use check::{Problem, check};
+pub(crate) use labels::Labels;
+#[cfg(test)]
+pub(crate) use labels::{MAX_LABELS_GIVEN, MAX_ROUTE_LABELS};
 pub(crate) use own::OwnPage;
 pub use own::OwnPages;
 
 use crate::cache::RouteCaching;
 use crate::config::RouteConfig;
-use crate::metrics::{MAX_ROUTE_LABELS, OTHER_ROUTES};
+use crate::metrics::OTHER_ROUTES;
 use pattern::Pattern;
 use table::{Hit, PathTable};
 
@@ -118,6 +122,15 @@ impl RouteTable {
     /// # Errors
     /// One problem for each route that is malformed, unreachable or not told apart from another.
     pub fn build(configs: &[RouteConfig], own: OwnPages) -> Result<Self, Vec<Problem>> {
+        Self::build_after(&mut Labels::default(), configs, own)
+    }
+
+    /// As [`build`](Self::build), where `labels` were given out by the tables before.
+    pub(crate) fn build_after(
+        labels: &mut Labels,
+        configs: &[RouteConfig],
+        own: OwnPages,
+    ) -> Result<Self, Vec<Problem>> {
         let patterns = check::check_all(configs, own)?;
         let mut table = Self {
             routes: Vec::with_capacity(configs.len()),
@@ -131,15 +144,7 @@ impl RouteTable {
         // Routes that name their methods go in first: where two have one pattern, the first keeps the place.
         let mut order: Vec<usize> = (0..configs.len()).collect();
         order.sort_by_key(|&index| configs.get(index).is_some_and(|config| config.methods.is_empty()));
-        // Decided here, and not by what is asked for first: so all threads, and all gateways of one configuration, count a
-        // route under the same label.
-        let mut labels = HashSet::new();
-        for (config, pattern) in configs.iter().zip(&patterns) {
-            let label = label(config);
-            let labelled = labels.contains(&label) || labels.len() < MAX_ROUTE_LABELS;
-            if labelled {
-                labels.insert(label.clone());
-            }
+        for ((config, pattern), (label, labelled)) in configs.iter().zip(&patterns).zip(labels.give(configs)) {
             table.routes.push(Route::new(config, pattern, label, labelled));
         }
         for index in order {
@@ -301,13 +306,6 @@ impl MethodTables {
 /// Whether a route that lists its methods takes `method`: HEAD runs as GET.
 fn takes(config: &RouteConfig, method: &str) -> bool {
     config.methods.iter().any(|listed| listed == method || (method == "HEAD" && listed == "GET"))
-}
-
-fn label(config: &RouteConfig) -> ByteString {
-    match &config.host {
-        Some(host) => format!("{host}{}", config.path).into(),
-        None => config.path.as_str().into(),
-    }
 }
 
 /// The methods that need a table of their own, by host: those any of its routes lists.

@@ -8,10 +8,9 @@ use super::route::RouteCounts;
 use super::totals::Totals;
 use crate::router::RouteId;
 
-/// Routes of a table with a label of their own; those beyond share `_other`. A scrape stays small with any number of routes.
-pub(crate) const MAX_ROUTE_LABELS: usize = 200;
 /// The label of what no route answers.
 const NO_ROUTE: &str = "none";
+/// The label that routes without one of their own share.
 pub(crate) const OTHER_ROUTES: &str = "_other";
 /// The slot of [`OTHER_ROUTES`]; that of [`NO_ROUTE`] is the first.
 const OTHER_SLOT: usize = 1;
@@ -91,7 +90,7 @@ mod tests {
     use crate::config::RouteConfig;
     use crate::metrics::{Metrics, ThreadMetrics};
     use crate::request::{BodyFrame, Incoming, Refused, Sampling, Trace};
-    use crate::router::{Found, OwnPages, RouteTable};
+    use crate::router::{Found, Labels, MAX_LABELS_GIVEN, MAX_ROUTE_LABELS, OwnPages, RouteTable};
 
     fn request() -> Incoming {
         Incoming::Refused(Refused {
@@ -106,9 +105,16 @@ mod tests {
         })
     }
 
-    fn table(paths: impl Iterator<Item = String>) -> RouteTable {
+    fn table(labels: &mut Labels, paths: impl Iterator<Item = String>) -> RouteTable {
         let route = |path| RouteConfig { path, function: Some("f".into()), ..RouteConfig::default() };
-        RouteTable::build(&paths.map(route).collect::<Vec<_>>(), OwnPages { health: false, dashboard: false }).unwrap()
+        let configs: Vec<_> = paths.map(route).collect();
+        RouteTable::build_after(labels, &configs, OwnPages { health: false, dashboard: false }).unwrap()
+    }
+
+    /// Requests counted under a label.
+    fn counted(text: &str, label: &str) -> Option<u64> {
+        let series = format!("troupe_gateway_requests_total{{route=\"{label}\",method=\"_other\",status=\"2xx\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok())
     }
 
     /// Counts a request of the route at `path` on a thread.
@@ -124,29 +130,52 @@ mod tests {
         const ROUTES: usize = MAX_ROUTE_LABELS + 50;
         let (process, metrics) = (Process::detached(), Metrics::default());
         let paths = |prefix: &'static str| (0..ROUTES).map(move |number| format!("/{prefix}/{number}"));
+        let mut labels = Labels::default();
         let text = metrics::with_local_recorder(process.registry(), || {
             let threads = [metrics.thread(), metrics.thread()];
             // The second time by other names, as after a reload.
             for prefix in ["a", "b"] {
-                let table = table(paths(prefix));
+                let table = table(&mut labels, paths(prefix));
                 paths(prefix).for_each(|path| answer(&threads[0], &table, &path));
                 paths(prefix).rev().for_each(|path| answer(&threads[1], &table, &path));
                 threads.iter().for_each(|thread| thread.flush());
             }
             process.render()
         });
-        let counted = |label: &str| {
-            let series =
-                format!("troupe_gateway_requests_total{{route=\"{label}\",method=\"_other\",status=\"2xx\"}} ");
-            text.lines().find_map(|line| line.strip_prefix(&series)?.parse::<u64>().ok())
-        };
         for path in paths("a").take(MAX_ROUTE_LABELS).chain(paths("b").take(MAX_ROUTE_LABELS)) {
-            assert_eq!(counted(&path), Some(2), "{path}");
+            assert_eq!(counted(&text, &path), Some(2), "{path}");
         }
         for path in paths("a").skip(MAX_ROUTE_LABELS).chain(paths("b").skip(MAX_ROUTE_LABELS)) {
-            assert_eq!(counted(&path), None, "{path}");
+            assert_eq!(counted(&text, &path), None, "{path}");
         }
         let beyond = 2 * 2 * (ROUTES - MAX_ROUTE_LABELS) as u64;
-        assert_eq!(counted(OTHER_ROUTES), Some(beyond));
+        assert_eq!(counted(&text, OTHER_ROUTES), Some(beyond));
+    }
+    #[test]
+    fn reloads_without_end_give_out_so_many_labels_and_those_known_stay() {
+        let (process, metrics) = (Process::detached(), Metrics::default());
+        let mut labels = Labels::default();
+        let (reloads, each) = (100, MAX_ROUTE_LABELS);
+        let text = metrics::with_local_recorder(process.registry(), || {
+            let threads = [metrics.thread(), metrics.thread()];
+            for reload in 0..reloads {
+                // One that is always there, behind those that are new each time.
+                let new = || (1..each).map(move |number| format!("/{reload}/{number}"));
+                let paths = || new().chain(["/kept".to_owned()]);
+                let table = table(&mut labels, paths());
+                paths().for_each(|path| answer(&threads[0], &table, &path));
+                paths().rev().for_each(|path| answer(&threads[1], &table, &path));
+                threads.iter().for_each(|thread| thread.flush());
+            }
+            process.render()
+        });
+        let given = text.lines().filter(|line| line.starts_with("troupe_gateway_requests_total{")).count();
+        assert_eq!(given, MAX_LABELS_GIVEN + 1, "and that of the others");
+        assert_eq!(counted(&text, "/kept"), Some(2 * reloads as u64), "it was given its label before");
+        let apart = (MAX_LABELS_GIVEN - 1) as u64;
+        let all_new = (reloads * (each - 1)) as u64;
+        assert_eq!(counted(&text, OTHER_ROUTES), Some(2 * (all_new - apart)), "each is counted somewhere");
+        let refused = text.lines().find(|line| line.starts_with("troupe_node_series_refused_total "));
+        assert!(refused.is_none_or(|line| line.ends_with(" 0")), "{refused:?}");
     }
 }
