@@ -1,6 +1,6 @@
 //! Dials what discovery names, and dials again what is lost.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -59,8 +59,8 @@ impl Drop for Connectors {
     }
 }
 
-/// The start of a process that a connector's link leads to, once it has one.
-type Peer = Rc<Cell<Option<Uid>>>;
+/// Where a connector's link leads to, or led to last: the start of a process, and the way there. None before the first.
+type Reached = Rc<RefCell<Option<(Uid, Address)>>>;
 
 /// An endpoint as its source names it now.
 type Named = Rc<RefCell<Endpoint>>;
@@ -68,21 +68,27 @@ type Named = Rc<RefCell<Endpoint>>;
 /// A connector of an endpoint.
 struct Connector {
     named: Named,
-    peer: Peer,
+    reached: Reached,
     _task: Task,
 }
 
 impl Connector {
     fn start(links: &Rc<Links>, setup: &Rc<LinkSetup>, endpoint: &Endpoint) -> Self {
-        let (named, peer) = (Rc::new(RefCell::new(endpoint.clone())), Peer::default());
-        let dials = keep_connected(Rc::clone(links), Rc::clone(setup), Rc::clone(&named), true, Rc::clone(&peer));
-        Self { named, peer, _task: Task(actix_rt::spawn(dials)) }
+        let (named, reached) = (Rc::new(RefCell::new(endpoint.clone())), Reached::default());
+        let dials = keep_connected(Rc::clone(links), Rc::clone(setup), Rc::clone(&named), true, Rc::clone(&reached));
+        Self { named, reached, _task: Task(actix_rt::spawn(dials)) }
     }
 
     /// Whether another process has started at the endpoint than the one that the link leads to. The link to the old one
     /// ends with its calls, or by its pings.
     fn is_outdated(&self, endpoint: &Endpoint) -> bool {
-        self.named.borrow().uid != endpoint.uid && endpoint.uid.is_some() && self.peer.get() != endpoint.uid
+        let there = self.reached.borrow().as_ref().map(|(uid, _)| *uid);
+        self.named.borrow().uid != endpoint.uid && endpoint.uid.is_some() && there != endpoint.uid
+    }
+
+    /// Whether the link leads by one of the endpoint's ways.
+    fn leads_by_a_way_of(&self, endpoint: &Endpoint) -> bool {
+        self.reached.borrow().as_ref().is_some_and(|(_, address)| endpoint.ways().any(|way| way.address == *address))
     }
 }
 
@@ -100,16 +106,24 @@ async fn follow(links: Rc<Links>, setup: Rc<LinkSetup>, mut endpoints: watch::Re
     let mut connectors: BTreeMap<Address, Connector> = BTreeMap::new();
     loop {
         let named = endpoints.borrow_and_update().clone();
-        connectors.retain(|address, _| named.iter().any(|endpoint| endpoint.address == *address));
+        let is_first = |address: &Address| named.iter().any(|endpoint| endpoint.address == *address);
+        let mut left: Vec<Connector> =
+            connectors.extract_if(.., |address, _| !is_first(address)).map(|(_, connector)| connector).collect();
         for endpoint in named.iter() {
             let start = || Connector::start(&links, &setup, endpoint);
-            let connector = connectors.entry(endpoint.address.clone()).or_insert_with(start);
+            let connector = connectors.entry(endpoint.address.clone()).or_insert_with(|| {
+                // A name's first address may have left it because it leads nowhere: what came by another one stays.
+                let same = left.iter().position(|connector| connector.leads_by_a_way_of(endpoint));
+                same.map_or_else(start, |place| left.swap_remove(place))
+            });
             if connector.is_outdated(endpoint) {
                 *connector = start();
             }
             // What is up stays: other ways to it matter where it is dialled again.
             connector.named.replace(endpoint.clone());
         }
+        // Those that are named no more end now, and not with the next change.
+        drop(left);
         if endpoints.changed().await.is_err() {
             // The source has ended: what it named last stays.
             std::future::pending::<()>().await;
@@ -119,21 +133,21 @@ async fn follow(links: Rc<Links>, setup: Rc<LinkSetup>, mut endpoints: watch::Re
 
 /// Holds a link to the instance at `named`, whatever it takes. The first link of an instance with more threads than this process
 /// has brings further ones, so that each of its threads has a part of the calls.
-async fn keep_connected(links: Rc<Links>, setup: Rc<LinkSetup>, named: Named, first: bool, peer: Peer) {
+async fn keep_connected(links: Rc<Links>, setup: Rc<LinkSetup>, named: Named, first: bool, reached: Reached) {
     let mut pauses = Pauses::new();
     let mut ways = Ways::new(&links.service);
     loop {
         ways.follow(&named.borrow());
         if let Some((link, endpoint)) = ways.dial(&setup).await {
-            peer.set(Some(link.session().peer.uid));
+            reached.replace(Some((link.session().peer.uid, endpoint.address.clone())));
             let since = Instant::now();
             let further = if first { further_links(&link, &setup) } else { 0 };
             let listed = Listed::new(&links, link, &endpoint);
             let further: Vec<Task> = (0..further)
                 .map(|_| {
                     // By the way that led there: another one may lead to another instance.
-                    let (named, peer) = (Rc::new(RefCell::new(endpoint.clone())), Peer::default());
-                    keep_connected(Rc::clone(&links), Rc::clone(&setup), named, false, peer)
+                    let (named, reached) = (Rc::new(RefCell::new(endpoint.clone())), Reached::default());
+                    keep_connected(Rc::clone(&links), Rc::clone(&setup), named, false, reached)
                 })
                 .map(|connector| Task(actix_rt::spawn(connector)))
                 .collect();

@@ -172,6 +172,27 @@ async fn another_way_to_an_instance_ends_no_link_that_is_up() {
 }
 
 #[actix_rt::test]
+async fn a_way_that_never_answered_takes_no_link_with_it_when_it_leaves_the_name() {
+    let ((one, first), (two, _second)) = (instance("one", &any(), 1), instance("two", &any(), 1));
+    let ways = Endpoint { alternatives: Arc::from([Endpoint::from(one.address().clone())]), ..Endpoint::from(any()) };
+    let named = watch::Sender::new(Arc::from([ways]));
+    let pool = pool(Duration::from_secs(30), named.subscribe());
+    let mut instances = pool.instances();
+    let uid = instances.wait_for(|instances| instances.len() == 1).await.unwrap()[0].uid;
+    // Held, so that its link stays even where a second one takes its place.
+    let held = actix_rt::spawn(pool.port::<Ask>().call(ask(What::Hang, Body::Empty)));
+    until("it runs", || first.running.get() == 1).await;
+    named.send_replace(endpoints([&one, &two]));
+    instances.wait_for(|instances| instances.iter().any(|instance| instance.uid != uid)).await.unwrap();
+    pool.port_of::<Ask>(uid).call(ask(What::Echo, Body::Empty)).await.unwrap();
+    assert_eq!(one.links(), 1, "the one that it had");
+    // It stays for that way's sake alone.
+    held.abort();
+    named.send_replace(endpoints([&two]));
+    until("its link ends", || one.links() == 0).await;
+}
+
+#[actix_rt::test]
 async fn directed_calls_reach_their_instance_or_fail_unstarted() {
     let ((one, first), (two, second)) = (instance("one", &any(), 1), instance("two", &any(), 1));
     let named = watch::Sender::new(endpoints([&one, &two]));
