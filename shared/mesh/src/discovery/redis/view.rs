@@ -20,6 +20,8 @@ pub(super) const MISSING_GRACE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct View {
     known: BTreeMap<Uid, Known>,
+    /// Whether the last poll named nobody, so that all are missing and nobody's time runs.
+    all_missing: bool,
 }
 
 #[derive(Debug)]
@@ -45,7 +47,8 @@ impl View {
             self.known.insert(member.uid, Known { member, missing: None });
         }
         // Where nobody is named, it is Redis that has lost them, or takes no beat: it is full, has no replica, or no disk.
-        if self.known.values().all(|known| known.missing.is_some()) {
+        self.all_missing = self.known.values().all(|known| known.missing.is_some());
+        if self.all_missing {
             self.interrupted();
         }
         self.known
@@ -61,15 +64,15 @@ impl View {
         }
     }
 
-    /// Instances by what is known of them: up, draining, missing.
+    /// Instances by what the last poll said of them: up, draining, missing.
     pub(super) fn counts(&self) -> [usize; 3] {
         let mut counts = [0; 3];
         for known in self.known.values() {
             let [up, draining, missing] = &mut counts;
-            *match (known.missing, known.member.state) {
-                (Some(_), _) => missing,
-                (None, State::Up) => up,
-                (None, _) => draining,
+            *match known.member.state {
+                _ if self.all_missing || known.missing.is_some() => missing,
+                State::Up => up,
+                _ => draining,
             } += 1;
         }
         counts
@@ -161,6 +164,19 @@ mod tests {
         let named = start + MISSING_GRACE * 10;
         assert_eq!(view.polled(vec![up(1, 1)], named).len(), 2, "it beats again; the other has its time from here on");
         assert_eq!(ports(&view.polled(vec![up(1, 1)], named + MISSING_GRACE)), found(&[(1, "1")]));
+    }
+
+    #[test]
+    fn those_that_redis_has_lost_are_told_as_missing_for_as_long_as_they_are() {
+        let (mut view, start) = (View::default(), Instant::now());
+        let draining = member(2, 2, State::Draining);
+        let taken = view.polled(vec![up(1, 1), draining.clone(), up(3, 3)], start);
+        for round in 1..10 {
+            let lost = view.polled(vec![], start + MISSING_GRACE * round);
+            assert_eq!((view.counts(), ports(&lost)), ([0, 0, 3], ports(&taken)), "{round}");
+        }
+        view.polled(vec![up(1, 1), draining], start + MISSING_GRACE * 10);
+        assert_eq!(view.counts(), [1, 1, 1]);
     }
 
     #[test]
