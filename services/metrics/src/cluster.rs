@@ -114,13 +114,22 @@ impl Cluster {
         let last = snapshot.last;
         let anew = !instance.take(snapshot, &mut self.merged, now);
         if leaving {
-            // Its farewell has told what it counted at the last.
-            self.instances.remove(&uid);
+            self.bid_farewell(uid, now);
             return Taken::default();
         }
         // With the last part alone: whoever sends the others does not wait for their answers' contents.
         let orders = if last { std::mem::take(&mut instance.orders) } else { Vec::new() };
         Taken { anew, orders }
+    }
+
+    /// Forgets an instance whose farewell has told what it counted at the last. Those that fell silent before it by its name are
+    /// shown no more, either: it had taken their place. One that lives for all that is back with its next snapshot.
+    fn bid_farewell(&mut self, uid: Uid, now: Instant) {
+        let Some(gone) = self.instances.remove(&uid) else { return };
+        let silent = self.instances.values_mut().filter(|other| other.silence(now) >= SILENT_AFTER);
+        for other in silent.filter(|other| names::name(other) == names::name(&gone)) {
+            other.miss_no_more();
+        }
     }
 
     /// Has the balancer of the instance that calls itself `balancer` do something with a worker; the order's number.
@@ -204,7 +213,7 @@ impl Cluster {
 
     /// The instances that are not forgotten.
     fn remembered(&self, now: Instant) -> impl Iterator<Item = &Instance> + Clone {
-        self.instances.values().filter(move |instance| instance.silence(now) < FORGOTTEN_AFTER)
+        self.instances.values().filter(move |instance| instance.is_missed() && instance.silence(now) < FORGOTTEN_AFTER)
     }
 
     /// Series of the merged view.

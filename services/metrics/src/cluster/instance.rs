@@ -29,6 +29,8 @@ const YOUNG: Duration = Duration::from_secs(3);
 pub(super) struct Instance {
     source: Source,
     heard: Instant,
+    /// Whether people want to know where it is.
+    missed: bool,
     process: Process,
     epoch: u32,
     /// By the instance's number, the number in the merged view.
@@ -80,6 +82,7 @@ impl Instance {
         Self {
             source: Source::default(),
             heard: now,
+            missed: true,
             process: Process::default(),
             epoch: 0,
             numbers: Vec::new(),
@@ -104,6 +107,7 @@ impl Instance {
     /// Takes a part of a reading; false when the instance has to tell everything anew.
     pub(super) fn take(&mut self, mut snapshot: Snapshot, merged: &mut Merged, now: Instant) -> bool {
         self.heard = now;
+        self.missed = true;
         if snapshot.fresh {
             self.epoch = snapshot.epoch;
             self.numbers.clear();
@@ -280,6 +284,15 @@ impl Instance {
         (self.workers, self.pools, self.complaints) = (Vec::new(), Vec::new(), Vec::new());
         (self.slow, self.orders) = (Vec::new(), Vec::new());
         self.gauges.clear();
+    }
+
+    /// It is shown no more unless it comes back. All is kept for that: it would tell only what has changed.
+    pub(super) fn miss_no_more(&mut self) {
+        self.missed = false;
+    }
+
+    pub(super) fn is_missed(&self) -> bool {
+        self.missed
     }
 
     /// Marks the series that it has a name for, by number in the merged view.

@@ -41,6 +41,7 @@ fn last<'a>(instances: impl Iterator<Item = &'a Instance>, now: Instant) -> BTre
     last
 }
 
-fn name(instance: &Instance) -> Name<'_> {
+/// What an instance is called: by this, one that was started after a crash is the one before.
+pub(super) fn name(instance: &Instance) -> Name<'_> {
     (instance.services(), &instance.source().instance)
 }

@@ -148,6 +148,70 @@ fn an_instance_that_crashed_and_came_back_by_its_name_is_one() {
 }
 
 #[test]
+fn one_that_crashed_is_not_lost_again_when_its_successor_stops_in_order() {
+    let (mut cluster, start) = (Cluster::new(), Instant::now());
+    let lives = |uid, service, instance: &str| {
+        let mut told = Told::new(uid, service, 60_000);
+        told.about.source.instance = instance.into();
+        told
+    };
+    let mut crashed = lives(1, "gateway", "gateway@host:7");
+    crashed.count(100);
+    crashed.tell(&mut cluster, start);
+    // Lost as well, by another name and with another service: nobody takes the place of these.
+    lives(2, "gateway", "gateway@host:8").tell(&mut cluster, start);
+    lives(3, "balancer", "gateway@host:7").tell(&mut cluster, start);
+    let now = start + LOST_AFTER;
+    let mut successor = lives(4, "gateway", "gateway@host:7");
+    successor.tell(&mut cluster, now);
+    assert_eq!(cluster.counts(now), (1, 2));
+    successor.count(7);
+    successor.about.leaving = true;
+    successor.tell(&mut cluster, now);
+    assert_eq!(cluster.counts(now), (0, 2));
+    let lost: Vec<_> = cluster.view(now).instances.into_iter().map(|row| (row.services, row.instance)).collect();
+    let row = |service: &str, instance: &str| (vec![service.to_owned()], instance.to_owned());
+    assert_eq!(lost, [row("balancer", "gateway@host:7"), row("gateway", "gateway@host:8")]);
+    let text = rendered(&cluster, now);
+    let up = "troupe_metrics_instance_up{service=\"gateway\",instance=\"gateway@host:7\"}";
+    assert_eq!((value(&text, up), value(&text, TOTAL)), (None, Some(107.0)), "what was counted stays");
+
+    // It was cut off and had not crashed: nothing is counted twice.
+    crashed.count(1);
+    crashed.connections(5.0);
+    crashed.tell(&mut cluster, now);
+    assert_eq!(cluster.counts(now), (1, 2));
+    let text = rendered(&cluster, now);
+    assert_eq!((value(&text, up), value(&text, TOTAL)), (Some(1.0), Some(108.0)));
+}
+
+#[test]
+fn one_that_crashed_is_not_lost_when_its_successor_has_stopped_in_order_before_that() {
+    let (mut cluster, start) = (Cluster::new(), Instant::now());
+    for (uid, leaving, at) in [(1, false, start), (2, true, start + SILENT_AFTER)] {
+        let mut told = Told::new(uid, "gateway", 0);
+        told.about.source.instance = "gateway@host:7".into();
+        told.about.leaving = leaving;
+        told.tell(&mut cluster, at);
+    }
+    assert_eq!(cluster.counts(start + LOST_AFTER), (0, 0));
+}
+
+#[test]
+fn one_that_lives_stays_when_another_of_its_name_says_goodbye() {
+    let (mut cluster, now) = (Cluster::new(), Instant::now());
+    let mut both = [1, 2].map(|uid| {
+        let mut told = Told::new(uid, "gateway", 60_000);
+        told.about.source.instance = "gateway@host:7".into();
+        told
+    });
+    both.iter_mut().for_each(|one| one.tell(&mut cluster, now));
+    both[1].about.leaving = true;
+    both[1].tell(&mut cluster, now);
+    assert_eq!(cluster.counts(now), (1, 0));
+}
+
+#[test]
 fn an_order_for_one_of_several_that_live_by_one_name_is_refused() {
     let (mut cluster, now) = (Cluster::new(), Instant::now());
     for uid in [1, 2] {
