@@ -18,7 +18,7 @@ use actix_http::{ConnectionType, Request, Response, ServiceConfig};
 use actix_server::{GracefulShutdownSignal, Server};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, fn_factory, fn_service, map_config};
 use actix_web::dev::{AppConfig, ServiceResponse};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::{Method, StatusCode, header};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -30,8 +30,8 @@ use super::problem;
 /// Connections held at once: people, probes and scrapers. More are refused by waiting.
 const MAX_CONNECTIONS: usize = 256;
 
-/// A request that is not there by then, counted from the answer before it, ends its connection; probes send theirs in one
-/// packet, and a scraper that comes again later dials anew.
+/// A request that is not there by then, counted from the answer before it, ends its connection, with 408 where it has begun;
+/// probes send theirs in one packet, and a scraper that comes again later dials anew.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whoever takes no byte of an answer for this long has stopped reading: what the kernel holds for them is full by then.
@@ -45,6 +45,9 @@ const MAX_HEAD: usize = 16 * 1024;
 
 /// Longest body, which is read and forgotten: no page takes one, but clients send empty forms.
 const MAX_BODY: usize = 64 * 1024;
+
+/// What has a client send the body that it holds back until it is told to (RFC 9110 §10.1.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Bytes read at once.
 const READ: usize = 4 * 1024;
@@ -129,7 +132,7 @@ impl Connection {
         loop {
             let request = tokio::select! {
                 biased;
-                request = timeout(REQUEST_TIMEOUT, self.request()) => request.unwrap_or(Err(Fault::Gone)),
+                request = timeout(REQUEST_TIMEOUT, self.request()) => request.unwrap_or_else(|_| Err(self.late())),
                 () = stopping.notified() => return,
             };
             let answered = match request {
@@ -170,6 +173,13 @@ impl Connection {
         };
         request.head_mut().peer_addr = Some(self.peer);
         if self.codec.message_type() == MessageType::Payload {
+            if request.head().expect() && self.received.is_empty() {
+                if announced(&request).is_some_and(|length| length > MAX_BODY) {
+                    return Err(Fault::Refused(StatusCode::PAYLOAD_TOO_LARGE));
+                }
+                self.unsent.extend_from_slice(CONTINUE);
+                self.send().await?;
+            }
             let mut length = 0;
             while let Message::Chunk(Some(piece)) = self.message().await? {
                 length += piece.len();
@@ -179,6 +189,16 @@ impl Connection {
             }
         }
         Ok(request)
+    }
+
+    /// What is said of a request that is not there in time. Whoever has sent none waits for nothing; nor does one that ended the
+    /// last one with an empty line too many.
+    fn late(&self) -> Fault {
+        let in_body = self.codec.message_type() == MessageType::Payload;
+        if in_body || self.received.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
+            return Fault::Refused(StatusCode::REQUEST_TIMEOUT);
+        }
+        Fault::Gone
     }
 
     /// What the codec finds next.
@@ -245,4 +265,9 @@ impl Connection {
         while self.socket.read(&mut scratch).await? > 0 {}
         Ok(())
     }
+}
+
+/// The length of the body that a request announces; `None` where it announces none.
+fn announced(request: &Request) -> Option<usize> {
+    request.head().headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

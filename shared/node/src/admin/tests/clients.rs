@@ -108,6 +108,61 @@ fn a_body_is_read_and_forgotten_and_one_that_is_too_long_refused() {
 }
 
 #[test]
+fn a_body_that_is_held_back_is_asked_for_unless_it_is_too_long() {
+    let state = state();
+    let server = start(&any(), &state);
+    let mut stream = connect(&server);
+    let post = "POST /livez HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n";
+    for (framing, body) in [("Content-Length: 5", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")] {
+        write!(stream, "{post}{framing}\r\n\r\n").expect("written");
+        assert_eq!(read_until(&mut stream, "\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+        stream.write_all(body.as_bytes()).expect("written");
+        assert!(read_until(&mut stream, "takes GET and HEAD").starts_with("HTTP/1.1 405 "));
+    }
+    // Whoever does not wait is not told to go on.
+    let whole = format!("{post}Content-Length: 5\r\n\r\nhello");
+    stream.write_all(whole.as_bytes()).expect("written");
+    assert!(read_until(&mut stream, "takes GET and HEAD").starts_with("HTTP/1.1 405 "));
+    write!(stream, "{post}Content-Length: 1000000\r\n\r\n").expect("written");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("ended in order");
+    assert!(text.starts_with("HTTP/1.1 413 "), "{text}");
+}
+
+#[test]
+fn a_request_that_does_not_come_to_its_end_is_told_so_and_a_client_that_sends_none_is_told_nothing() {
+    let state = state();
+    let server = start(&any(), &state);
+    let livez = String::from_utf8_lossy(LIVEZ);
+    let post = "POST /livez HTTP/1.1\r\nHost: localhost\r\n";
+    let after_an_answer = format!("{livez}GET /li");
+    let cases = [
+        ("", ""),
+        ("\r\n", ""),
+        (&*livez, "200"),
+        ("GET /livez HTTP/1.1\r\nHo", "408"),
+        (&format!("{post}Content-Length: 5\r\n\r\n"), "408"),
+        (&format!("{post}Content-Length: 5\r\n\r\nhell"), "408"),
+        (&format!("{post}Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"), "100 408"),
+        (&after_an_answer, "200 408"),
+    ];
+    let clients = cases.map(|(sent, expected)| {
+        let mut stream = connect(&server);
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
+        stream.write_all(sent.as_bytes()).expect("written");
+        (stream, sent, expected)
+    });
+    for (mut stream, sent, expected) in clients {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("ended in order");
+        let statuses: Vec<&str> =
+            text.split("HTTP/1.1 ").skip(1).filter_map(|answer| answer.split(' ').next()).collect();
+        assert_eq!(statuses.join(" "), expected, "{sent:?}: {text}");
+        assert_eq!(text.contains("connection: close"), expected.ends_with("408"), "{text}");
+    }
+}
+
+#[test]
 fn what_is_no_request_is_answered_and_ends_the_connection() {
     let state = state();
     let server = start(&any(), &state);
