@@ -169,10 +169,13 @@ impl Entry {
     }
 
     /// The head as a 304 updates it (§3.2): its fields replace ours, save those that are not stored and `Content-Length`.
+    /// Our `Date` goes even where it has none: it was made when it came (RFC 9110 §6.6.1), and by our date what it has just
+    /// confirmed would be as old as before.
     pub fn updated_head(&self, unmodified: &ResponseHead) -> ResponseHead {
         let mut builder = ResponseHeadBuilder::default();
         let replaces = |name: &str| !is_unstored(name.as_bytes()) && !is_nominated(unmodified, name.as_bytes());
-        for (name, value) in self.head.fields().filter(|(name, _)| !(replaces(name) && unmodified.has(name))) {
+        let goes = |name: &str| name.eq_ignore_ascii_case("date") || replaces(name) && unmodified.has(name);
+        for (name, value) in self.head.fields().filter(|(name, _)| !goes(name)) {
             let _ = builder.field(name.as_bytes(), value);
         }
         for (name, value) in unmodified.fields().filter(|(name, _)| replaces(name)) {
@@ -358,6 +361,29 @@ mod tests {
         assert_eq!(fresh.head().field("content-type"), Some(&b"text/plain"[..]));
         assert!(!fresh.head().has("content-length"));
         assert_eq!(fresh.body(), stored.body());
+    }
+
+    /// RFC 9110 §6.6.1: what has no `Date` was made when it came, also a 304; the date of what is stored, ours or its
+    /// origin's, would make it stale again at once.
+    #[test]
+    fn a_304_without_a_date_makes_fresh_from_when_it_came() {
+        let later = NOW.after(std::time::Duration::from_secs(100));
+        let withheld = ("Cache-Control", "max-age=50, no-cache=\"x-user\"");
+        for date in [None, Some(("Date", "Sun, 06 Nov 1994 08:49:37 GMT"))] {
+            let fields: Vec<_> = [withheld, ("ETag", "\"a\"")].into_iter().chain(date).collect();
+            let stored = entry(&fields);
+            for unmodified in [&[("ETag", "\"a\""), ("X-User", "me")][..], &[("Connection", "date"), ("X-User", "me")]]
+            {
+                let unmodified = response(304, unmodified);
+                let fresh = stored.refreshed(&get("/", &[]), &unmodified, times(later), &Policy::new()).unwrap();
+                assert_eq!(fresh.fresh_for(later), 50_000);
+                let own = fresh.with_withheld(&stored.updated_head(&unmodified)).unwrap();
+                for head in [fresh.head(), own.head()] {
+                    let dates: Vec<_> = head.values("date").collect();
+                    assert_eq!(dates, [b"Sun, 06 Nov 1994 08:51:17 GMT"]);
+                }
+            }
+        }
     }
 
     /// §4.3.4: what the 304 changes may take the response out of the store, or change what it varies on (§4.1).

@@ -7,6 +7,7 @@ use troupe_contracts::invoke::Reply;
 use troupe_gateway::Options;
 use troupe_gateway::cache::Cache;
 use troupe_gateway::cache::config::{CacheConfig, CacheDetails, L1Config, RouteCache};
+use troupe_mesh::body::Body;
 use troupe_mesh::failure::{Failure, Outcome, Stage};
 use troupe_node::units;
 
@@ -15,6 +16,36 @@ use crate::support::*;
 
 fn ask(client: &mut Client, target: &str, field: &str) -> Response {
     client.send(format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n{field}\r\n")).response(false)
+}
+
+/// RFC 9111 §4.3.4 and RFC 9110 §6.6.1: functions date none of their answers. By the date of what is stored the answer was stale again
+/// as soon as a 304 had made it fresh, for ever.
+#[test]
+fn a_304_without_a_date_makes_fresh_what_is_older_than_its_lifetime() {
+    let (running, calls) = cached(on(), |envelope, n| async move {
+        Ok(match envelope.call.head.field("if-none-match") {
+            Some(_) => reply(304, &[], Body::Empty),
+            None => numbered(n, &[FRESH, ("ETag", "\"a\""), ("Date", "Sun, 06 Nov 1994 08:49:37 GMT")]),
+        })
+    });
+    let mut client = Client::connect(&running);
+    assert_eq!(client.get("/a").text(), "body 1");
+    let validated = client.get("/a");
+    assert_eq!((validated.text().as_str(), calls.count()), ("body 1", 2));
+    assert!(
+        status(&validated).contains("fwd-status=304") && status(&validated).contains("stored"),
+        "{}",
+        validated.head
+    );
+    assert_eq!(
+        (validated.head.matches("date:").count(), validated.head.contains("1994")),
+        (1, false),
+        "{}",
+        validated.head
+    );
+    let hit = client.get("/a");
+    assert!(status(&hit).starts_with("troupe-l1; hit"), "{}", hit.head);
+    assert_eq!(calls.count(), 2);
 }
 
 /// RFC 9111 §4.2.4: that nobody can be reached is no leave to give what is stale. The answer gives it by `stale-if-error`, the
