@@ -58,7 +58,7 @@ pub enum Refusal {
     SetCookie,
     /// The request had cookies, and only the configuration says that the response may be stored.
     Cookie,
-    /// `Vary: *`, or more fields than are told apart (§4.1).
+    /// `Vary: *`, more fields than are told apart, or one that no two calls have alike (§4.1).
     Vary,
     /// It is in more groups, or in ones with longer names, than are kept: a purge of one that was left out would not find it.
     Groups,

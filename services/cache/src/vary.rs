@@ -8,6 +8,9 @@ use crate::fields::{Head, members};
 /// Most fields that a response may vary on. A response that names more is not stored: hardly two requests would be
 /// answered by it.
 const MAX_FIELDS: usize = 16;
+/// The field that every call has a value of its own for, which its head does not have: what varies on it answers no other
+/// request.
+const OF_ONE_CALL: &[u8] = b"traceparent";
 
 /// The fields of a request that a stored response was made for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,11 +27,12 @@ struct Selected {
 }
 
 impl Selection {
-    /// What `response` was selected by; `None` when it answers no other request (`*`).
+    /// What `response` was selected by; `None` when it answers no other request (`*`, or what differs from call to call).
     pub fn of(request: &RequestHead, response: &ResponseHead) -> Option<Self> {
         let mut selected: Vec<Selected> = Vec::new();
         for member in response.values("vary").flat_map(members) {
-            if member == b"*" || !member.iter().all(|&byte| troupe_wire::head::is_token(byte)) {
+            let unanswerable = member == b"*" || member.eq_ignore_ascii_case(OF_ONE_CALL);
+            if unanswerable || !member.iter().all(|&byte| troupe_wire::head::is_token(byte)) {
                 return None;
             }
             let name = String::from_utf8_lossy(member).to_ascii_lowercase();
@@ -122,8 +126,21 @@ fn variant<'a>(fields: impl Iterator<Item = (&'a str, Option<impl AsRef<[u8]>>)>
     variant
 }
 
-/// The field's value, when just one line has it.
+/// What the field `name` says of a request beyond its head when it is passed on: from whom it is, and how it came. All else that is
+/// added there (`Host`, `X-Forwarded-Host`, `X-Forwarded-Proto`) is in the key.
+fn added<'a>(request: &'a RequestHead, name: &str) -> Option<&'a str> {
+    match name {
+        "x-forwarded-for" => Some(request.remote_addr()),
+        "via" => Some(request.version().as_str()),
+        _ => None,
+    }
+}
+
+/// The field's value, when just one line has it and nothing is added.
 fn only<'a>(request: &'a RequestHead, name: &'a str) -> Option<&'a [u8]> {
+    if added(request, name).is_some() {
+        return None;
+    }
     let mut values = request.values(name);
     let value = values.next()?;
     if values.next().is_some() { None } else { Some(value) }
@@ -147,6 +164,10 @@ fn normal(request: &RequestHead, name: &str) -> Option<Box<[u8]>> {
                 false => member.to_vec(),
             });
         }
+    }
+    if let Some(added) = added(request, name) {
+        there = true;
+        parts.push(added.as_bytes().to_vec());
     }
     if negotiates {
         rank(&mut parts);
@@ -199,6 +220,8 @@ fn thousandths(text: &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use troupe_wire::head::{RequestHeadBuilder, RequestParts, Scheme, Version};
+
     use super::*;
     use crate::heads::{get, response};
 
@@ -214,6 +237,50 @@ mod tests {
         {
             assert!(!fits(vary, &[], &[]), "{vary:?}");
         }
+    }
+
+    /// What is sent on is what counts, also where the client did not send it: the address, which a client cannot make up, how
+    /// the request came, and the span of the call.
+    #[test]
+    fn what_is_added_on_the_way_has_to_match() {
+        let from = |remote_addr, version, fields: &[(&str, &str)]| {
+            let mut builder = RequestHeadBuilder::default();
+            for (name, value) in fields {
+                builder.field(name, value.as_bytes()).unwrap();
+            }
+            let parts = RequestParts {
+                version,
+                scheme: Scheme::Http,
+                method: "GET",
+                target: "/",
+                authority: "a.example",
+                remote_addr,
+                remote_port: "1",
+                local_addr: "192.0.2.2",
+                local_port: "80",
+            };
+            builder.finish(&parts).unwrap()
+        };
+        let proxy = [("x-forwarded-for", "192.0.2.1, 10.0.0.1")];
+        let one = from("192.0.2.1", Version::Http11, &[]);
+        for (name, other) in [
+            ("X-Forwarded-For", from("192.0.2.7", Version::Http11, &[])),
+            ("X-Forwarded-For", from("192.0.2.1", Version::Http11, &proxy)),
+            ("Via", from("192.0.2.1", Version::Http2, &[])),
+            ("Via", from("192.0.2.1", Version::Http11, &[("via", "1.1 edge")])),
+        ] {
+            let selection = Selection::of(&one, &response(200, &[("Vary", name)])).unwrap();
+            let same = from("192.0.2.1", Version::Http11, &[("x-a", "1")]);
+            assert!(selection.fits(&same) && selection.variant_of(&same) == selection.variant(), "{name}");
+            assert!(!selection.fits(&other) && selection.variant_of(&other) != selection.variant(), "{name}");
+        }
+        let proxied =
+            Selection::of(&from("192.0.2.1", Version::Http11, &proxy), &response(200, &[("Vary", "x-forwarded-for")]));
+        assert!(
+            !proxied.unwrap().fits(&from("192.0.2.7", Version::Http11, &proxy)),
+            "the field alone does not say it all"
+        );
+        assert!(Selection::of(&one, &response(200, &[("Vary", "accept, TraceParent")])).is_none());
     }
 
     /// §4.1: all nominated fields match; names in any case, on several lines, with empty members.
