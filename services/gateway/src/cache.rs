@@ -24,6 +24,7 @@ mod origin;
 mod others;
 mod outcome;
 mod parts;
+mod patience;
 mod route;
 #[cfg(test)]
 mod sample;

@@ -1,7 +1,7 @@
 //! Moving a body into the store.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use troupe_cache::entry::Entry;
 use troupe_cache::key::Key;
@@ -15,6 +15,7 @@ use super::filling::Filling;
 use super::flight::Place;
 use super::l2::Grant;
 use super::others::APART;
+use super::patience::Patience;
 use super::route::RouteCaching;
 use super::{Cache, Counted, now};
 
@@ -45,6 +46,7 @@ impl Filler {
     pub(super) async fn run(mut self, mut body: Body) {
         let Landing { cache, filling, .. } = &self.landing;
         let (mut bytes, mut fits) = (0usize, true);
+        let mut patience = Patience::new(Instant::now());
         let complete = loop {
             match tokio::time::timeout(self.idle, body.next()).await {
                 Ok(Some(Ok(piece))) => {
@@ -57,13 +59,13 @@ impl Filler {
                         fits = false;
                         self.landing.leave();
                         cache.store.put_uncacheable(&self.key, Whose::All, now().after(APART));
-                        filling.pass();
+                        filling.pass(before);
                         if let Some(grant) = self.grant.take() {
                             grant.apart();
                         }
                     }
                     filling.push(piece);
-                    if !fits && !filling.room().await {
+                    if !fits && !filling.room(&mut patience).await {
                         break false;
                     }
                 }

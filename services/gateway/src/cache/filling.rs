@@ -1,18 +1,25 @@
 //! A response on its way into the store, and those who read it meanwhile, on whatever thread.
 //!
 //! All pieces are kept until the last reader is through: they are the entry to be. A response that turns out too large
-//! for the store is no entry any more; then only what the slowest reader still needs is kept, and the fetch waits for it.
+//! for the store is no entry any more; then only what the slowest reader still needs is kept, and the fetch waits for it, for as
+//! long as the others bear it (`patience.rs`).
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use slab::Slab;
 use troupe_cache::entry::Entry;
 use troupe_mesh::body::{BodyBroken, STREAM_BUFFER};
+
+use super::patience::Patience;
+
+/// How far behind the slowest reader may always be: by a piece or two nobody is slow, only a moment late.
+const LEAST_WINDOW: usize = 4 * STREAM_BUFFER;
 
 /// A response whose body is on its way.
 #[derive(Debug)]
@@ -35,8 +42,21 @@ struct Pieces {
     readers: Slab<Reader>,
     /// Whoever fills, when it waits for the readers.
     filler: Option<Waker>,
-    /// Pieces that all have read are let go.
-    passing: bool,
+    /// Pieces that all have read are let go, and the slowest reader may be so many bytes behind.
+    window: Option<usize>,
+}
+
+/// What whoever fills finds with the readers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// One would read on, and nobody is in its way.
+    Left,
+    /// All have enough to read.
+    Full,
+    /// One would read on; another is too far behind.
+    HeldUp,
+    /// Nobody reads.
+    Unread,
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +89,7 @@ impl Filling {
             end: End::Open,
             readers: Slab::new(),
             filler: None,
-            passing: false,
+            window: None,
         };
         Arc::new(Self { entry, len, body: Mutex::new(body) })
     }
@@ -100,27 +120,58 @@ impl Filling {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// It will be no entry: what all have read is let go from now on.
-    pub(super) fn pass(&self) {
+    /// It will be no entry: what all have read is let go from now on. `held` bytes are reserved for it, and as far may the slowest
+    /// reader be behind.
+    pub(super) fn pass(&self, held: usize) {
         let mut body = self.body.lock();
-        body.passing = true;
+        body.window = Some(held.max(LEAST_WINDOW));
         body.let_go();
     }
 
     /// Ready while readers have room for more; false when none is left.
-    pub(super) async fn room(&self) -> bool {
+    pub(super) async fn room(&self, patience: &mut Patience) -> bool {
+        loop {
+            match self.turn_from(Room::Full).await {
+                Room::Left => return true,
+                Room::Unread => return false,
+                Room::Full | Room::HeldUp => {}
+            }
+            let longest = patience.begin(Instant::now());
+            match tokio::time::timeout(longest, self.turn_from(Room::HeldUp)).await {
+                Ok(_) => patience.end(Instant::now()),
+                Err(_) => {
+                    self.leave_behind();
+                    // Those who are left did nothing: all who were in the way have gone.
+                    *patience = Patience::new(Instant::now());
+                }
+            }
+        }
+    }
+
+    /// What is found as soon as it is something else than `found`.
+    async fn turn_from(&self, found: Room) -> Room {
         poll_fn(|context| {
             let mut body = self.body.lock();
-            if body.readers.is_empty() {
-                return Poll::Ready(false);
+            match body.room() {
+                room if room != found => Poll::Ready(room),
+                _ => {
+                    body.filler = Some(context.waker().clone());
+                    Poll::Pending
+                }
             }
-            if body.bytes < STREAM_BUFFER {
-                return Poll::Ready(true);
-            }
-            body.filler = Some(context.waker().clone());
-            Poll::Pending
         })
         .await
+    }
+
+    /// Goes on without the slowest. To them it breaks off; who asks again is not made to wait for others by then.
+    fn leave_behind(&self) {
+        let mut body = self.body.lock();
+        while body.room() == Room::HeldUp {
+            let Some(slowest) = body.readers.iter().map(|(_, reader)| reader.at).min() else { break };
+            // Their numbers are nobody else's from now on: with the beginning gone no reader comes.
+            body.readers.retain(|_, reader| reader.at > slowest);
+            body.let_go();
+        }
     }
 
     /// The whole body in memory of its own.
@@ -148,7 +199,7 @@ impl Filling {
 
 impl Pieces {
     fn let_go(&mut self) {
-        if !self.passing {
+        if self.window.is_none() {
             return;
         }
         let slowest = self.readers.iter().map(|(_, reader)| reader.at).min().unwrap_or(usize::MAX);
@@ -157,10 +208,18 @@ impl Pieces {
             self.bytes -= piece.len();
             self.gone += 1;
         }
-        if self.bytes < STREAM_BUFFER
-            && let Some(waker) = self.filler.take()
-        {
+        if let Some(waker) = self.filler.take() {
             waker.wake();
+        }
+    }
+
+    fn room(&self) -> Room {
+        let Some(fastest) = self.readers.iter().map(|(_, reader)| reader.at).max() else { return Room::Unread };
+        let unread: usize = self.pieces.iter().skip(fastest.saturating_sub(self.gone)).map(Bytes::len).sum();
+        match self.window {
+            _ if unread >= STREAM_BUFFER => Room::Full,
+            Some(window) if self.bytes >= window => Room::HeldUp,
+            _ => Room::Left,
         }
     }
 
@@ -179,7 +238,8 @@ impl Follower {
     pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyBroken>>> {
         let mut guard = self.filling.body.lock();
         let body = &mut *guard;
-        let Some(reader) = body.readers.get_mut(self.reader) else { return Poll::Ready(None) };
+        // It was left behind: what it has is not the whole.
+        let Some(reader) = body.readers.get_mut(self.reader) else { return Poll::Ready(Some(Err(BodyBroken))) };
         let piece = reader.at.checked_sub(body.gone).and_then(|at| body.pieces.get(at)).cloned();
         match (piece, body.end) {
             (Some(piece), _) => {
@@ -205,10 +265,8 @@ impl Drop for Follower {
         let mut body = self.filling.body.lock();
         body.readers.try_remove(self.reader);
         body.let_go();
-        if body.readers.is_empty()
-            && let Some(waker) = body.filler.take()
-        {
-            waker.wake();
-        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,6 +89,58 @@ fn a_stream_too_large_for_the_store_reaches_all_who_began_to_read_it() {
     assert_eq!(calls.count(), before + 1);
 }
 
+/// All of it went at the pace of the slowest, for as long as that took a byte a minute.
+#[test]
+fn one_who_does_not_read_is_left_behind_by_the_others() {
+    const PIECE: usize = 64 << 10;
+    // More than sockets hold.
+    const PIECES: usize = 1024;
+    let all_began = Arc::new(AtomicBool::new(false));
+    let go_on = Arc::clone(&all_began);
+    let (running, calls) = cached(on(), move |_, _| {
+        let go_on = Arc::clone(&go_on);
+        async move {
+            let (mut writer, reader) = body::channel(None);
+            actix_rt::spawn(async move {
+                let _ = writer.write(Bytes::from_static(&[b'a'; 2000])).await;
+                while !go_on.load(Ordering::SeqCst) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                let piece = bytes(PIECE);
+                for _ in 0..PIECES {
+                    if writer.write(piece.clone()).await.is_err() {
+                        return;
+                    }
+                }
+                writer.finish();
+            });
+            Ok(reply(200, &[FRESH], Body::Stream(reader)))
+        }
+    });
+    let mut clients: Vec<_> = (0..4).map(|_| Client::connect(&running)).collect();
+    for client in &mut clients {
+        client.send("GET /a HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    }
+    for client in &clients {
+        let mut beginning = [0; 4096];
+        while client.0.peek(&mut beginning).expect("the stream begins") < 1000 {
+            pause(Duration::from_millis(5));
+        }
+    }
+    all_began.store(true, Ordering::SeqCst);
+    let mut slow = clients.pop().expect("a client");
+    std::thread::scope(|scope| {
+        for client in &mut clients {
+            scope.spawn(|| assert_eq!(client.response(false).body.len(), 2000 + PIECES * PIECE));
+        }
+    });
+    assert_eq!(calls.count(), 1);
+    let mut all = Vec::new();
+    let _ = std::io::Read::read_to_end(&mut slow.0, &mut all);
+    assert!(all.len() < PIECES * PIECE && !all.ends_with(b"\r\n0\r\n\r\n"), "it sees that it is incomplete");
+    assert_eq!(Client::connect(&running).get("/a").body.len(), 2000 + PIECES * PIECE, "alone it gets all of it");
+}
+
 /// RFC 9111 §3.3: what is not complete is not stored as if it were.
 #[test]
 fn a_stream_that_breaks_is_not_stored() {
