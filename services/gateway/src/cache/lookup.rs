@@ -194,8 +194,9 @@ impl Cache {
             (reuse, None) => reuse,
         };
         if entry.status() == 206 && !(reuse == Reuse::Fresh && is_there(head, asked, &entry)) {
-            // What is missing is asked for by itself; the whole by all together.
-            return lack(Forward::Partial, None, false, apart || asked.range);
+            // What is missing is asked for by itself; the whole by all together, unless it is known to be too large to be shared.
+            let large = entry.total() > self.max_object();
+            return lack(Forward::Partial, None, false, apart || asked.range || large);
         }
         match reuse {
             Reuse::Fresh => Known::Answer { entry, stale: false, refresh: *early },

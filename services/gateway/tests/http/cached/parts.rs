@@ -156,6 +156,29 @@ fn conditions_and_ranges_of_what_is_not_stored_reach_the_origin() {
     assert_eq!((unmodified.status, calls.0.load(Ordering::SeqCst)), (304, 3));
 }
 
+/// That a part of it was stored made the next one forget that it is too large.
+#[test]
+fn conditions_of_what_is_too_large_reach_the_origin_when_a_part_of_it_is_stored() {
+    let (running, calls) = cached(on(), |envelope, _| async move {
+        Ok(match envelope.call.head.field("if-none-match") {
+            Some(_) => reply(304, &[TAG], Body::Empty),
+            None => origin(&envelope, false),
+        })
+    });
+    let mut client = Client::connect(&running);
+    assert_eq!(client.get("/large").status, 200);
+    assert_eq!(ask(&mut client, "/large", "0-999").status, 206);
+    assert!(status(&ask(&mut client, "/large", "0-99")).starts_with("troupe-l1; hit"));
+    for calls_before in [2, 3] {
+        assert_eq!(calls.count(), calls_before);
+        let conditional = "GET /large HTTP/1.1\r\nHost: a.example\r\nIf-None-Match: \"v1\"\r\n\r\n";
+        let unmodified = client.send(conditional).response(false);
+        assert_eq!((unmodified.status, unmodified.body.len()), (304, 0), "{}", unmodified.head);
+        assert!(status(&unmodified).contains("fwd=partial"), "{}", unmodified.head);
+    }
+    assert!(status(&ask(&mut client, "/large", "0-99")).starts_with("troupe-l1; hit"), "the part is still there");
+}
+
 /// What one client's range brought about was kept for everybody: a URL could be made to answer 416 to all.
 #[test]
 fn a_range_that_is_not_there_is_told_to_nobody_else() {
