@@ -1,5 +1,6 @@
 //! What is done with a request, whatever server it came in by: answered here, or called on a worker.
 
+mod own;
 mod warming;
 
 use std::borrow::Cow;
@@ -175,12 +176,15 @@ impl Front {
             None => {}
         }
         if path == "*" {
-            return Plan::Answer(Answer::options(Cow::Borrowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")));
+            return Plan::Answer(Answer::options(Cow::Borrowed(own::METHODS)));
         }
         let routes = self.shared.routes.load();
         // A HEAD that is listed by itself is found by itself; the head says GET.
         match routes.find(request.head.authority(), request.method.as_str(&request.head), path) {
             Found::Route(matched) => {
+                if let Some(answer) = self.last_hop(request).filter(|_| matched.route.upstream) {
+                    return Plan::Answer(answer);
+                }
                 // To a worker that is no server it is an ordinary request.
                 let tunnel = matched.route.upstream && request.websocket;
                 let cached = match self.look_up(request, matched.route.caching.as_ref(), purpose, tunnel) {
@@ -463,17 +467,6 @@ impl Front {
             Reject::NameTooLong => (431, "the name of a header field is too long"),
             Reject::TooManyFields => (431, "the request head has more than 96 fields"),
             Reject::HeadTimeout => (408, "the request head did not arrive in time"),
-        }
-    }
-
-    fn health(&self, request: &Request) -> Answer {
-        match request.method {
-            Method::Get | Method::Head if self.is_draining() => {
-                Answer::own(503, "text/plain; charset=utf-8", "draining\n")
-            }
-            Method::Get | Method::Head => Answer::own(200, "text/plain; charset=utf-8", "ok\n"),
-            Method::Options => Answer::options(Cow::Borrowed("GET, HEAD, OPTIONS")),
-            _ => self.problem(request, 405, "the health page is only read").with_allow("GET, HEAD, OPTIONS".to_owned()),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A request as an upstream server sees it: one framing of our own, and what a proxy adds.
 
+use std::borrow::Cow;
+
 use troupe_wire::head::{RequestHead, Version};
 use troupe_wire::trace::TraceContext;
 
@@ -32,9 +34,12 @@ pub fn head(
     for part in [method, " ", request.target(), " HTTP/1.1\r\nhost: ", authority, "\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
+    let bounded = matches!(method, "OPTIONS" | "TRACE");
     for (name, value) in request.raw_fields() {
-        if !is_ours(name) {
-            field(name, value, out);
+        match bounded && name == b"max-forwards" {
+            _ if is_ours(name) => {}
+            true => field(name, &one_less(value), out),
+            false => field(name, value, out),
         }
     }
     if let Some(trace) = trace {
@@ -68,6 +73,14 @@ fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+/// How many more hops a request may take behind this one (RFC 9110 §7.6.2), of how many it might here. Who may take none gets none, and
+/// what is no number stays as it is. Other methods are not bounded.
+fn one_less(value: &[u8]) -> Cow<'_, [u8]> {
+    let digits = value.iter().all(u8::is_ascii_digit);
+    let hops: Option<u64> = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|value| value.parse().ok());
+    hops.map_or(Cow::Borrowed(value), |hops| Cow::Owned(hops.saturating_sub(1).to_string().into_bytes()))
 }
 
 /// Fields that are written here, or that must not go further. Names in heads are in lower case.
@@ -166,6 +179,21 @@ mod tests {
         assert!(
             encoded(&request("PUT", "a", &[]), false, Sending::Chunked).ends_with("transfer-encoding: chunked\r\n\r\n")
         );
+    }
+
+    #[test]
+    fn a_request_that_may_take_so_many_hops_may_take_one_less_behind_this_one() {
+        let sent = |method, hops: &str| {
+            let text = encoded(&request(method, "a", &[("max-forwards", hops.as_bytes())]), false, Sending::Nothing);
+            text.lines().find_map(|line| line.strip_prefix("max-forwards: ")).map(str::to_owned)
+        };
+        for (hops, less) in [("10", "9"), ("1", "0"), ("0", "0"), ("007", "6"), ("", ""), ("+5", "+5"), ("x", "x")] {
+            for (method, expected) in [("OPTIONS", less), ("TRACE", less), ("GET", hops)] {
+                assert_eq!(sent(method, hops).as_deref(), Some(expected), "{method} {hops}");
+            }
+        }
+        let endless = "9".repeat(40);
+        assert_eq!(sent("TRACE", &endless), Some(endless));
     }
 
     proptest! {

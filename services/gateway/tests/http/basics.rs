@@ -76,6 +76,32 @@ fn methods_that_a_route_does_not_take() {
     assert_eq!(client.get("/a").status, 200);
 }
 
+/// RFC 9110 §7.6.2: whoever may not forward a request answers it. A function is no further hop.
+#[test]
+fn what_may_not_be_forwarded_reaches_no_upstream() {
+    let upstream = RouteConfig { path: "/up/{rest*}".into(), upstream: Some("app".into()), ..RouteConfig::default() };
+    let running = serve(config(), &[upstream, any_function()], echo);
+    let mut client = Client::connect(&running);
+    let mut ask = |method: &str, path: &str, hops: &str| {
+        client.send(format!("{method} {path} HTTP/1.1\r\nHost: a\r\nMax-Forwards: {hops}\r\n\r\n")).response(false)
+    };
+    let options = ask("OPTIONS", "/up/a", "0");
+    assert_eq!((options.status, options.field("allow").is_some()), (204, true), "{}", options.head);
+    let trace = ask("TRACE", "/up/a", "00");
+    assert_eq!((trace.status, trace.field("allow").is_some()), (405, true), "{}", trace.head);
+    for (method, path, hops) in [
+        ("OPTIONS", "/up/a", "1"),
+        ("TRACE", "/up/a", "10"),
+        ("GET", "/up/a", "0"),
+        ("OPTIONS", "/f", "0"),
+        ("TRACE", "/up/a", ""),
+    ] {
+        let reached = ask(method, path, hops);
+        assert_eq!(reached.status, 200, "{method} {path} {hops}: {}", reached.head);
+        assert!(reached.text().starts_with(&format!("{method} {path} ")), "{}", reached.text());
+    }
+}
+
 #[test]
 fn the_gateway_has_pages_of_its_own() {
     let running = serve(config(), &functions(), echo);
