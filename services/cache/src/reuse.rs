@@ -121,6 +121,10 @@ pub fn decide_within(asked: &Asked, entry: &Entry, now: Moment, policy: &Policy,
     if too_old && control.max_stale.is_none() || control.min_fresh.is_some() {
         return validate(false);
     }
+    // A purge has made it stale, and what it was about may be wrong: nobody's patience is for that.
+    if entry.is_made_stale() {
+        return validate(false);
+    }
     if !never_stale && control.max_stale.is_some_and(|limit| limit == u32::MAX || stale_for <= millis(limit)) {
         return Reuse::Stale;
     }
@@ -199,6 +203,20 @@ mod tests {
         assert_eq!(used("max-age=10, stale-while-revalidate=5", &[], 16), VALIDATE);
         assert_eq!(used("max-age=10, stale-while-revalidate=5, must-revalidate", &[], 11), VALIDATE);
         assert_eq!(used("max-age=10, stale-while-revalidate=5", &[("Cache-Control", "max-age=3")], 11), VALIDATE);
+    }
+
+    /// What a soft purge made stale, or a gap in what was heard of purges: it may be just what was purged.
+    #[test]
+    fn what_was_made_stale_is_validated_whatever_else_may_be_used_stale() {
+        let decide = |control: &str, asked: &[(&str, &str)]| {
+            let entry = stored(&[("Cache-Control", control), ("ETag", "\"a\"")], &Policy::new());
+            entry.make_stale(NOW);
+            decide(&Asked::of(&get("/", asked)), &entry, NOW.after(Duration::from_secs(1)), &Policy::new())
+        };
+        assert_eq!(decide("max-age=10, stale-while-revalidate=50", &[]), VALIDATE);
+        assert_eq!(decide("max-age=10", &[("Cache-Control", "max-stale")]), VALIDATE);
+        let on_error = Reuse::Validate { by_request: false, on_error: true };
+        assert_eq!(decide("max-age=10, stale-if-error=50", &[]), on_error, "it stands in where the origin fails");
     }
 
     /// RFC 5861 §4, of the response and of the request; never past `must-revalidate` (§4.2.4).

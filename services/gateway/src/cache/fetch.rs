@@ -16,6 +16,7 @@ use troupe_cache::policy::Policy;
 use troupe_cache::reuse::Reuse;
 use troupe_cache::store::Stamp;
 use troupe_cache::storing::{Refusal, Terms, judge};
+use troupe_cache::time::Moment;
 use troupe_contracts::invoke::{Invoke, Reply};
 use troupe_mesh::body::Body;
 use troupe_mesh::contract::Envelope;
@@ -121,11 +122,13 @@ impl Fetch {
         let mut late = !cache.is_live();
         let mut alone = asked.control.no_store && caching.policy.obey_requests;
         let mut collapsed = false;
+        let began = now();
         for attempt in 0..ATTEMPTS {
             let mut lack = match attempt {
                 // Whoever fetches looks again before it does.
                 0 if miss.unknown.is_some() => {
-                    let party = Party { variant: Box::default(), personal: asked.personal };
+                    let party =
+                        Party { variant: Box::default(), personal: asked.personal, authorized: asked.authorized };
                     Lack::new(Forward::UriMiss, None, false, false, party)
                 }
                 _ => match cache.known(miss, head, caching) {
@@ -165,8 +168,16 @@ impl Fetch {
                     let second = lack.second.take();
                     return self.lead(leader, lack, timeouts.deadline).await.after_second(second);
                 }
-                Joined::Waiter(flight) => match clock.count(|spent| &mut spent.flight, flight.settled()).await {
+                Joined::Waiter(flight) => match clock
+                    .count(|spent| &mut spent.flight, Arc::clone(&flight).settled())
+                    .await
+                {
                     _ if std::mem::take(&mut late) => {}
+                    // From before this request: it is one that it could have found stored.
+                    Settled::Stored(entry) if self.is_too_old(&entry, began) => alone = true,
+                    Settled::Filling(filling) if self.is_too_old(&filling.entry, began) => {
+                        cache.flights.give_way(key, &lack.party, &flight);
+                    }
                     Settled::Stored(entry) if entry.terms().selection.fits(head) => {
                         return Outcome::collapsed(Response::Stored(entry, None), lack.forward);
                     }
@@ -194,6 +205,12 @@ impl Fetch {
             Known::Answer { entry, stale, refresh } => self.answer(entry, stale, refresh, true),
             Known::Nothing(lack) => self.lead(None, lack, timeouts.deadline).await,
         }
+    }
+
+    /// Whether what others fetched came before this request `began`, and would not answer it if it were stored.
+    fn is_too_old(&self, entry: &Entry, began: Moment) -> bool {
+        let Parts { cache, caching, miss, .. } = &*self.0;
+        entry.terms().times.received < began && cache.reuse(&miss.asked, entry, now(), caching) != Reuse::Fresh
     }
 
     /// Answers from the store.
@@ -226,7 +243,7 @@ impl Fetch {
         let Some(place) = cache.begin_refresh() else { return };
         // Whoever asks for it: it is stored, so it is for all.
         let party = match cache.store.get_key(&miss.key) {
-            Some(object) => Party { variant: object.variant_of(head).into(), personal: false },
+            Some(object) => Party { variant: object.variant_of(head).into(), ..Party::default() },
             None => Party::default(),
         };
         // Asked here, so that most of those who get the stale version start no task.

@@ -28,6 +28,8 @@ pub(super) struct Party {
     pub(super) variant: Box<[u8]>,
     /// It has a cookie or credentials: what it is answered may be for it alone, and what others are answered not for it.
     pub(super) personal: bool,
+    /// It has credentials, to which what is stored by configuration alone is never given.
+    pub(super) authorized: bool,
 }
 
 /// A part of the fetches under way.
@@ -134,8 +136,17 @@ impl Flights {
 
     /// The fetch is over: nobody joins it any more.
     pub(super) fn land(&self, place: &Place) {
-        if let HashEntry::Occupied(under_way) = self.part(&place.key).lock().entry(place.key.clone())
-            && Arc::ptr_eq(under_way.get(), &place.flight)
+        self.leave(&place.key, &place.flight);
+    }
+
+    /// What `flight` brings is too old for those who come now: they do not join it any more.
+    pub(super) fn give_way(&self, key: &Arc<Key>, party: &Party, flight: &Arc<Flight>) {
+        self.leave(&(Arc::clone(key), party.clone()), flight);
+    }
+
+    fn leave(&self, key: &FlightKey, flight: &Arc<Flight>) {
+        if let HashEntry::Occupied(under_way) = self.part(key).lock().entry(key.clone())
+            && Arc::ptr_eq(under_way.get(), flight)
         {
             under_way.remove();
         }
@@ -245,10 +256,14 @@ mod tests {
         let Joined::Leader(leader) = flights.join(&key("/"), Party::default()) else { panic!("not the first") };
         let Joined::Waiter(flight) = flights.join(&key("/"), Party::default()) else { panic!("not a waiter") };
         assert!(matches!(
-            flights.join(&key("/"), Party { variant: (*b"de").into(), personal: false }),
+            flights.join(&key("/"), Party { variant: (*b"de").into(), ..Party::default() }),
             Joined::Leader(_)
         ));
-        assert!(matches!(flights.join(&key("/"), Party { personal: true, ..Party::default() }), Joined::Leader(_)));
+        let cookie = Party { personal: true, ..Party::default() };
+        let credentials = Party { authorized: true, ..cookie.clone() };
+        let with_cookie = flights.join(&key("/"), cookie);
+        assert!(matches!(flights.join(&key("/"), credentials), Joined::Leader(_)));
+        drop(with_cookie);
         assert!(matches!(flights.join(&key("/other"), Party::default()), Joined::Leader(_)));
         let mut waiting = Box::pin(Arc::clone(&flight).settled());
         assert!(poll(&mut waiting).is_pending());

@@ -176,23 +176,28 @@ impl Cache {
         miss.unknown.is_some_and(|writes| writes == self.store.writes(miss.key.hashed()))
     }
 
+    /// What may be done for a request with an entry whose URL and selection fit it.
+    pub(super) fn reuse(&self, asked: &Asked, entry: &Entry, now: Moment, caching: &RouteCaching) -> Reuse {
+        let reuse = decide_within(asked, entry, now, &caching.policy, self.max_ttl);
+        match &self.tier {
+            Some(tier) => tier.believed(reuse, entry, now),
+            None => reuse,
+        }
+    }
+
     /// What the store has for a request.
     pub(super) fn known(&self, miss: &Miss, head: &RequestHead, caching: &RouteCaching) -> Known {
         let (Miss { key, asked, early, .. }, now) = (miss, now());
         let object = self.store.get_key(key);
         let apart = object.as_ref().is_some_and(|object| object.is_uncacheable(asked.personal, now));
         let variant = object.as_ref().map(|object| object.variant_of(head)).unwrap_or_default();
-        let party = Party { variant: variant.into(), personal: asked.personal };
+        let party = Party { variant: variant.into(), personal: asked.personal, authorized: asked.authorized };
         let lack = |forward, stale, on_error, apart| Known::Nothing(Lack::new(forward, stale, on_error, apart, party));
         let Some(entry) = object.as_ref().and_then(|object| object.find(head)) else {
             return lack(forward_without(object.as_deref()), None, false, apart);
         };
         let entry = Arc::clone(entry);
-        let reuse = decide_within(asked, &entry, now, &caching.policy, self.max_ttl);
-        let reuse = match (reuse, &self.tier) {
-            (reuse, Some(tier)) => tier.believed(reuse, &entry, now),
-            (reuse, None) => reuse,
-        };
+        let reuse = self.reuse(asked, &entry, now, caching);
         if entry.status() == 206 && !(reuse == Reuse::Fresh && is_there(head, asked, &entry)) {
             // What is missing is asked for by itself; the whole by all together, unless it is known to be too large to be shared.
             let large = entry.total() > self.max_object();

@@ -12,7 +12,10 @@ use crate::support::*;
 
 /// A route whose answers are kept for a minute, though they do not say so; they tell whose they are.
 fn by_route() -> (Running, Calls) {
-    let details = CacheDetails { ttl: Some(troupe_node::units::Duration::from_secs(60)), ..CacheDetails::default() };
+    answering(CacheDetails { ttl: Some(troupe_node::units::Duration::from_secs(60)), ..CacheDetails::default() })
+}
+
+fn answering(details: CacheDetails) -> (Running, Calls) {
     cached(Some(RouteCache::Details(details)), |envelope, n| async move {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let head = &envelope.call.head;
@@ -53,6 +56,20 @@ fn whoever_waits_gets_what_is_for_it() {
     }
     // One for all without a cookie, and one for each with one.
     assert_eq!(calls.count(), 11);
+}
+
+/// Cookies may be declared to say nothing; credentials always do.
+#[test]
+fn whoever_has_credentials_does_not_wait_for_what_a_cookie_brings() {
+    let minute = Some(troupe_node::units::Duration::from_secs(60));
+    let details = CacheDetails { ttl: minute, ignore_cookies: true, ..CacheDetails::default() };
+    let (running, _) = answering(details);
+    let mut clients = [Client::connect(&running), Client::connect(&running)];
+    clients[0].send("GET /a HTTP/1.1\r\nHost: a.example\r\nCookie: me\r\n\r\n");
+    pause(Duration::from_millis(50));
+    clients[1].send("GET /a HTTP/1.1\r\nHost: a.example\r\nAuthorization: Bearer\r\n\r\n");
+    let answers = clients.map(|mut client| client.response(false).text());
+    assert!(answers[0].ends_with(" me") && answers[1].ends_with(" Bearer"), "{answers:?}");
 }
 
 /// Those with cookies do not wait for each other either, once it is known that their answers are theirs.

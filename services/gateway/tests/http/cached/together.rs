@@ -65,6 +65,46 @@ fn those_who_wait_read_the_stream_as_it_comes() {
     assert!(hit.body == expected && status(&hit).starts_with("troupe-l1; hit"), "{}", hit.head);
 }
 
+/// A body may take longer to come than it is fresh: whoever comes then would not be given it from the store either.
+#[test]
+fn what_is_stale_before_its_body_is_through_is_for_those_who_asked_in_time() {
+    let ended = Arc::new(AtomicBool::new(false));
+    let end = Arc::clone(&ended);
+    let (running, calls) = cached(on(), move |_, n| {
+        let end = Arc::clone(&end);
+        async move {
+            let (mut writer, reader) = body::channel(None);
+            actix_rt::spawn(async move {
+                let _ = writer.write(Bytes::from(format!("body {n}"))).await;
+                while !end.load(Ordering::SeqCst) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                writer.finish();
+            });
+            Ok(reply(200, &[("Cache-Control", "max-age=2")], Body::Stream(reader)))
+        }
+    });
+    let begin = |fields: &str| {
+        let mut client = Client::connect(&running);
+        client.send(format!("GET /a HTTP/1.1\r\nHost: a.example\r\n{fields}\r\n"));
+        let mut beginning = [0; 1024];
+        while client.0.peek(&mut beginning).expect("the stream begins") < 100 {
+            pause(Duration::from_millis(5));
+        }
+        client
+    };
+    let in_time = [begin(""), begin("")];
+    assert_eq!(calls.count(), 1);
+    let anew = begin("Cache-Control: no-cache\r\n");
+    assert_eq!(calls.count(), 2, "it asked for another");
+    pause(Duration::from_millis(2_500));
+    let late = [begin(""), begin("")];
+    assert_eq!(calls.count(), 3, "one for all that came since");
+    ended.store(true, Ordering::SeqCst);
+    let texts = in_time.into_iter().chain([anew]).chain(late).map(|mut client| client.response(false).text());
+    assert_eq!(texts.collect::<Vec<_>>(), ["body 1", "body 1", "body 2", "body 3", "body 3"]);
+}
+
 #[test]
 fn a_stream_too_large_for_the_store_reaches_all_who_began_to_read_it() {
     let (running, calls) = cached(on(), |_, _| async move {
