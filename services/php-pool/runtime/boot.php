@@ -104,9 +104,14 @@ final class Boot
     {
         $this->loading = $file;
         $before = Descriptors::open();
-        // A scope of its own: what a file calls $file or $this must not be ours.
-        $value = (static fn (): mixed => require func_get_arg(0))($file);
-        if (Sessions::takeHandler()) {
+        $handler = Sessions::handler();
+        try {
+            // A scope of its own: what a file calls $file or $this must not be ours.
+            $value = (static fn (): mixed => require func_get_arg(0))($file);
+        } finally {
+            $handles = Sessions::takeHandler($handler);
+        }
+        if ($handles) {
             throw new BootError("$file sets a session handler, which the first session of each process would forget: call session_set_save_handler() in the function");
         }
         $left = Descriptors::leftOpen($before);

@@ -76,7 +76,8 @@ final class Input
     /** The next piece of a streamed body; waits for it. */
     private static function frame(): string
     {
-        $header = Channel::complete('', Channel::HEADER);
+        // The pieces are its parent's.
+        $header = Loop::isChild() ? null : Channel::complete('', Channel::HEADER);
         if ($header === null) {
             self::$complete = true;
             return '';

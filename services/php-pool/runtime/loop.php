@@ -54,6 +54,12 @@ final class Loop
         Shutdown::$hook = null;
     }
 
+    /** Whether this process was forked by a function: it has no part in what goes on between its parent and php-pool. */
+    public static function isChild(): bool
+    {
+        return getmypid() !== self::$pid;
+    }
+
     public static function stop(): void
     {
         self::$serving = false;
@@ -195,7 +201,7 @@ final class Loop
     /** From the end of the function to the next call. After an exit it is entered again and goes on where it was. */
     private function finish(): void
     {
-        if (getmypid() !== self::$pid) {
+        if (self::isChild()) {
             // Forked by the function: who waits for the reply waits for its parent's.
             exit(0);
         }
@@ -309,7 +315,7 @@ final class Loop
     /** @param ?array{type: int, message: string, file: string, line: int} $error the fatal error that ended the script; null: an exit */
     private function ended(?array $error): void
     {
-        if (!Call::isOpen() || getmypid() !== self::$pid) {
+        if (!Call::isOpen() || self::isChild()) {
             return;
         }
         Shutdown::$hook = null;
@@ -320,7 +326,7 @@ final class Loop
     /** Completes the call that ended in the middle, and goes on with the next ones if the process can. */
     private function proceed(?array $error): bool
     {
-        if (Call::$stage === Call::RESETTING || getmypid() !== self::$pid) {
+        if (Call::$stage === Call::RESETTING || self::isChild()) {
             return false;
         }
         if (Call::$stage !== Call::IDLE) {
@@ -384,7 +390,12 @@ final class Loop
         Shutdown::$functions = [];
         // Until here the shutdown functions could ask for it.
         error_clear_last();
-        Output::collect();
+        try {
+            Output::collect();
+        } catch (\Throwable $thrown) {
+            Failure::log($thrown);
+            Output::$pending = '';
+        }
         if (Output::$pending === '' || Output::$streaming) {
             $this->failure = new FatalError($error);
         }

@@ -45,7 +45,8 @@ final class Output
             self::$pending = '';
             return '';
         }
-        if (!self::$finished) {
+        // What comes behind what could not be sent is of no use.
+        if (!self::$finished && self::$thrown === null) {
             self::$pending .= $output;
             if (strlen(self::$pending) > self::WHOLE && Call::isOpen()) {
                 try {
@@ -114,10 +115,13 @@ final class Output
     /** Sends what is pending, with the head and its flags if that is still to be sent; false when nobody reads. */
     public static function write(int $flags = 0): bool
     {
+        if (Loop::isChild()) {
+            return self::leave();
+        }
+        $head = self::$streaming ? '' : Headers::finish();
         $body = self::$pending;
         self::$pending = '';
         if (!self::$streaming) {
-            $head = Headers::finish();
             self::$streaming = true;
             $first = substr($body, 0, Channel::PIECE);
             $isHead = ($_SERVER['REQUEST_METHOD'] ?? '') === 'HEAD';
@@ -142,7 +146,7 @@ final class Output
     private static function done(): bool
     {
         self::$finished = true;
-        return Channel::send(Channel::DONE) || self::leave();
+        return !Loop::isChild() && Channel::send(Channel::DONE) || self::leave();
     }
 
     private static function leave(): bool

@@ -31,13 +31,19 @@ final class Sessions
         }
     }
 
-    /** Whether loaded code has set a handler, which cannot be asked for, nor put back after a call. */
-    public static function takeHandler(): bool
+    /** The name of the handler that is set. */
+    public static function handler(): string
     {
-        if (!function_exists('session_id') || session_module_name() !== 'user') {
+        return function_exists('session_module_name') ? (string) session_module_name() : '';
+    }
+
+    /** Whether loaded code has set a handler, which cannot be asked for, nor put back after a call. The one `before` is put back. */
+    public static function takeHandler(string $before): bool
+    {
+        if ($before === 'user' || self::handler() !== 'user') {
             return false;
         }
-        session_module_name(self::$module);
+        session_module_name($before);
         return true;
     }
 

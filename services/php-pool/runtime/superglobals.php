@@ -101,13 +101,16 @@ final class Superglobals
     /** Removes the global variables a call has made, and what it put into the superglobals, references between them included. */
     public static function reset(): void
     {
-        unset($_SESSION);
-        if (Code::$globals && count($GLOBALS) !== count(self::$globals)) {
-            foreach (array_diff_key($GLOBALS, self::$globals) as $name => $_) {
-                unset($GLOBALS[$name]);
+        // Destructors first, which may make others.
+        unset($_SESSION, $_SERVER, $_GET, $_POST, $_FILES, $_REQUEST, $_COOKIE, $_ENV);
+        if (Code::$globals) {
+            $_SERVER = $_GET = $_POST = $_FILES = $_REQUEST = $_COOKIE = $_ENV = [];
+            if (count($GLOBALS) !== count(self::$globals)) {
+                foreach (array_diff_key($GLOBALS, self::$globals) as $name => $_) {
+                    unset($GLOBALS[$name]);
+                }
             }
         }
-        unset($_SERVER, $_GET, $_POST, $_FILES, $_REQUEST, $_COOKIE, $_ENV);
         $_ENV = self::$environment;
     }
 

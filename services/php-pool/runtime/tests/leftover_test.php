@@ -16,10 +16,14 @@ return [
             'throws.php' => $fork('throw new Exception("child");'),
             'returns.php' => $fork('return "child";'),
             'breaks.php' => $fork('nothing_of_that_name();'),
+            'flushes.php' => $fork('flush(); exit;'),
+            'floods.php' => $fork('echo str_repeat("c", 300000); exit;'),
+            'completes.php' => $fork('fastcgi_finish_request(); exit;'),
+            'streams.php' => 'return function () { if (pcntl_fork() === 0) { return (function () { yield "child"; })(); } return "parent"; };',
         ]);
         $p = $pool->process();
         for ($round = 0; $round < 2; $round++) {
-            foreach (['exits', 'throws', 'returns', 'breaks'] as $function) {
+            foreach (['exits', 'throws', 'returns', 'breaks', 'flushes', 'floods', 'completes', 'streams'] as $function) {
                 same('parent', $p->call($function)['body'], $function);
                 // Long enough for the child to say something.
                 usleep(100_000);
@@ -37,7 +41,7 @@ return [
             return function () { $o = new Last(function () { echo "of alice"; header("X-Of: alice"); setcookie("of", "alice"); register_shutdown_function(fn () => print "of alice"); ' . $act . ' }); ' . $left . ' return "done"; };';
         $functions = [
             'global' => $last('$GLOBALS["o"] = $o;'),
-            'query' => $last('$_GET["o"] = $o;'),
+            'query' => $last('$_GET["o"] = $o;', '$GLOBALS["of"] = "alice";'),
             'handler' => $last('set_error_handler(function () use ($o) {});'),
             'callback' => $last('header_register_callback(function () use ($o) {}); throw new Exception("no");'),
             'buffer' => $last('$GLOBALS["o"] = $o;', 'ob_start(); echo "held";'),
@@ -46,7 +50,7 @@ return [
             'throwing' => $last('$GLOBALS["o"] = $o;', 'throw new Exception("late");'),
             'leaving' => $last('$GLOBALS["o"] = $o;', 'exit;'),
         ];
-        $files = ['plain.php' => 'return function () { session_start(); echo json_encode([$_SESSION, ini_get("precision")]); };', 'leave.php' => 'return function () { exit; };'];
+        $files = ['plain.php' => 'return function () { session_start(); echo json_encode([$_SESSION, $GLOBALS["of"] ?? ini_get("precision")]); };', 'leave.php' => 'return function () { exit; };'];
         foreach ($functions as $name => $code) {
             $files["$name.php"] = $code;
         }
@@ -98,13 +102,31 @@ return [
         $pool->close();
     },
 
+    'a page of an error that cannot be sent is an error all the same' => static function (): void {
+        $pool = new Pool([
+            'page.php' => 'return function () {
+                header_register_callback(fn () => throw new Exception("cb"));
+                register_shutdown_function(fn () => print str_repeat("p", 300000));
+                trigger_error("broken", E_USER_ERROR);
+            };',
+            'plain.php' => PLAIN,
+        ]);
+        $p = $pool->process();
+        same(['error', 'broken'], [($r = $p->call('page'))['kind'], $r['error']['message']]);
+        same([true, 'end'], [$r['recycle'], $p->frame()['kind']]);
+        $pool->close();
+    },
+
     'a session handler of boot code is an error, not forgotten' => static function (): void {
         $pool = new Pool([
+            'before.php' => 'session_set_save_handler(new SessionHandler); throw new Exception("no");',
             'bad.php' => 'class Own extends SessionHandler {} session_set_save_handler(new Own); return fn () => 1;',
             'good.php' => 'return function () { session_start(); return ["n" => $_SESSION["n"] = ($_SESSION["n"] ?? 0) + 1]; };',
         ], [], ['session.save_path' => sys_get_temp_dir()]);
         same(['good'], array_column($pool->ready['functions'], 'name'));
-        contains('sets a session handler', $pool->ready['errors'][0]['message']);
+        $errors = array_column($pool->ready['errors'], 'message', 'function');
+        same('no', $errors['before']);
+        contains('sets a session handler', $errors['bad']);
         $p = $pool->process();
         $id = bin2hex(random_bytes(12));
         same(['{"n":1}', '{"n":2}'], [$p->call('good', ['HTTP_COOKIE' => "PHPSESSID=$id"])['body'], $p->call('good', ['HTTP_COOKIE' => "PHPSESSID=$id"])['body']]);
