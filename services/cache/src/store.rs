@@ -130,7 +130,8 @@ impl Store {
         self.purges.stamp()
     }
 
-    /// Stores a response to `request`. Nothing is stored when a purge since `began` was about it: what was fetched then may
+    /// Stores a response to `request`, unless one that was asked for later is there already and fresh: a long body may be
+    /// overtaken by a newer one (RFC 9111 §4 prefers the most recent). Nothing is stored when a purge since `began` was about it: what was fetched then may
     /// be what the purge was to remove. Returns whether it is stored.
     pub fn put(&self, key: &Arc<Key>, request: &RequestHead, entry: Arc<Entry>, began: Stamp) -> bool {
         self.put_counted(key, request, entry, began, None)
@@ -152,6 +153,9 @@ impl Store {
         {
             let _writer = self.writer(key);
             let before = self.objects.peek(key);
+            if before.as_deref().is_some_and(|before| is_outrun(&entry, request, before)) {
+                return false;
+            }
             if let (206, Some(before)) = (entry.status(), &before) {
                 entry = combined(before, &entry, request, self.max_object);
             }
@@ -237,6 +241,14 @@ impl Store {
         // The remainder is always inside; the first one stands for what cannot happen.
         self.parts.get(hashed as usize % PARTS).unwrap_or(&self.parts[0])
     }
+}
+
+/// Whether what answers `request` already was asked for later than `entry`, and is fresh where that has come.
+fn is_outrun(entry: &Entry, request: &RequestHead, before: &Object) -> bool {
+    let times = entry.terms().times;
+    before.find(request).is_some_and(|other| {
+        other.terms().times.requested > times.requested && other.fresh_for(other.terms().times.received) > 0
+    })
 }
 
 #[cfg(test)]

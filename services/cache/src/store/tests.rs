@@ -16,9 +16,13 @@ struct Stored {
 }
 
 fn stored(host: &str, target: &str, groups: &str, size: usize) -> Stored {
+    stored_at(NOW, (host, target), groups, size)
+}
+
+fn stored_at(asked: Moment, (host, target): (&str, &str), groups: &str, size: usize) -> Stored {
     let request = request("GET", host, target, &[]);
     let head = response(200, &[("Cache-Control", "max-age=60"), ("Surrogate-Key", groups)]);
-    let times = Times { requested: NOW, received: NOW };
+    let times = Times { requested: asked, received: asked };
     let terms = judge(&request, &head, times, &Policy::new()).unwrap();
     let entry = Arc::new(Entry::new(terms, &head, Bytes::from(vec![b'x'; size])));
     let key = Arc::new(Sought::of(&request, &mut HostBuffer::default()).unwrap().to_key());
@@ -43,6 +47,26 @@ fn what_is_stored_is_found_under_its_whole_key() {
     let one = put(&store, "a", "/x?y", "");
     assert!(there(&store, &one));
     assert!(!there(&store, &stored("b", "/x?y", "", 1)) && !there(&store, &stored("a", "/x", "", 1)));
+}
+
+/// RFC 9111 §4: of several the most recent. A reload that is through first is not undone by the slow answer before it.
+#[test]
+fn what_was_asked_for_earlier_does_not_replace_what_came_sooner() {
+    let store = Store::new(8 << 20, 1 << 20);
+    let put = |one: &Stored| store.put(&one.key, &one.request, Arc::clone(&one.entry), store.stamp());
+    let at = |seconds| stored_at(NOW.after(std::time::Duration::from_secs(seconds)), ("a", "/x"), "", seconds as usize);
+    let (slow, quick) = (at(1), at(2));
+    assert!(put(&quick) && !put(&slow));
+    let body = |one: &Stored| {
+        let mut buffer = HostBuffer::default();
+        let object = store.get(&Sought::of(&one.request, &mut buffer).unwrap()).unwrap();
+        object.find(&one.request).unwrap().body().len()
+    };
+    assert_eq!(body(&slow), 2);
+    quick.entry.make_stale(NOW.after(std::time::Duration::from_secs(2)));
+    assert!(put(&slow), "nobody was to be given the other any more");
+    assert!(put(&at(3)));
+    assert_eq!(body(&slow), 3);
 }
 
 /// What takes the place of an earlier answer, or is purged, made room for nobody.
