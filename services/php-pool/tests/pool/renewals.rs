@@ -130,6 +130,17 @@ fn code_that_is_broken_leaves_the_old_serving_and_says_where() {
 }
 
 #[test]
+fn the_only_function_is_named_where_it_is_broken() {
+    on_runtime(async {
+        let stage = Stage::start(&[HELLO], |_| {}).await;
+        write(stage.root.path(), &[("hello", "function ( {")]);
+        let renewed = stage.pools.renew("default", Renewal::Code).await;
+        assert!(matches!(&renewed, Err(RenewError::Broken(why)) if why.contains("hello.php:2")), "{renewed:?}");
+        stage.pools.stop().await;
+    });
+}
+
+#[test]
 fn a_pool_whose_code_never_loaded_takes_a_reload_as_its_next_try() {
     on_runtime(async {
         let prelude = "vendor/autoload";

@@ -145,12 +145,14 @@ impl PoolActor {
     /// What works now has to work in the new code, too. What does not may go on not to.
     fn verify(&self, loaded: &Loaded) -> Result<(), String> {
         let now: std::sync::Arc<Functions> = self.pool.functions.load_full();
-        if loaded.functions.is_empty() && !now.names().is_empty() {
-            return Err("there is no function in it".to_owned());
-        }
         let broken: Vec<String> =
             Self::broken(loaded).filter(|(name, _)| now.get(name).is_some()).map(|(_, why)| why).take(NAMED).collect();
-        if broken.is_empty() { Ok(()) } else { Err(broken.join("; ")) }
+        match loaded.functions.is_empty() && !now.names().is_empty() {
+            // What is broken says more.
+            _ if !broken.is_empty() => Err(broken.join("; ")),
+            true => Err("there is no function in it".to_owned()),
+            false => Ok(()),
+        }
     }
 
     /// Ends the zygotes of generations that have no processes left.
