@@ -12,7 +12,7 @@ use bytestring::ByteString;
 use troupe_contracts::invoke::{Invoke, Reply, Times};
 use troupe_mesh::contract::Envelope;
 use troupe_mesh::deadline::Deadline;
-use troupe_mesh::failure::{Failure, Outcome, Stage};
+use troupe_mesh::failure::{Failure, Outcome, Stage, Started};
 use troupe_mesh::port::{CallFuture, Service};
 use troupe_mesh::times::micros;
 
@@ -133,6 +133,11 @@ impl Failed {
         let took_us = hold.age_us(now_us);
         failure.times.worker_us = u32::try_from(took_us).unwrap_or(u32::MAX);
         failure.times.queue_us = micros(queued);
+        // A place that falls free in the last moment is of no use: on the way to it the time ends, but it was spent here.
+        let in_vain = failure.outcome == Outcome::Deadline && failure.started == Started::No;
+        if in_vain && failure.times.queue_us > failure.times.worker_us {
+            failure.stage = Stage::Queue;
+        }
         Self { worker: hold.worker().id, took_us, failure }
     }
 }

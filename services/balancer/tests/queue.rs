@@ -84,6 +84,27 @@ async fn a_wait_ends_at_the_queues_limit_or_at_the_deadline() {
     assert_eq!((fake.calls(), stack.balancer.busy()), (1, (1, 0)));
 }
 
+/// A place that falls free in the last moment: the way to the worker ends such a call, the queue had its time.
+#[actix_rt::test]
+async fn the_queue_answers_for_a_call_that_it_let_go_too_late_to_start() {
+    let fake = Fake::new("one", 1, Duration::from_millis(20));
+    let stack = start(vec![fake.clone()], queue(10, LONG), 1).await;
+    let port = stack.on_thread(0);
+    let first = actix_rt::spawn(port.call(get()));
+    until("the worker is busy", || fake.in_flight() == 1).await;
+    let second = actix_rt::spawn(port.call(get()));
+    until("the second waits", || stack.balancer.busy() == (1, 1)).await;
+    // The first is told so after its 20 ms, in which the second waited; the second then at once.
+    fake.latency_us.store(0, Ordering::SeqCst);
+    fake.behave(Behaviour::Fail(Outcome::Deadline, false));
+    let failure = first.await.unwrap().unwrap_err();
+    assert_eq!((failure.outcome, failure.stage), (Outcome::Deadline, Stage::PhpPool), "the worker had its time");
+    let failure = second.await.unwrap().unwrap_err();
+    assert_eq!((failure.outcome, failure.stage), (Outcome::Deadline, Stage::Queue));
+    let failure = port.call(get()).await.unwrap_err();
+    assert_eq!((failure.outcome, failure.stage), (Outcome::Deadline, Stage::PhpPool), "what did not wait");
+}
+
 #[actix_rt::test]
 async fn waiting_is_told_to_the_worker() {
     let fake = Fake::new("one", 1, Duration::from_millis(20));
