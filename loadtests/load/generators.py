@@ -18,7 +18,7 @@ SCENARIOS = {
     "one function": ("/api/hello", "report.lua"),
     "mixed routes": ("/", "mixed.lua"),
     "POST with a body": ("/", "post.lua"),
-    "no two alike": ("/", "bust.lua"),
+    "no two alike": ("/api/hello", "unique.lua"),
 }
 # Locust's own word for a missed goal; see locust/slo.py.
 MISSED = 3

@@ -397,21 +397,7 @@ fn count(local: &LocalPool, failure: Failure) -> Failure {
     failure
 }
 
-/// The call once more, for as long as its whole body is at hand: reference counts, no bytes.
+/// The call once more, for as long as its whole body is at hand.
 fn spare(envelope: &Envelope<Invoke>) -> Envelope<Invoke> {
-    let call = &envelope.call;
-    Envelope {
-        call: Invoke {
-            body: call.body.spare(),
-            pool: call.pool.clone(),
-            route: call.route.clone(),
-            function: call.function.clone(),
-            flags: call.flags,
-            path_info: call.path_info,
-            queued: call.queued,
-            head: call.head.clone(),
-        },
-        deadline: envelope.deadline,
-        trace: envelope.trace,
-    }
+    Envelope { call: envelope.call.spare(), deadline: envelope.deadline, trace: envelope.trace }
 }

@@ -60,6 +60,12 @@ impl Invoke {
             body: Body::Empty,
         }
     }
+
+    /// The same call again, for a second try, as long as its [whole body](Body::is_whole) is at hand: reference counts, no
+    /// bytes.
+    pub fn spare(&self) -> Self {
+        Self { body: self.body.spare(), ..self.with_head(self.head.clone()) }
+    }
 }
 
 /// What may be done with a call.
