@@ -11,6 +11,21 @@ use troupe_mesh::body::{self, Body};
 use super::{FRESH, cached, numbered, on, status};
 use crate::support::*;
 
+/// Sends a request and leaves it unread.
+fn ask(running: &Running, fields: &str) -> Client {
+    let mut client = Client::connect(running);
+    client.send(format!("GET /a HTTP/1.1\r\nHost: a.example\r\n{fields}\r\n"));
+    client
+}
+
+/// Waits for the beginning of its answer, head and some of the first piece: as much as is there is looked at, and left.
+fn await_beginning(client: &Client, least: usize) {
+    let mut beginning = [0; 4096];
+    while client.0.peek(&mut beginning).expect("the stream begins") < least {
+        pause(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn requests_for_the_same_are_one_call() {
     let (running, calls) = cached(on(), |_, n| async move {
@@ -44,16 +59,9 @@ fn those_who_wait_read_the_stream_as_it_comes() {
             Ok(reply(200, &[FRESH], Body::Stream(reader)))
         }
     });
-    let mut clients: Vec<_> = (0..20).map(|_| Client::connect(&running)).collect();
-    for client in &mut clients {
-        client.send("GET /a HTTP/1.1\r\nHost: a.example\r\n\r\n");
-    }
+    let mut clients: Vec<_> = (0..20).map(|_| ask(&running, "")).collect();
     for client in &clients {
-        // Head and some of the first piece: as much as is there is looked at, and left.
-        let mut beginning = [0; 4096];
-        while client.0.peek(&mut beginning).expect("the stream begins") < 1000 {
-            pause(Duration::from_millis(5));
-        }
+        await_beginning(client, 1000);
     }
     all_began.store(true, Ordering::SeqCst);
     let expected: Vec<u8> = (0..20).flat_map(|piece| vec![b'a' + piece; 10_000]).collect();
@@ -85,12 +93,8 @@ fn what_is_stale_before_its_body_is_through_is_for_those_who_asked_in_time() {
         }
     });
     let begin = |fields: &str| {
-        let mut client = Client::connect(&running);
-        client.send(format!("GET /a HTTP/1.1\r\nHost: a.example\r\n{fields}\r\n"));
-        let mut beginning = [0; 1024];
-        while client.0.peek(&mut beginning).expect("the stream begins") < 100 {
-            pause(Duration::from_millis(5));
-        }
+        let client = ask(&running, fields);
+        await_beginning(&client, 100);
         client
     };
     let in_time = [begin(""), begin("")];
@@ -157,15 +161,9 @@ fn one_who_does_not_read_is_left_behind_by_the_others() {
             Ok(reply(200, &[FRESH], Body::Stream(reader)))
         }
     });
-    let mut clients: Vec<_> = (0..4).map(|_| Client::connect(&running)).collect();
-    for client in &mut clients {
-        client.send("GET /a HTTP/1.1\r\nHost: a.example\r\n\r\n");
-    }
+    let mut clients: Vec<_> = (0..4).map(|_| ask(&running, "")).collect();
     for client in &clients {
-        let mut beginning = [0; 4096];
-        while client.0.peek(&mut beginning).expect("the stream begins") < 1000 {
-            pause(Duration::from_millis(5));
-        }
+        await_beginning(client, 1000);
     }
     all_began.store(true, Ordering::SeqCst);
     let mut slow = clients.pop().expect("a client");
