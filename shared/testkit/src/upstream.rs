@@ -296,6 +296,10 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         let Ok(stream) = stream else { continue };
         let connection = shared.accepted.fetch_add(1, Ordering::SeqCst);
+        // Here, not on the thread that serves it: whoever hangs up meets every connection that was accepted.
+        if let Ok(handle) = stream.try_clone() {
+            lock(&shared.connections).push(handle);
+        }
         let serving = Arc::clone(shared);
         thread::spawn(move || serve(stream, connection, &serving));
     }
@@ -304,9 +308,6 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 fn serve(stream: TcpStream, connection: usize, shared: &Shared) {
     let _ = stream.set_nodelay(true);
     let _ = stream.set_read_timeout(Some(PATIENCE));
-    if let Ok(handle) = stream.try_clone() {
-        lock(&shared.connections).push(handle);
-    }
     let mut reader = BufReader::new(stream);
     while let Ok(head) = read_head(&mut reader) {
         let request = Request { head, connection, ..Request::default() };

@@ -4,6 +4,8 @@ use std::io::{self, IoSlice};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -45,10 +47,18 @@ pub(super) struct WriteFault {
 }
 
 impl Idle {
-    /// Whether nothing has come since it was put here: neither its end nor bytes that nobody asked for.
+    /// Whether nothing has come since it was put here: neither its end nor bytes that nobody asked for. As far as the event
+    /// loop of its thread has heard, which costs no system call.
     pub(super) fn is_quiet(&self) -> bool {
         let mut byte = [0];
         matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// As [`is_quiet`](Self::is_quiet), as far as the kernel has heard.
+    pub(super) fn is_surely_quiet(&self) -> bool {
+        let mut byte = [0];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        self.is_quiet() && matches!(rustix::net::recv(&self.stream, &mut byte, flags), Err(Errno::AGAIN))
     }
 }
 

@@ -23,7 +23,7 @@ use super::encode::{self, Sending};
 use super::fault::Fault;
 use super::head::{self, Framing, Head, HeadScan};
 use super::lie::Lie;
-use super::server::{Inside, Server};
+use super::server::{Inside, Server, Wanted};
 use super::stream;
 use super::tunnel;
 
@@ -78,9 +78,9 @@ async fn call(
         // Of a tunnel: not looked at before the server has switched, or what is no tunnel might be taken for a request.
         upward => (Bytes::new(), upward),
     };
-    let mut fresh = false;
+    let mut wanted = if flags.idempotent { Wanted::Kept } else { Wanted::Sure };
     loop {
-        let mut connection = match server.acquire(thread, fresh, deadline).await {
+        let mut connection = match server.acquire(thread, wanted, deadline).await {
             Ok(connection) => connection,
             Err(fault) => return Err(fault.into_failure(&server)),
         };
@@ -93,9 +93,9 @@ async fn call(
                 Ok(reply) => return Ok(reply),
                 Err(lie) => return Err(Fault::Lie(lie).into_failure(&server)),
             },
-            Err(fault) if reused && !fresh && fault.is_stale(flags.idempotent) => {
+            Err(fault) if reused && wanted != Wanted::New && fault.is_stale(flags.idempotent) => {
                 server.meters.stale.increment(1);
-                fresh = true;
+                wanted = Wanted::New;
             }
             Err(Fault::ReplyTimeout) if deadline.expired() => {
                 server.meters.failed(Cause::ReplyTimeout);

@@ -46,6 +46,17 @@ pub(super) struct Server {
     shelves: Box<[CachePadded<Mutex<Vec<Idle>>>]>,
 }
 
+/// Which connections will do for a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// A kept one. A call that may be sent again finds out by itself whether the server has closed it just now.
+    Kept,
+    /// A kept one, if the kernel knows nothing against it: a call that may not be sent again should not find it closed.
+    Sure,
+    /// None that was kept.
+    New,
+}
+
 /// What the configuration says of a server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Settings {
@@ -162,32 +173,39 @@ impl Server {
 
     // === connections for calls ===
 
-    /// A connection for a call of the thread with this index: a kept one, the last that was used; else a new one; else,
-    /// when there may be no more, whichever is free first. `fresh`: not a kept one.
+    /// A connection for a call of the thread with this index: a kept one, the last that was used, if that will do; else a
+    /// new one; else, when there may be no more, whichever is free first.
     pub(super) async fn acquire(
         self: &Arc<Self>,
         thread: usize,
-        fresh: bool,
+        wanted: Wanted,
         deadline: Deadline,
     ) -> Result<Connection, Fault> {
-        if !fresh && let Some(connection) = self.take_idle(thread, thread) {
+        if wanted != Wanted::New
+            && let Some(connection) = self.take_idle(thread, thread, wanted)
+        {
             return Ok(connection);
         }
         if let Some(seat) = self.take_seat() {
             return self.connect(seat).await;
         }
-        Box::pin(self.await_seat(thread, fresh, deadline)).await
+        Box::pin(self.await_seat(thread, wanted, deadline)).await
     }
 
-    async fn await_seat(self: &Arc<Self>, thread: usize, fresh: bool, deadline: Deadline) -> Result<Connection, Fault> {
+    async fn await_seat(
+        self: &Arc<Self>,
+        thread: usize,
+        wanted: Wanted,
+        deadline: Deadline,
+    ) -> Result<Connection, Fault> {
         let until = (Instant::now() + self.settings().keep_alive.wait.get()).min(deadline.instant());
         let _counted = Waiting::new(&self.waiting);
         loop {
             let mut freed = pin!(self.freed.notified());
             freed.as_mut().enable();
             for shelf in 0..self.shelves.len() {
-                if let Some(connection) = self.take_idle(shelf, thread)
-                    && !fresh
+                if let Some(connection) = self.take_idle(shelf, thread, wanted)
+                    && wanted != Wanted::New
                 {
                     return Ok(connection);
                 }
@@ -242,12 +260,13 @@ impl Server {
     // === shelves ===
 
     /// The connection that was put on a shelf last, if it still stands.
-    fn take_idle(self: &Arc<Self>, shelf: usize, thread: usize) -> Option<Connection> {
+    fn take_idle(self: &Arc<Self>, shelf: usize, thread: usize, wanted: Wanted) -> Option<Connection> {
         loop {
             let idle = self.shelf(shelf).lock().pop()?;
             // It counts still; a seat that is dropped counts it out.
             let seat = Seat::counted(self);
-            if idle.is_quiet() && !is_spent(&idle, &self.settings().keep_alive, Instant::now()) {
+            let quiet = if wanted == Wanted::Sure { idle.is_surely_quiet() } else { idle.is_quiet() };
+            if quiet && !is_spent(&idle, &self.settings().keep_alive, Instant::now()) {
                 if let Ok(connection) = Connection::revive(idle, seat, thread) {
                     return Some(connection);
                 }

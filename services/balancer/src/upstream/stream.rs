@@ -25,7 +25,7 @@ use super::exchange::await_head;
 use super::fault::Fault;
 use super::head::{Framing, Head};
 use super::lie::Lie;
-use super::server::{Inside, Server};
+use super::server::{Inside, Server, Wanted};
 
 /// Reads the rest of a reply's body and passes it on.
 pub(super) async fn pump(
@@ -121,7 +121,7 @@ async fn run(server: Arc<Server>, thread: usize, envelope: Envelope<Invoke>, mut
     let acquired = tokio::select! {
         biased;
         () = answer.closed() => return,
-        acquired = server.acquire(thread, false, deadline) => acquired,
+        acquired = server.acquire(thread, Wanted::Sure, deadline) => acquired,
     };
     let mut connection = match acquired {
         Ok(connection) => connection,
