@@ -12,10 +12,9 @@
 //! | `retry`, `lessons` | what is tried again; what a call's end says of its worker |
 //! | `supervisor`, `lifecycle`, `ranking` | who is there, in which state, in which order |
 //! | `survey` | whom a call would go to, for people |
-//!
 //! | [`upstream`] | HTTP servers as workers |
 //!
-//! But for `upstream` there is no HTTP here: heads and bodies pass through as they came, but for the reply's status.
+//! Outside `upstream` nothing here knows HTTP, except for the status of a reply: heads and bodies pass through as they came.
 
 #[doc(hidden)]
 pub mod bench;

@@ -26,7 +26,7 @@ Exit codes:
    1  failed
    2  wrong usage of the command line
   69  a dependency or a peer is unavailable
-  75  try again: a port is busy
+  75  try again: a port is busy; calls are still with a drained worker
   78  the configuration is wrong";
 
 /// A failed command.

@@ -1,4 +1,4 @@
-//! Troupe: PHP functions, PHP applications and HTTP services behind one front door.
+//! Troupe: PHP functions and HTTP services behind one front door.
 //!
 //! This crate is the program: its command line, the root of the configuration, and the start of the services.
 

@@ -44,7 +44,7 @@ pub struct Load {
     pub busy: u32,
     /// Resident memory of the fullest process, as a share of its hard limit, in thousandths.
     pub memory_permille: u16,
-    /// Processes replaced since the pool started, for whatever reason but age.
+    /// Processes that failed since the pool started, and were replaced: not those that were idle, old or stopped.
     pub restarts: u32,
     /// The instance is about to stop: no new calls.
     pub draining: bool,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wiring::Wiring;
 
-/// Links between services that run apart. One process with all services has none and reads nothing of this.
+/// Links between services that run apart. One process with all services has none and reads only `wiring` of this.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MeshConfig {

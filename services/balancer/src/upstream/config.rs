@@ -13,7 +13,7 @@ pub struct UpstreamConfig {
     pub servers: Vec<ServerConfig>,
     /// How a server is chosen: "score" takes the one that answers soonest for the calls it has.
     pub algorithm: Algorithm,
-    /// Connections to one server at once, over all threads; so many calls it may have at once.
+    /// Most connections to one server at once, over all threads; also the most calls that it is given at once.
     #[schemars(range(min = 1))]
     pub max_connections: u32,
     /// Calls that wait while every server has as many as it may have.

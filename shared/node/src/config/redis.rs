@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::text;
 use crate::units::Duration;
 
-/// Redis, where something asks for it: `mesh.discovery = "redis"`. Nothing needs it to start or to serve.
+/// Redis, where something asks for it: `mesh.discovery = "redis"`, `cache.l2 = "redis"`. Nothing needs it to start or to serve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RedisConfig {

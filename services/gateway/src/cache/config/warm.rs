@@ -19,7 +19,7 @@ pub struct WarmConfig {
     pub concurrency: u32,
     /// When they are fetched anew, fresh or not: a cron expression in local time, "*/10 * * * *". Empty: only at start.
     pub schedule: Schedule,
-    /// URLs that are asked for so often within an hour are fetched anew shortly before they expire. 0: none.
+    /// A URL that is asked for at least this many times within an hour is fetched again shortly before it expires. 0: none.
     pub predict: u32,
     /// How many URLs are watched for that; of more, those that were not asked for the longest are forgotten.
     #[schemars(range(min = 1))]
