@@ -26,7 +26,6 @@ use troupe_node::admin::{Api, Refusal};
 use troupe_node::metrics::Metrics;
 use troupe_node::notices::Notices;
 use troupe_php_pool::PhpPools;
-use troupe_wire::handshake::Uid;
 
 pub(super) use linked::Linked;
 pub(super) use orders::{Orders, carry_out};
@@ -55,18 +54,23 @@ struct Face {
     metrics: Metrics,
 }
 
+/// What this process is known by, and how the commands reach beyond it.
+pub(super) struct Reach {
+    /// What this instance is known by: its name, and the id that tells those of one name apart.
+    pub(super) known_as: [Arc<str>; 2],
+    pub(super) linked: Linked,
+    pub(super) orders: Option<Orders>,
+    pub(super) surveys: Option<Surveys>,
+    /// Whether the configuration has pools of PHP, for who watches the links to them.
+    pub(super) wants_php: watch::Sender<bool>,
+}
+
 /// Registers what the services of `stack` answer.
-pub(super) fn register(
-    api: &Api,
-    config: &Config,
-    stack: &Stack,
-    node: &Node,
-    ((uid, name), linked, orders, surveys): ((Uid, &str), Linked, Option<Orders>, Option<Surveys>),
-    wants_php: watch::Sender<bool>,
-) {
+pub(super) fn register(api: &Api, config: &Config, stack: &Stack, node: &Node, reach: Reach) {
+    let Reach { known_as, linked, orders, surveys, wants_php } = reach;
     let face = Face {
         config: Arc::new(ArcSwap::from_pointee(config.clone())),
-        known_as: [name.into(), uid.to_string().into()],
+        known_as,
         insight: stack.gateway.as_ref().map(troupe_gateway::Running::insight),
         balancer: stack.balancer.as_ref().map(Arc::downgrade),
         upstreams: stack.upstreams.as_ref().map(Arc::downgrade),

@@ -16,11 +16,10 @@ use troupe_node::admin::{Api, Readiness};
 use troupe_node::notices::Notice;
 use troupe_node::threads::{DataThreads, Pinning, Watchdog, spawn_data_threads};
 
-use super::apart::Apart;
-use super::{Node, Stack, THREADS_END, troubles};
-use crate::config::Config;
+use super::start::Start;
+use super::{THREADS_END, troubles};
 use crate::failure::CommandError;
-use crate::services::{Service, Services};
+use crate::services::Service;
 
 /// A thread that stands still for so long is something to tell.
 const STALLED: Duration = Duration::from_secs(1);
@@ -31,22 +30,19 @@ pub(super) struct Reporting {
     threads: DataThreads<Reporter>,
 }
 
-/// Starts to report on `services`; `None` where there is nobody to report to.
+/// Starts to report on what was started, to `metrics` or whoever is it elsewhere; `None` where there is nobody to report to.
 pub(super) async fn start(
-    config: &Config,
-    services: Services,
-    apart: &mut Apart,
-    node: &Node,
-    (metrics, stack, api): (Option<&MetricsService>, &Stack, &Api),
+    start: &mut Start<'_>,
+    metrics: Option<&MetricsService>,
 ) -> Result<Option<Reporting>, CommandError> {
-    let subject = subject(services, apart, node, stack, api);
+    let subject = subject(start);
     let failed = |error: String| CommandError::failed(format!("cannot start to report metrics: {error}"));
     let threads = if let Some(metrics) = metrics {
         let faces = metrics.faces();
         spawn_data_threads("reporter", 1, &Pinning::Off, move |_| {
             std::future::ready(Reporter::here(subject.clone(), Port::inline(faces())))
         })
-    } else if let Some(links) = apart.metrics_links(config, services)? {
+    } else if let Some(links) = start.apart.metrics_links(start.config, start.services)? {
         spawn_data_threads("reporter", 1, &Pinning::Off, move |_| {
             std::future::ready(Reporter::apart(subject.clone(), links()))
         })
@@ -69,7 +65,8 @@ impl Reporting {
     }
 }
 
-fn subject(services: Services, apart: &Apart, node: &Node, stack: &Stack, api: &Api) -> Subject {
+fn subject(start: &Start<'_>) -> Subject {
+    let Start { services, node, api, apart, stack, .. } = start;
     let (uid, name) = apart.instance();
     let source = Source {
         uid: uid.0,
@@ -89,7 +86,7 @@ fn subject(services: Services, apart: &Apart, node: &Node, stack: &Stack, api: &
             as Arc<dyn Fn() -> Vec<Slow> + Send + Sync>
     });
     let obey = balancer.map(|_| {
-        let api = api.clone();
+        let api = Api::clone(api);
         Arc::new(move |order| Box::pin(obey(api.clone(), order)) as Pin<Box<dyn Future<Output = Outcome>>>) as Obey
     });
     let (readiness, watchdog) = (node.readiness.clone(), node.watchdog.clone());
