@@ -199,8 +199,10 @@ impl GuardedStream {
         Some(Skeleton::new(method, facts, expect))
     }
 
-    /// Refuses a head: its answer takes its turn behind those of the requests before it, and the connection closes.
+    /// Refuses a head, and the connection closes behind the answer. Only while no other is under way: actix would frame that
+    /// one by the head that stands for this.
     fn refuse(&mut self, reject: Reject) {
+        debug_assert!(self.conn.is_idle(), "a head is refused while an answer is under way");
         self.thread.metrics.rejected(reject);
         self.guard.close();
         let (status, why) = self.thread.front.rejection(reject);
@@ -212,9 +214,8 @@ impl GuardedStream {
 
     fn hold(&mut self, tail: &[u8]) {
         self.held.extend_from_slice(tail);
-        // What waits behind an answer is not late: it may be there as a whole.
-        let waits = self.unsent.is_some() || self.conn.handshake() != Handshake::None;
-        let begun = !self.held.is_empty() && self.guard.at_head() && !waits;
+        // What the gate has not seen waits behind an answer and is not late: it may be there as a whole.
+        let begun = !self.held.is_empty() && self.guard.at_head() && !self.unseen;
         if !self.held.is_empty() {
             self.conn.note_early();
         }

@@ -8,6 +8,7 @@ mod cdn;
 mod faults;
 mod lifecycle;
 mod observed;
+mod pipelined;
 mod strict;
 mod support;
 mod tunnels;
