@@ -34,8 +34,6 @@ pub(super) struct Conn {
     fault: Cell<Option<Reject>>,
     /// Bytes of the body of the request being answered.
     received: Cell<u64>,
-    /// The gate waits for room in the queue.
-    stalled: Cell<bool>,
     unflushed: Cell<bool>,
     /// The answer being written breaks off once what there is of it is written.
     breaking: Cell<bool>,
@@ -80,7 +78,6 @@ impl Conn {
             overdue: Cell::new(false),
             fault: Cell::new(None),
             received: Cell::new(0),
-            stalled: Cell::new(false),
             unflushed: Cell::new(false),
             breaking: Cell::new(false),
             closing: Cell::new(false),
@@ -214,14 +211,6 @@ impl Conn {
 
     pub(super) fn fault(&self) -> Option<Reject> {
         self.fault.get()
-    }
-
-    pub(super) fn set_stalled(&self) {
-        self.stalled.set(true);
-    }
-
-    pub(super) fn take_stalled(&self) -> bool {
-        self.stalled.replace(false)
     }
 
     pub(super) fn set_closing(&self) {

@@ -380,11 +380,6 @@ impl Future for Handling {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if let Some(conn) = &this.conn
-            && conn.take_stalled()
-        {
-            context.waker().wake_by_ref();
-        }
         let step = match catch_unwind(AssertUnwindSafe(|| this.poll_step(context))) {
             Ok(step) => ready!(step),
             Err(_) => None,

@@ -46,6 +46,8 @@ pub(super) struct GuardedStream {
     held: Vec<u8>,
     /// `held` was not shown to the gate since it grew.
     unseen: bool,
+    /// The next head waits for the end of the answer under way.
+    stalled: bool,
     /// Bytes that are judged and did not fit the buffer they came in.
     ready: Vec<u8>,
     delivered: usize,
@@ -75,6 +77,7 @@ impl GuardedStream {
             guard,
             held: Vec::new(),
             unseen: false,
+            stalled: false,
             ready: Vec::new(),
             delivered: 0,
             flushed: true,
@@ -300,7 +303,7 @@ impl AsyncRead for GuardedStream {
             }
             if this.unseen {
                 if this.conn.is_full() {
-                    this.conn.set_stalled();
+                    this.stalled = true;
                     let _ = this.poll_clock(context);
                     return Poll::Pending;
                 }
@@ -377,6 +380,10 @@ impl AsyncWrite for GuardedStream {
         let this = self.get_mut();
         if this.conn.is_idle() {
             this.conn.set_flushed();
+            // Whatever ended the answer, actix reads on only when it is woken.
+            if std::mem::take(&mut this.stalled) {
+                context.waker().wake_by_ref();
+            }
         }
         this.flushed |= this.conn.is_idle() || this.conn.is_at_handshake();
         if this.conn.is_breaking() {

@@ -1,6 +1,8 @@
 //! What comes behind a request on its connection: when its turn is, and from when on it may be late.
 
-use std::sync::mpsc;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -92,4 +94,41 @@ fn a_head_that_begins_behind_an_answer_has_its_time_from_the_answers_end() {
     assert_eq!(client.response(false).status, 408);
     assert!(answered.recv().expect("the service has answered").elapsed() >= HEAD_TIMEOUT);
     assert!(client.is_closed());
+}
+
+#[test]
+fn a_request_behind_a_stream_is_answered_at_the_streams_end() {
+    // Nothing but the stream's end wakes the connection before the test has lost its patience.
+    let never = units::Duration::from_secs(10 * PATIENCE.as_secs());
+    let config = GatewayConfig {
+        head_timeout: never,
+        keep_alive: never,
+        request_timeout: never,
+        stream_idle: never,
+        ..config()
+    };
+    let running = serve(config, &functions(), by_name);
+    let mut client = Client::connect(&running);
+    client.send(head("GET", "stream-long") + &head("GET", "behind"));
+    assert_eq!(client.response(false).text(), "all");
+    assert!(client.response(false).text().starts_with("GET /behind "));
+}
+
+#[test]
+fn a_request_behind_a_slow_call_waits_without_work() {
+    let polls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&polls);
+    let running = serve(config(), &functions(), move |envelope| {
+        let (counted, mut call) = (Arc::clone(&counted), Box::pin(by_name(envelope)));
+        poll_fn(move |context| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            call.as_mut().poll(context)
+        })
+    });
+    let mut client = Client::connect(&running);
+    client.send(head("GET", "late") + &head("GET", "behind"));
+    assert!(client.response(false).text().starts_with("GET /late "));
+    assert!(client.response(false).text().starts_with("GET /behind "));
+    let polls = polls.load(Ordering::Relaxed);
+    assert!(polls <= 100, "two calls were looked at {polls} times");
 }
