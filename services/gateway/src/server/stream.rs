@@ -242,8 +242,12 @@ impl GuardedStream {
     fn sift_held(&mut self, context: &mut Context<'_>) {
         self.unseen = false;
         let mut held = std::mem::take(&mut self.held);
+        let heads = self.conn.heads();
         let (written, read) = self.sift(&mut held, context);
-        self.head_since = None;
+        if self.conn.heads() != heads {
+            // What is left is the beginning of another one, which has its own time.
+            self.head_since = None;
+        }
         self.hold(held.get(read..).unwrap_or_default());
         // A refusal's own head may stand in `ready` already; what was judged before it comes first.
         held.truncate(written);
@@ -349,12 +353,8 @@ impl AsyncRead for GuardedStream {
                 if part.filled().is_empty() {
                     return Poll::Ready(Ok(()));
                 }
-                let since = this.head_since;
                 this.held.extend_from_slice(part.filled());
                 this.sift_held(context);
-                if this.head_since.is_some() && this.ready.is_empty() {
-                    this.head_since = since;
-                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What is refused before it is a request.
 
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use troupe_gateway::config::GatewayConfig;
 use troupe_node::units;
@@ -108,6 +108,22 @@ fn slow_heads_and_idle_connections_end() {
     assert_eq!(second.get("/a").status, 200);
     second.send("GET /a HTTP/1.1\r\nHo");
     assert_eq!(second.response(false).status, 408);
+}
+
+#[test]
+fn a_head_that_drips_is_as_late_as_one_that_stops() {
+    let quick = units::Duration::from_millis(300);
+    let running = serve(GatewayConfig { head_timeout: quick, ..config() }, &functions(), echo);
+    let mut client = Client::connect(&running);
+    client.0.set_read_timeout(Some(Duration::from_millis(20))).expect("sets a timeout");
+    client.send("GET /");
+    let start = Instant::now();
+    while client.0.peek(&mut [0]).is_err() {
+        assert!(start.elapsed() < PATIENCE, "the head may go on for ever");
+        client.send("a");
+    }
+    client.0.set_read_timeout(Some(PATIENCE)).expect("sets a timeout");
+    assert_eq!(client.response(false).status, 408);
 }
 
 #[test]

@@ -105,6 +105,25 @@ fn pipelined_hits_and_misses_keep_their_order() {
     assert_eq!(client.response(false).text(), "body 1");
 }
 
+/// Each head has its own time, also where its beginning came along with the end of the one before.
+#[test]
+fn hits_whose_heads_overlap_are_not_one_late_head() {
+    let head_timeout = Duration::from_secs(2);
+    let config = GatewayConfig { head_timeout: "2s".parse().expect("a duration"), ..config() };
+    let running =
+        serve_with(config, &route(on()), options(), |_| async { Ok(reply(200, &[FRESH], Body::full(bytes(10)))) });
+    let mut client = Client::connect(&running);
+    assert_eq!(client.get("/a").status, 200);
+    let (begin, end) = GET.split_at(10);
+    let start = std::time::Instant::now();
+    client.send(begin);
+    while start.elapsed() < head_timeout * 3 / 2 {
+        pause(head_timeout / 10);
+        let hit = client.send([end, begin].concat()).response(false);
+        assert!(hit.status == 200 && status(&hit).starts_with("troupe-l1; hit"), "{}", hit.head);
+    }
+}
+
 /// The rest of an answer waits for its client, and so do the requests behind it.
 #[test]
 fn a_slow_reader_gets_every_byte() {
