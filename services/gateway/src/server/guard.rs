@@ -13,7 +13,7 @@ pub(super) use head::{Facts, absolute};
 pub(super) use skeleton::{Skeleton, refusal};
 
 use chunked::{ChunkScan, Step};
-use head::HeadScan;
+use head::{HeadScan, Part};
 
 /// Why a connection is not read on. The request is answered, the connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,6 +52,8 @@ enum State {
 /// What the next bytes are.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Scan {
+    /// An empty line of that many bytes before a head. It is passed, and goes no further.
+    Empty(usize),
     /// A complete head of that many bytes.
     Head(usize, Facts),
     /// That many bytes of a body or its framing.
@@ -77,7 +79,7 @@ impl HeadGuard {
         match &mut self.state {
             State::Head(_) if input.is_empty() => Scan::More,
             State::Head(scan) => match scan.advance(input, self.max_head as usize) {
-                Ok(Some((len, facts))) => {
+                Ok(Part::Head(len, facts)) => {
                     self.state = match facts.length {
                         _ if facts.chunked => State::Chunked(ChunkScan::Size),
                         Some(length) if length > 0 => State::Length(length),
@@ -85,7 +87,8 @@ impl HeadGuard {
                     };
                     Scan::Head(len, facts)
                 }
-                Ok(None) => Scan::More,
+                Ok(Part::Empty(len)) => Scan::Empty(len),
+                Ok(Part::More) => Scan::More,
                 Err(reject) => {
                     self.state = State::Closed;
                     Scan::RefuseHead(reject)

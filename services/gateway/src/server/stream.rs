@@ -115,6 +115,7 @@ impl GuardedStream {
                     read += len;
                     written += len;
                 }
+                Scan::Empty(len) => read += len,
                 Scan::Head(len, facts) => {
                     if self.conn.heads() >= self.thread.limits().max_requests {
                         self.guard.close();
@@ -158,7 +159,7 @@ impl GuardedStream {
     /// of what was read may be.
     fn receive(&mut self, head: &[u8], facts: &Facts, first: bool, context: &mut Context<'_>) -> Option<Skeleton> {
         let part = |from: u32, to: u32| head.get(from as usize..to as usize).unwrap_or_default();
-        let method = part(facts.start, facts.method_end);
+        let method = part(0, facts.method_end);
         let target = part(facts.method_end + 1, facts.target_end);
         let host = part(facts.host.0, facts.host.1);
         let body = match facts.length {

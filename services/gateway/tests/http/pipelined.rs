@@ -132,3 +132,38 @@ fn a_request_behind_a_slow_call_waits_without_work() {
     let polls = polls.load(Ordering::Relaxed);
     assert!(polls <= 100, "two calls were looked at {polls} times");
 }
+
+/// RFC 9112 §2.2: one that sloppy clients send behind a body is passed over.
+#[test]
+fn an_empty_line_begins_no_head() {
+    let post = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    let running = serve(impatient(), &functions(), by_name);
+    let mut along = Client::connect(&running);
+    assert_eq!(along.send([post, "\r\n"].concat()).response(false).status, 200);
+    let mut later = Client::connect(&running);
+    assert_eq!(later.send(post).response(false).status, 200);
+    later.send("\r\n");
+    let mut waiting = Client::connect(&running);
+    waiting.send(head("POST", "late") + "\r\n");
+    assert_eq!(waiting.response(false).status, 200);
+    pause(LATE);
+    for client in [&mut along, &mut later, &mut waiting] {
+        assert!(client.get("/behind").text().starts_with("GET /behind "));
+    }
+    // It is no more than one, however they come.
+    assert_eq!(along.send("\r\n").get("/behind").status, 200);
+    along.send("\r\n");
+    pause(HEAD_TIMEOUT / 10);
+    assert_eq!(along.send("\r\n").response(false).status, 400);
+}
+
+#[test]
+fn a_connection_that_is_idle_behind_an_empty_line_ends_without_an_answer() {
+    let keep_alive = impatient().head_timeout;
+    let running = serve(GatewayConfig { keep_alive, ..impatient() }, &functions(), by_name);
+    let mut used = Client::connect(&running);
+    assert_eq!(used.get("/a").status, 200);
+    assert!(used.send("\r\n").is_closed());
+    let mut unused = Client::connect(&running);
+    assert!(unused.send("\r\n").is_closed());
+}

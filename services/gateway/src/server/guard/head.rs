@@ -25,11 +25,20 @@ pub(super) struct HeadScan {
     facts: Facts,
 }
 
+/// What the next bytes are.
+#[derive(Debug)]
+pub(super) enum Part {
+    /// An empty line of that many bytes, before the head.
+    Empty(usize),
+    /// A complete head: its length, and what it says.
+    Head(usize, Facts),
+    /// The beginning of a head.
+    More,
+}
+
 /// What a complete head says, as offsets into it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::server) struct Facts {
-    /// Where the request line begins; 0 unless an empty line came first.
-    pub(in crate::server) start: u32,
     /// End of the method.
     pub(in crate::server) method_end: u32,
     /// End of the target.
@@ -55,8 +64,8 @@ pub(in crate::server) struct Facts {
 }
 
 impl HeadScan {
-    /// Reads on. `input` begins where the head begins, on every call. `Some` is the head's length and what it says.
-    pub(super) fn advance(&mut self, input: &[u8], max: usize) -> Result<Option<(usize, Facts)>, Reject> {
+    /// Reads on. `input` begins where the head begins, on every call, or where an empty line before it does.
+    pub(super) fn advance(&mut self, input: &[u8], max: usize) -> Result<Part, Reject> {
         if let Some(&first) = input.first()
             && !is_token(first)
             && first != b'\r'
@@ -70,7 +79,7 @@ impl HeadScan {
                     return Err(Reject::HeadTooLarge);
                 }
                 self.searched = input.len() as u32;
-                return Ok(None);
+                return Ok(Part::More);
             };
             let end = self.searched as usize + found;
             if end >= max {
@@ -84,24 +93,25 @@ impl HeadScan {
             self.line = self.searched;
             if self.facts.fields_at == 0 {
                 if line.is_empty() {
-                    self.leading += 1;
-                    if self.leading > MAX_LEADING_LINES {
+                    if self.leading == MAX_LEADING_LINES {
                         return Err(Reject::RequestLine);
                     }
-                    continue;
+                    // Let go at once: it begins no head, and the one it would be kept for need not come.
+                    *self = Self { leading: self.leading + 1, ..Self::default() };
+                    return Ok(Part::Empty(end + 1));
                 }
-                self.request_line(at, line)?;
+                self.request_line(line)?;
                 self.facts.fields_at = self.line;
             } else if line.is_empty() {
                 self.complete(input)?;
-                return Ok(Some((end + 1, self.facts)));
+                return Ok(Part::Head(end + 1, self.facts));
             } else {
                 self.field(at, line)?;
             }
         }
     }
 
-    fn request_line(&mut self, at: usize, line: &[u8]) -> Result<(), Reject> {
+    fn request_line(&mut self, line: &[u8]) -> Result<(), Reject> {
         let method = memchr::memchr(b' ', line).ok_or(Reject::RequestLine)?;
         let (Some(name), Some(rest)) = (line.get(..method), line.get(method + 1..)) else {
             return Err(Reject::RequestLine);
@@ -130,9 +140,8 @@ impl HeadScan {
         if text == b"*" && name != b"OPTIONS" {
             return Err(Reject::Target);
         }
-        self.facts.start = at as u32;
-        self.facts.method_end = (at + method) as u32;
-        self.facts.target_end = (at + method + 1 + target) as u32;
+        self.facts.method_end = method as u32;
+        self.facts.target_end = (method + 1 + target) as u32;
         Ok(())
     }
 
