@@ -1,6 +1,8 @@
 //! The service behind actix's dispatcher: takes the request that the gate left in the connection, gets its body,
 //! calls, answers. actix drops the future when the client leaves, and with it the call.
 
+mod step;
+
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -12,11 +14,10 @@ use actix_http::body::BoxBody;
 use actix_http::{Request as ActixRequest, Response};
 use actix_service::Service;
 use troupe_cache::cache_status::Forward;
-use troupe_contracts::invoke::{Invoke, Reply, Times};
+use troupe_contracts::invoke::{Reply, Times};
 use troupe_mesh::body::{self, Body, BodyWriter};
 use troupe_mesh::deadline::Deadline;
 use troupe_mesh::failure::{Failure, Outcome, Stage};
-use troupe_mesh::port::CallFuture;
 use troupe_wire::head::Version;
 
 use super::conn::Conn;
@@ -25,10 +26,11 @@ use super::reply::{self, ReplyBody, Writing};
 use super::stream::Opened;
 use super::thread::{Thread, Timeouts as Timing};
 use crate::answer::Answer;
-use crate::cache::{CacheResult, Fetching, Timeouts};
+use crate::cache::{CacheResult, Timeouts};
 use crate::front::{Part, Plan, Planned};
 use crate::metrics::{Fault, Noted, Stages, Ticket};
 use crate::request::{BodyFrame, Incoming, Method, Request};
+use step::{Asked, Called, Calling, Step};
 
 /// The time a call may take whose body is still on its way: transfers have no total limit, only an idle one. When the
 /// body is complete, `gateway.request_timeout` begins, and the gateway itself watches it.
@@ -49,30 +51,6 @@ pub(super) struct Handling {
     incoming: Option<Box<Incoming>>,
     ticket: Option<Ticket>,
     step: Step,
-}
-
-enum Step {
-    /// The answer is known.
-    Answer(Box<Answer>),
-    /// The answer is known; the body in front of it is read first, so that the connection can go on.
-    Skip(Box<(Answer, Gather)>),
-    /// The body is being gathered.
-    Gather(Box<(Planned, Gather)>),
-    /// A worker has the call.
-    Call {
-        call: CallFuture<Invoke>,
-        pump: Option<Box<Pump>>,
-        pass: Option<Forward>,
-        since: Instant,
-        /// What the client sends through the tunnel that it asks for.
-        upward: Option<BodyWriter>,
-    },
-    /// The gate has taken the connection over.
-    Tunnel,
-    /// The cache fetches the answer, or waits for another request's.
-    Fetch(Fetching),
-    /// Nothing can be done any more: answering panicked.
-    Lost,
 }
 
 impl Service<ActixRequest> for Handler {
@@ -127,10 +105,7 @@ impl Handling {
             }
             Plan::Call(planned) => planned,
         };
-        let pass = match planned.cached {
-            Part::Pass(forward) => Some(forward),
-            Part::None | Part::Miss(..) => None,
-        };
+        let pass = passed_by(&planned);
         if let Some(ticket) = &mut self.ticket {
             match planned.route {
                 Some(route) => ticket.set_route(route, &planned.label),
@@ -157,7 +132,8 @@ impl Handling {
                     false => (None, Body::Empty),
                 };
                 let call = self.thread.front.call(request, planned, body, deadline);
-                return Some(Step::Call { call, pump: None, pass, since: request.received, upward });
+                let since = request.received;
+                return Some(Step::Call(Calling { call, pump: None, pass, since, upward }));
             }
             BodyFrame::Length(length) => Some(length),
             BodyFrame::Chunked => None,
@@ -185,135 +161,66 @@ impl Handling {
     /// Goes on; ready with the answer and with what is left to do for the request's body.
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Option<(Answer, Option<Box<Pump>>)>> {
         loop {
-            match &mut self.step {
-                Step::Answer(_) => {
-                    let Step::Answer(answer) = std::mem::replace(&mut self.step, Step::Lost) else {
-                        return Poll::Ready(None);
+            let asked = asked(&self.thread, self.conn.as_ref(), self.incoming.as_deref(), self.ticket.as_mut());
+            match (&mut self.step, asked) {
+                (Step::Call(calling), Some(mut asked)) => match ready!(calling.poll(&mut asked, context)) {
+                    Called::Answer(answer, pump) => return Poll::Ready(Some((answer, pump))),
+                    Called::Switch(reply, upward) => {
+                        self.switch(reply, upward, context);
+                        return Poll::Pending;
+                    }
+                },
+                (Step::Fetch(fetching), Some(mut asked)) => {
+                    let answer = ready!(asked.poll_fetch(fetching, context));
+                    return Poll::Ready(Some((answer, None)));
+                }
+                (Step::Gather(gathering), Some(_)) => {
+                    let gathered = ready!(gathering.1.poll(context));
+                    self.step = self.gathered(gathered).unwrap_or(Step::Lost);
+                }
+                (Step::Skip(skipping), asked) => {
+                    let outcome = ready!(skipping.1.poll(context));
+                    let fault = match (asked, &outcome) {
+                        (Some(asked), Err(fault @ BodyFault::Malformed(_))) => Some(asked.unread(*fault)),
+                        _ => None,
                     };
+                    let Step::Skip(skipping) = self.take_step() else { return Poll::Ready(None) };
+                    // Longer than what is skipped, or broken off.
+                    let cut = !matches!(outcome, Ok((_, None)));
+                    return Poll::Ready(Some((fault.unwrap_or_else(|| skipping.0.closing(cut)), None)));
+                }
+                (Step::Answer(_), _) => {
+                    let Step::Answer(answer) = self.take_step() else { return Poll::Ready(None) };
                     return Poll::Ready(Some((*answer, None)));
                 }
-                Step::Skip(skipping) => {
-                    let outcome = ready!(skipping.1.poll(context));
-                    let Step::Skip(skipping) = std::mem::replace(&mut self.step, Step::Lost) else {
-                        return Poll::Ready(None);
-                    };
-                    let answer = match (self.incoming.as_deref(), outcome) {
-                        (Some(Incoming::Request(request)), Err(fault @ BodyFault::Malformed(_))) => {
-                            body_fault(&self.thread, request, fault)
-                        }
-                        // Longer than what is skipped, or broken off.
-                        (_, outcome) => skipping.0.closing(!matches!(outcome, Ok((_, None)))),
-                    };
-                    return Poll::Ready(Some((answer, None)));
-                }
-                Step::Gather(gathering) => {
-                    let outcome = ready!(gathering.1.poll(context));
-                    let Step::Gather(gathering) = std::mem::replace(&mut self.step, Step::Lost) else {
-                        return Poll::Ready(None);
-                    };
-                    let (Some(Incoming::Request(request)), Some(conn)) = (self.incoming.as_deref(), &self.conn) else {
-                        return Poll::Ready(None);
-                    };
-                    let (body, pump) = match outcome {
-                        Ok(gathered) => gathered,
-                        Err(fault) => return Poll::Ready(Some((body_fault(&self.thread, request, fault), None))),
-                    };
-                    let budget = if pump.is_some() { LONGEST_BODY } else { self.thread.timeouts().request };
-                    let since = Instant::now();
-                    let deadline = Deadline::at(since + budget);
-                    if pump.is_none() {
-                        conn.wait_until(deadline.instant() + GRACE);
-                    }
-                    let pass = match gathering.0.cached {
-                        Part::Pass(forward) => Some(forward),
-                        Part::None | Part::Miss(..) => None,
-                    };
-                    let call = self.thread.front.call(request, gathering.0, body, deadline);
-                    self.step = Step::Call { call, pump: pump.map(Box::new), pass, since, upward: None };
-                }
-                Step::Call { call, pump, pass, since, upward } => {
-                    let (Some(Incoming::Request(request)), Some(conn)) = (self.incoming.as_deref(), &self.conn) else {
-                        return Poll::Ready(None);
-                    };
-                    match pump.as_mut().map(|pump| pump.poll(context)) {
-                        Some(Poll::Ready(Err(fault))) => {
-                            return Poll::Ready(Some((body_fault(&self.thread, request, fault), None)));
-                        }
-                        Some(Poll::Ready(Ok(()))) => {
-                            *pump = None;
-                            conn.wait_until(Instant::now() + self.thread.timeouts().request);
-                        }
-                        Some(Poll::Pending) | None => {}
-                    }
-                    let answer = match call.as_mut().poll(context) {
-                        Poll::Ready(result) => {
-                            if let Some(ticket) = self.ticket.as_mut().filter(|_| !cfg!(feature = "untimed")) {
-                                let (times, failure) = match &result {
-                                    Ok(reply) => (reply.times, None),
-                                    Err(failure) => (failure.times, Some(failure)),
-                                };
-                                ticket.called(Noted::call(times, failure, *since));
-                            }
-                            match (upward.take(), result) {
-                                (Some(upward), Ok(reply)) if reply.head.status() == 101 => {
-                                    self.switch(reply, upward, context);
-                                    return Poll::Pending;
-                                }
-                                (upward, result) => {
-                                    let mut answer = self.thread.front.answer(request, result);
-                                    if let Some(upward) = upward {
-                                        answer.upgrade = answer.status == 426;
-                                        // There is none of it; a stream that breaks would be a request that failed.
-                                        upward.finish();
-                                    }
-                                    answer
-                                }
-                            }
-                        }
-                        Poll::Pending if conn.take_overdue() => {
-                            let failure = Failure::deadline(Stage::Gateway);
-                            if let Some(ticket) = &mut self.ticket {
-                                ticket.called(Noted::call(Times::default(), Some(&failure), *since));
-                            }
-                            self.thread.front.fail(request, &failure)
-                        }
-                        Poll::Pending => return Poll::Pending,
-                    };
-                    let answer = match pass {
-                        Some(forward) => self.thread.front.passed(answer, *forward),
-                        None => answer,
-                    };
-                    return Poll::Ready(Some((answer, pump.take())));
-                }
-                Step::Fetch(fetching) => {
-                    let (Some(Incoming::Request(request)), Some(conn)) = (self.incoming.as_deref(), &self.conn) else {
-                        return Poll::Ready(None);
-                    };
-                    let answer = match Pin::new(&mut *fetching).poll(context) {
-                        Poll::Ready(outcome) => {
-                            let stages = Stages::fetched(&outcome.spent, outcome.failure());
-                            let (result, answer) = self.thread.front.outcome(request, outcome);
-                            if let Some(ticket) = &mut self.ticket {
-                                ticket.called(Noted::Cache(stages));
-                                ticket.set_cache(result);
-                            }
-                            answer
-                        }
-                        Poll::Pending if conn.take_overdue() => {
-                            let failure = Failure::deadline(Stage::Gateway);
-                            if let Some(ticket) = &mut self.ticket {
-                                ticket.called(Noted::Cache(Stages::fetched(&fetching.spent(), Some(&failure))));
-                            }
-                            self.thread.front.fail(request, &failure)
-                        }
-                        Poll::Pending => return Poll::Pending,
-                    };
-                    return Poll::Ready(Some((answer, None)));
-                }
-                Step::Tunnel => return Poll::Pending,
-                Step::Lost => return Poll::Ready(None),
+                (Step::Tunnel, _) => return Poll::Pending,
+                (Step::Lost, _) | (_, None) => return Poll::Ready(None),
             }
         }
+    }
+
+    fn take_step(&mut self) -> Step {
+        std::mem::replace(&mut self.step, Step::Lost)
+    }
+
+    /// The body is there, or so much of it that the rest is passed on while it comes: a call, or why there is none.
+    fn gathered(&mut self, gathered: Result<(Body, Option<Pump>), BodyFault>) -> Option<Step> {
+        let Step::Gather(gathering) = self.take_step() else { return None };
+        let planned = gathering.0;
+        let asked = asked(&self.thread, self.conn.as_ref(), self.incoming.as_deref(), None)?;
+        let (body, pump) = match gathered {
+            Ok(gathered) => gathered,
+            Err(fault) => return Some(Step::Answer(Box::new(asked.unread(fault)))),
+        };
+        let budget = if pump.is_some() { LONGEST_BODY } else { self.thread.timeouts().request };
+        let since = Instant::now();
+        let deadline = Deadline::at(since + budget);
+        if pump.is_none() {
+            asked.conn.wait_until(deadline.instant() + GRACE);
+        }
+        let pass = passed_by(&planned);
+        let call = self.thread.front.call(asked.request, planned, body, deadline);
+        Some(Step::Call(Calling { call, pump: pump.map(Box::new), pass, since, upward: None }))
     }
 
     /// Leaves the connection to the gate, as a tunnel. actix waits for an answer until it ends.
@@ -355,7 +262,7 @@ impl Handling {
     fn leave(&mut self) {
         let Some(ticket) = self.ticket.as_mut().filter(|_| !cfg!(feature = "untimed")) else { return };
         match &self.step {
-            Step::Call { since, .. } => ticket.called(Noted::call(Times::default(), None, *since)),
+            Step::Call(calling) => ticket.called(Noted::call(Times::default(), None, calling.since)),
             Step::Fetch(fetching) => ticket.called(Noted::Cache(Stages::fetched(&fetching.spent(), None))),
             _ => {}
         }
@@ -399,6 +306,27 @@ impl Drop for Handling {
             conn.finish(Instant::now());
             self.leave();
         }
+    }
+}
+
+/// A request that was not refused, and what belongs to it; `None` once its answer was handed to actix.
+fn asked<'a>(
+    thread: &'a Thread,
+    conn: Option<&'a Rc<Conn>>,
+    incoming: Option<&'a Incoming>,
+    ticket: Option<&'a mut Ticket>,
+) -> Option<Asked<'a>> {
+    match (conn, incoming) {
+        (Some(conn), Some(Incoming::Request(request))) => Some(Asked { thread, conn, request, ticket }),
+        _ => None,
+    }
+}
+
+/// Why a call passes the cache by, where it does.
+fn passed_by(planned: &Planned) -> Option<Forward> {
+    match planned.cached {
+        Part::Pass(forward) => Some(forward),
+        Part::None | Part::Miss(..) => None,
     }
 }
 
