@@ -1,5 +1,6 @@
 //! The pool's actor: what it knows, and what it does about each note. This half is about the code and its zygote.
 
+mod left;
 mod processes;
 mod renew;
 mod stillborn;
@@ -85,6 +86,8 @@ struct Record {
     since: Instant,
     /// Since when it is to be gone.
     ending: Option<Instant>,
+    /// It has ended, or was killed for running on too long.
+    over: bool,
     watch: Watch,
 }
 
@@ -92,6 +95,11 @@ impl Record {
     /// It takes new calls, or will.
     fn serves(&self) -> bool {
         self.ending.is_none() && self.info.fate() == Fate::Serving
+    }
+
+    /// Its stream was left, and it goes on until its next write.
+    fn runs_on(&self) -> bool {
+        self.ending.is_some() && !self.over && self.info.fate() == Fate::StreamGone
     }
 
     fn is_old(&self, epoch: u32) -> bool {
@@ -360,6 +368,7 @@ impl PoolActor {
                 record.info.kill(Fate::Died);
             }
         }
+        self.end_left();
         self.end_crash_loop(now);
         self.end_idle(now);
         if self.ticks.is_multiple_of(MEMORY_TICKS) {

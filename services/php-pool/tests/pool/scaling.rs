@@ -163,6 +163,61 @@ fn a_reader_that_goes_away_stops_the_function_which_cleans_up() {
     });
 }
 
+/// Each of them was replaced at once: clients that came and went had any number of processes started.
+#[test]
+fn streams_that_are_left_run_on_in_as_many_processes_as_there_may_be_streams() {
+    let stream = "function () { echo getmypid(); flush(); sleep(100); }";
+    on_runtime(async move {
+        let stage = Stage::start(&[("stream", stream)], |config| {
+            config.processes.max = 4;
+            config.timeout = "90s".parse().unwrap();
+        })
+        .await;
+        let pool = stage.handle();
+        let mut left = Vec::new();
+        for _ in 0..10 {
+            let mut reply = get(&pool, "stream").await.unwrap();
+            left.push(String::from_utf8(reply.body.next().await.unwrap().unwrap().to_vec()).unwrap());
+            drop(reply);
+            stage.until("it is left", |load| load.in_flight == 0).await;
+        }
+        let (first, last) = left.split_at(8);
+        eventually("those left first are ended", || first.iter().all(|pid| !lives(pid))).await;
+        assert!(last.iter().all(|pid| lives(pid)), "the others may find out by themselves");
+        assert_eq!(stage.load().restarts, 0);
+        stage.pools.stop().await;
+    });
+}
+
+#[test]
+fn a_function_whose_stream_was_left_takes_no_more_memory_than_another() {
+    let hog = "function () {
+        echo getmypid();
+        flush();
+        while (!file_exists($_GET['go'])) { usleep(1000); clearstatcache(); }
+        $shm = shmop_open(ftok(__FILE__, 'l'), 'c', 0600, 96 << 20);
+        shmop_delete($shm);
+        for ($i = 0; $i < 96; $i++) { shmop_write($shm, str_repeat('x', 1 << 20), $i << 20); }
+        sleep(100);
+    }";
+    on_runtime(async move {
+        let stage = Stage::start(&[("hog", hog)], |config| {
+            config.memory_limit = "32MiB".parse().unwrap();
+            config.timeout = "90s".parse().unwrap();
+        })
+        .await;
+        let go = stage.root.path().join("go");
+        let mut reply = get(&stage.handle(), &format!("hog?go={}", go.display())).await.unwrap();
+        let pid = String::from_utf8(reply.body.next().await.unwrap().unwrap().to_vec()).unwrap();
+        drop(reply);
+        stage.until("it is left", |load| load.in_flight == 0).await;
+        assert!(lives(&pid));
+        std::fs::write(go, "").unwrap();
+        eventually("it is killed", || !lives(&pid)).await;
+        stage.pools.stop().await;
+    });
+}
+
 #[test]
 fn a_stream_that_pauses_too_long_is_ended() {
     let stream = "function () { yield 'x'; sleep(100); yield 'y'; }";

@@ -156,7 +156,7 @@ impl PoolActor {
         }
         let watch = nest.watch(&self.pool, &info, self.boot_timeout)?;
         let (generation, since) = (self.generation, Instant::now());
-        let record = Record { info, generation, up: false, retiring: false, since, ending: None, watch };
+        let record = Record { info, generation, up: false, retiring: false, since, ending: None, over: false, watch };
         self.processes.insert(id, record);
         self.count();
         Ok(true)
@@ -240,6 +240,7 @@ impl PoolActor {
                 let _ = zygote.command("reap");
             }
         }
+        self.end_left();
         self.count();
         self.balance();
         if self.pool.lanes.idle() == 0 {
@@ -251,6 +252,7 @@ impl PoolActor {
     pub(super) fn exited(&mut self, id: u32, status: String) {
         let Some(record) = self.processes.get_mut(&id) else { return };
         record.ending.get_or_insert_with(Instant::now);
+        record.over = true;
         record.watch.ready.abort();
         let errors = record.watch.errors.take();
         drop(self.pool.lanes.remove(id));
@@ -336,7 +338,8 @@ impl PoolActor {
 
     pub(super) fn watch_memory(&self) {
         let mut fullest = 0;
-        for record in self.processes.values().filter(|record| record.up && record.ending.is_none()) {
+        let runs = |record: &&Record| record.up && (record.ending.is_none() || record.runs_on());
+        for record in self.processes.values().filter(runs) {
             let Some(bytes) = memory::of(record.info.pid(), self.memory_hard) else { continue };
             fullest = fullest.max(bytes);
             if bytes > self.memory_hard {
