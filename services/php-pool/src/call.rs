@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -131,8 +132,15 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>, arrived: Instant) 
                 }
             }
         };
-        let Some(turn) = begun else { continue };
-        return answer(turn, request).await;
+        let Some(mut turn) = begun else { continue };
+        let mut feed = feed(&mut request);
+        let word = first_word(&mut turn, &mut feed).await;
+        if matches!(word, Word::Gone(Gone::Closed)) && feed.is_none() && turn.take_unread() {
+            turn.discard(Fate::Died);
+            request.unseated = true;
+            continue;
+        }
+        return answer(turn, request, feed, word);
     }
     Err(Failure::new(Outcome::Unreachable, Stage::PhpPool, "no php process stays alive").not_started())
 }
@@ -183,23 +191,31 @@ pub(crate) async fn write_rest(mut turn: Turn, rest: Bytes) -> Result<Option<Tur
     }
 }
 
-/// Reads the reply of the call that has the turn.
-async fn answer(mut turn: Turn, mut request: Request) -> Result<Reply, Failure> {
-    let mut feed = match std::mem::replace(&mut request.payload, Payload::Inline(Bytes::new())) {
+/// What moves the body of a call that streams it.
+fn feed(request: &mut Request) -> Option<Pin<Box<Feed>>> {
+    match std::mem::replace(&mut request.payload, Payload::Inline(Bytes::new())) {
         Payload::Stream(body) => Some(Box::pin(Feed::new(body))),
         // The files of a form stay until PHP is done with them.
         payload => {
             request.payload = payload;
             None
         }
-    };
-    let word = poll_fn(|context| {
-        if let Some(feed) = &mut feed {
-            feed.as_mut().poll(&mut turn, context);
+    }
+}
+
+/// Waits for what the process says first of the call that has the turn.
+async fn first_word(turn: &mut Turn, feed: &mut Option<Pin<Box<Feed>>>) -> Word {
+    poll_fn(|context| {
+        if let Some(feed) = feed {
+            feed.as_mut().poll(turn, context);
         }
         turn.poll_next(context)
     })
-    .await;
+    .await
+}
+
+/// Reads the reply of the call that has the turn, from its first `word` on.
+fn answer(turn: Turn, request: Request, feed: Option<Pin<Box<Feed>>>, word: Word) -> Result<Reply, Failure> {
     let header = match word {
         Word::Frame(header) => header,
         Word::Gone(gone) => {

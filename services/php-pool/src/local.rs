@@ -114,7 +114,7 @@ impl Local {
             return Begun::Dead;
         }
         let mut frame = self.frame.borrow_mut();
-        self.encode(&mut frame, &mut process, request, function, due);
+        let number = self.encode(&mut frame, &mut process, request, function, due);
         // First: what it prints in its first microsecond belongs to this request.
         process.info.set_work(request.work());
         let written = process.try_write(&frame);
@@ -132,7 +132,7 @@ impl Local {
         trim(&mut frame);
         let slot = self.slots.borrow_mut().pop().unwrap_or_default();
         *slot.process.borrow_mut() = Some(process);
-        slot.begin(now);
+        slot.begin(number, now);
         let turn = Turn::new(self, &slot, due);
         match begun {
             Some(rest) => Begun::Writing(turn, rest),

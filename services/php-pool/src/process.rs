@@ -1,17 +1,18 @@
 //! One PHP process, as the data path has it: its two pipes, what was read ahead, its clock.
 
+mod unread;
+
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
-use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::net::unix::pipe;
@@ -21,7 +22,7 @@ use troupe_wire::trace::TraceContext;
 use crate::alarm::Alarm;
 use crate::functions::Functions;
 use crate::printed::Printed;
-use crate::protocol::{FrameHeader, PACKET, REPLY_HEADER, call_number};
+use crate::protocol::{FrameHeader, REPLY_HEADER};
 
 /// Room for one read: a small reply with its head in one system call.
 const READ_SIZE: usize = 8 * 1024;
@@ -119,6 +120,8 @@ pub(crate) struct ProcessInfo {
     /// Microseconds that its whole calls took, by its own clock. Written by the thread that has it.
     worked: AtomicU64,
     current: Mutex<Option<Work>>,
+    /// It is gone, and never read the request that it was given last.
+    unread: AtomicBool,
     pub(crate) printed: Printed,
     tail: Mutex<Vec<u8>>,
 }
@@ -127,7 +130,7 @@ impl ProcessInfo {
     pub(crate) fn new(id: u32, epoch: u32) -> Self {
         let (current, printed, tail) = (Mutex::new(None), Printed::default(), Mutex::new(Vec::new()));
         let (pid, fate, worked) = (AtomicI32::new(0), AtomicU8::new(Fate::Serving as u8), AtomicU64::new(0));
-        Self { id, epoch, pid, fate, worked, current, printed, tail }
+        Self { id, epoch, pid, fate, worked, current, unread: AtomicBool::new(false), printed, tail }
     }
 
     /// Its process id, 0 until it is known.
@@ -184,6 +187,11 @@ impl ProcessInfo {
     /// The request it works on, or worked on last.
     pub(crate) fn work(&self) -> Option<Work> {
         self.current.lock().clone()
+    }
+
+    /// The request that it may have ended of; `None` where it had not begun with the one that it was given last.
+    pub(crate) fn last_work(&self) -> Option<Work> {
+        if self.unread.load(Ordering::Acquire) { None } else { self.work() }
     }
 
     pub(crate) fn set_work(&self, work: Work) {
@@ -303,44 +311,6 @@ impl Process {
         }
     }
 
-    /// Takes the frames back out of its pipe that it has not read yet, of the calls with these numbers that stand behind the running
-    /// one. Those will not be run here.
-    ///
-    /// A pipe may have more than one reader, and each frame is a packet that only one of them gets. So the process may read one
-    /// between two that are read here: what was taken is told by number. A process that has had no core yet has not even read
-    /// the running call, which is put back; unless it has read another one since, whose reply would be taken for that of the running
-    /// call. Then it is killed.
-    pub(crate) fn take_back(&mut self, behind: &[u64]) -> TakenBack {
-        let nothing = TakenBack::default();
-        let Pipes::At { input, .. } = &self.pipes else { return nothing };
-        let path = format!("/proc/self/fd/{}", input.as_fd().as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let Ok(pipe) = rustix::fs::open(path, flags, Mode::empty()) else { return nothing };
-        let mut frame = [0; PACKET];
-        let mut taken = nothing;
-        let mut running = None;
-        while let Ok(length @ 1..) = rustix::io::retry_on_intr(|| rustix::io::read(&pipe, &mut frame)) {
-            let frame = frame.get(..length).unwrap_or_default();
-            match call_number(frame).filter(|number| behind.contains(number)) {
-                Some(number) => taken.calls.push(number),
-                None => running = Some(frame.to_vec()),
-            }
-        }
-        match running {
-            // There is room, and nothing else in the pipe. If the process is gone, whoever reads its replies finds out.
-            Some(running) if taken.calls.len() == behind.len() => {
-                let _ = self.try_write(&running);
-            }
-            Some(_) => {
-                self.info.kill(Fate::Died);
-                self.is_torn = true;
-                taken.is_torn = true;
-            }
-            None => {}
-        }
-        taken
-    }
-
     /// Writes what the pipe takes, waiting while it takes nothing.
     pub(crate) fn poll_write(&mut self, bytes: &[u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match &mut self.pipes {
@@ -419,72 +389,5 @@ impl Process {
     /// Whether nothing was read that no call has asked for.
     pub(crate) fn is_quiet(&self) -> bool {
         self.buffer.is_empty()
-    }
-}
-
-/// What came back out of a pipe.
-#[derive(Debug, Default)]
-pub(crate) struct TakenBack {
-    /// The numbers of the calls, which never started.
-    pub(crate) calls: Vec<u64>,
-    /// The process has begun with another call than the one whose reply is waited for, and is killed.
-    pub(crate) is_torn: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use rustix::pipe::{PipeFlags, pipe_with};
-
-    use super::*;
-    use crate::protocol::{CallHeader, ToPhp};
-
-    fn frame(id: u64) -> [u8; crate::protocol::CALL_HEADER] {
-        CallHeader { kind: ToPhp::Call, flags: 0, function: 0, meta_len: 0, body_len: 0, deadline_ns: 0, id }.encode()
-    }
-
-    /// What is taken back where the pipe holds the frames of `unread` and those of 1, 2 and 3 stand behind the running call, 0; and
-    /// what the pipe holds then.
-    async fn taken(unread: &[u64]) -> (TakenBack, Vec<u64>, Process) {
-        let (reader, input) = pipe_with(PipeFlags::DIRECT | PipeFlags::NONBLOCK).unwrap();
-        let (output, _) = pipe_with(PipeFlags::NONBLOCK).unwrap();
-        let info = Arc::new(ProcessInfo::new(1, 0));
-        let mut process = Process::new(info, Arc::default(), 9, input, output);
-        process.settle(0).unwrap();
-        for id in unread {
-            assert_eq!(process.try_write(&frame(*id)).unwrap(), 32);
-        }
-        let taken = process.take_back(&[1, 2, 3]);
-        let (mut left, mut buffer) = (Vec::new(), [0; PACKET]);
-        while let Ok(length @ 1..) = rustix::io::read(&reader, &mut buffer) {
-            left.extend(call_number(&buffer[..length]));
-        }
-        (taken, left, process)
-    }
-
-    /// The process may read a frame between two that are taken: replies were taken for another call's.
-    #[tokio::test]
-    async fn what_is_taken_back_is_told_by_number() {
-        for (unread, back) in [(&[2, 3][..], &[2, 3][..]), (&[1, 2, 3], &[1, 2, 3]), (&[1, 3], &[1, 3]), (&[], &[])] {
-            let (taken, left, process) = taken(unread).await;
-            assert_eq!((&*taken.calls, taken.is_torn, &*left), (back, false, &[][..]), "{unread:?}");
-            assert_eq!(process.info.fate(), Fate::Serving);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_running_call_that_was_not_read_is_put_back() {
-        let (taken, left, process) = taken(&[0, 1, 2, 3]).await;
-        assert_eq!((&*taken.calls, taken.is_torn, &*left), (&[1, 2, 3][..], false, &[0][..]));
-        assert_eq!(process.info.fate(), Fate::Serving);
-    }
-
-    /// It works on 1, and the reply of 0 is waited for.
-    #[tokio::test]
-    async fn a_process_that_has_begun_with_another_call_is_not_believed() {
-        let (taken, left, mut process) = taken(&[0, 2, 3]).await;
-        assert_eq!((&*taken.calls, taken.is_torn, &*left), (&[2, 3][..], true, &[][..]));
-        assert_ne!(process.info.fate(), Fate::Serving);
-        let context = &mut Context::from_waker(std::task::Waker::noop());
-        assert_eq!(process.poll_frame(context), Poll::Ready(Err(Gone::Closed)));
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct Request {
     pub(crate) known: Arc<Known>,
     /// Whether it was fast when the call came in.
     pub(crate) fast: bool,
-    /// It had a seat behind another call and lost it. It does not sit down again, and is not refused any more.
+    /// It had a process, or a seat behind another call, and lost it. It does not sit down again, and is not refused any more.
     pub(crate) unseated: bool,
     /// Its frame turned out to be longer than what a pipe passes on in one piece: it cannot sit behind another call.
     pub(crate) no_packet: Cell<bool>,

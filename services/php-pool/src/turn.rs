@@ -39,6 +39,8 @@ pub(crate) struct Slot {
     pub(crate) process: RefCell<Option<Box<Process>>>,
     /// The calls behind the running one, in the order of their frames in the pipe.
     seats: RefCell<VecDeque<Rc<Seat>>>,
+    /// The running call's number, as in its frame.
+    number: Cell<u64>,
     /// When the running call began.
     began: Cell<Option<Instant>>,
     /// When the running call will have taken longer than a call in a seat should wait.
@@ -120,8 +122,9 @@ impl Slot {
         Seated { local: Rc::clone(local), slot: Rc::clone(self), seat }
     }
 
-    /// A call begins to run: the patience of those behind it begins, too.
-    pub(crate) fn begin(&self, now: Instant) {
+    /// The call with this number begins to run: the patience of those behind it begins, too.
+    pub(crate) fn begin(&self, number: u64, now: Instant) {
+        self.number.set(number);
         self.began.set(Some(now));
         self.slow_at.set(Some(now + PATIENCE));
     }
@@ -202,7 +205,7 @@ impl Seat {
     /// once, when there is something to read, instead of once to hear that and once more to read.
     fn call(&self, local: &Local, slot: &Slot, process: &mut Process, now: Instant) {
         let due = self.due.get().min(now + local.pool.limits.timeout);
-        slot.begin(now);
+        slot.begin(self.number, now);
         self.due.set(due);
         self.state.set(SeatState::Called);
         process.info.set_work(self.work.clone());
@@ -377,6 +380,11 @@ impl Turn {
         let process = process.as_mut()?;
         let read = head(process.head(header));
         Some((read, process.take(header)))
+    }
+
+    /// Whether the process, which is gone, never read the call; it does not stand in its pipe any more.
+    pub(crate) fn take_unread(&self) -> bool {
+        self.with(|process| process.take_unread(self.slot.number.get())).unwrap_or(false)
     }
 
     /// Talks to the process.

@@ -29,6 +29,31 @@ fn a_process_killed_in_a_call_is_a_502_and_replaced() {
     });
 }
 
+/// What a call leaves is taken away behind its reply, when the next one stands in the pipe already.
+#[test]
+fn a_process_that_dies_of_what_a_call_left_costs_the_next_one_nothing() {
+    let leaves = "function () {
+        $GLOBALS['left'] = new class { function __destruct() { usleep(100_000); posix_kill(getmypid(), SIGKILL); } };
+        return 'left';
+    }";
+    let length = "fn() => (string) strlen(file_get_contents('php://input'))";
+    on_runtime(async move {
+        let stage = Stage::start(&[("leaves", leaves), ("length", length)], |config| {
+            (config.processes.min, config.processes.max) = (1, 1);
+        })
+        .await;
+        let pool = stage.handle();
+        // The longer one takes several packets of the pipe.
+        for (round, len) in [100, 20_000, 100, 20_000].into_iter().enumerate() {
+            assert_eq!(get_text(&pool, "leaves").await, "left");
+            let next = send(&pool, invoke("length", "POST", "/length", &[], full(vec![b'x'; len]))).await;
+            assert_eq!(text(next.unwrap().body).await, len.to_string());
+            stage.until("its end is seen", |load| load.restarts as usize == round + 1).await;
+        }
+        stage.pools.stop().await;
+    });
+}
+
 #[test]
 fn a_call_that_takes_too_long_is_a_504_and_the_others_do_not_notice() {
     on_runtime(async {

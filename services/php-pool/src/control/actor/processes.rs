@@ -303,7 +303,7 @@ impl PoolActor {
             tracing::debug!(pool, process = id, pid, status, reason = fate.as_str(), "a process ended");
         } else {
             let restarts = self.pool.restarts.fetch_add(1, Ordering::Relaxed) + 1;
-            let work = record.info.work();
+            let work = record.info.last_work();
             let (request_id, trace_id) = capture::ids(work.as_ref());
             tracing::warn!(
                 pool,
