@@ -133,7 +133,7 @@ async fn serve(local: &Rc<Local>, envelope: Envelope<Invoke>, arrived: Instant) 
             }
         };
         let Some(mut turn) = begun else { continue };
-        let mut feed = feed(&mut request);
+        let mut feed = feed(&mut request, &mut turn);
         let word = first_word(&mut turn, &mut feed).await;
         if matches!(word, Word::Gone(Gone::Closed)) && feed.is_none() && turn.take_unread() {
             turn.discard(Fate::Died);
@@ -191,10 +191,10 @@ pub(crate) async fn write_rest(mut turn: Turn, rest: Bytes) -> Result<Option<Tur
     }
 }
 
-/// What moves the body of a call that streams it.
-fn feed(request: &mut Request) -> Option<Pin<Box<Feed>>> {
+/// What moves the body of the call that has the turn, if it streams.
+fn feed(request: &mut Request, turn: &mut Turn) -> Option<Pin<Box<Feed>>> {
     match std::mem::replace(&mut request.payload, Payload::Inline(Bytes::new())) {
-        Payload::Stream(body) => Some(Box::pin(Feed::new(body))),
+        Payload::Stream(body) => Some(Box::pin(Feed::new(body, turn))),
         // The files of a form stay until PHP is done with them.
         payload => {
             request.payload = payload;

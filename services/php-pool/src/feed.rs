@@ -32,7 +32,9 @@ enum State {
 }
 
 impl Feed {
-    pub(crate) fn new(body: Body) -> Self {
+    /// What moves `body` to the call that has the turn.
+    pub(crate) fn new(body: Body, turn: &mut Turn) -> Self {
+        turn.set_body_open(true);
         Self { body, piece: Bytes::new(), frame: Bytes::new(), state: State::Open }
     }
 
@@ -55,6 +57,7 @@ impl Feed {
                 }
                 if this.state == State::Last {
                     this.state = State::Done;
+                    turn.set_body_open(false);
                 }
                 continue;
             }

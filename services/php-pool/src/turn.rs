@@ -282,12 +282,14 @@ pub(crate) struct Turn {
     over: bool,
     /// A part of a frame is in the pipe: nobody can write another one before the rest.
     half_written: bool,
+    /// The rest of the call's body is still to come: the function may wait for it.
+    body_open: bool,
 }
 
 impl Turn {
     /// The turn of the call that `slot`'s process works on, which has until `due`.
     pub(crate) fn new(local: &Rc<Local>, slot: &Rc<Slot>, due: Instant) -> Self {
-        Self { local: Rc::clone(local), slot: Rc::clone(slot), due, over: false, half_written: false }
+        Self { local: Rc::clone(local), slot: Rc::clone(slot), due, over: false, half_written: false, body_open: false }
     }
 
     /// Writes a frame, or the rest of one.
@@ -319,6 +321,11 @@ impl Turn {
     /// A part of the call's frame is in the pipe.
     pub(crate) fn half_written(&mut self) {
         self.half_written = true;
+    }
+
+    /// Whether the rest of the call's body is still to come.
+    pub(crate) fn set_body_open(&mut self, open: bool) {
+        self.body_open = open;
     }
 
     pub(crate) fn due(&self) -> Instant {
@@ -454,7 +461,8 @@ impl Drop for Turn {
         if !self.over && self.slot.process.borrow().is_some() {
             self.over = true;
             self.local.pool.metrics.cancelled.increment(1);
-            if self.half_written {
+            // Nobody is left to send the rest, of a frame or of a body, and the process would wait for it.
+            if self.half_written || self.body_open {
                 self.with(|process| process.info.kill(Fate::Cancelled));
                 self.end_process(Fate::Cancelled);
                 return;

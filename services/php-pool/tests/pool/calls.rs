@@ -338,6 +338,49 @@ fn a_streamed_body_reaches_the_function_piece_by_piece() {
     });
 }
 
+/// Nobody was left to send the rest: the function waited for it until its time had passed, and was told as one that hung.
+#[test]
+fn a_streamed_body_that_is_broken_off_holds_no_process() {
+    let reads = "function () { file_put_contents($_GET['file'], getmypid()); return (string) strlen(file_get_contents('php://input')); }";
+    on_runtime(async move {
+        let stage = Stage::start(&[("reads", reads)], |config| {
+            config.processes.max = 2;
+            config.timeout = "90s".parse().unwrap();
+        })
+        .await;
+        let pool = stage.handle();
+        for round in 0..4 {
+            let file = stage.root.path().join(format!("pid-{round}"));
+            let (mut writer, reader) = body::channel(None);
+            let target = format!("/reads?file={}", file.display());
+            let mut call = invoke("reads", "POST", &target, &[], Body::Stream(reader));
+            call.flags.streaming = true;
+            let under_way = actix_rt::spawn({
+                let pool = pool.clone();
+                async move { send(&pool, call).await }
+            });
+            writer.write(Bytes::from_static(b"the first half")).await.unwrap();
+            let mut pid = String::new();
+            eventually("the function waits for the rest", || {
+                pid = std::fs::read_to_string(&file).unwrap_or_default();
+                !pid.is_empty()
+            })
+            .await;
+            under_way.abort();
+            eventually("it does not go on waiting", || !lives(&pid)).await;
+        }
+        let (mut writer, reader) = body::channel(None);
+        let mut call = invoke("reads", "POST", "/reads?file=/dev/null", &[], Body::Stream(reader));
+        call.flags.streaming = true;
+        writer.write(Bytes::from_static(b"all of it")).await.unwrap();
+        writer.finish();
+        assert_eq!(text(send(&pool, call).await.unwrap().body).await, "9");
+        stage.until("all are replaced", |load| load.processes == 2 && load.in_flight == 0).await;
+        assert_eq!(stage.load().restarts, 0, "none of them failed");
+        stage.pools.stop().await;
+    });
+}
+
 #[test]
 fn headers_of_the_connection_are_not_phps() {
     let headers = "function () { header('Connection: close'); header('Content-Length: 99'); header('X-Ok: yes'); header('Set-Cookie: a=1', false); header('Set-Cookie: b=2', false); return 'x'; }";
