@@ -38,7 +38,7 @@ pub(crate) fn reply(
     local.withdraw_seat(turn.slot());
     let times = times(&turn, &request, header.micros, Instant::now());
     let Some(hold) = Hold::begin(&local, header.finite) else {
-        turn.discard(Fate::StreamGone);
+        give_up(turn, feed.as_deref());
         let reason = "too many streams are open";
         return Err(Failure {
             retry_after: Some(RETRY_AFTER),
@@ -207,7 +207,16 @@ impl Pump {
                 "cut a long reply: it took as long as a stream, and more streams are open than max_streams allows"
             );
         }
-        self.turn.discard(Fate::StreamGone);
+        give_up(self.turn, self.feed.as_deref());
+    }
+}
+
+/// Lets a function go whose reply nobody reads: it finds that out at its next write. One that is still being sent its body ends at
+/// once, since what has come of that would look like all of it.
+fn give_up(turn: Turn, feed: Option<&Feed>) {
+    match feed {
+        Some(feed) if !feed.is_done() => turn.kill(Fate::Cancelled),
+        _ => turn.discard(Fate::StreamGone),
     }
 }
 

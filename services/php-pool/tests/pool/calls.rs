@@ -382,6 +382,27 @@ fn a_streamed_body_that_is_broken_off_holds_no_process() {
 }
 
 #[test]
+fn what_has_come_of_a_body_is_not_taken_for_all_of_it_when_the_reply_is_left() {
+    let stores =
+        "function () { echo getmypid(); flush(); file_put_contents($_GET['file'], file_get_contents('php://input')); }";
+    on_runtime(async move {
+        let stage = Stage::start(&[("stores", stores)], |config| config.timeout = "90s".parse().unwrap()).await;
+        let file = stage.root.path().join("stored");
+        let (mut writer, reader) = body::channel(None);
+        let target = format!("/stores?file={}", file.display());
+        let mut call = invoke("stores", "POST", &target, &[], Body::Stream(reader));
+        call.flags.streaming = true;
+        writer.write(Bytes::from_static(b"the first half")).await.unwrap();
+        let mut reply = send(&stage.handle(), call).await.unwrap();
+        let pid = String::from_utf8(reply.body.next().await.unwrap().unwrap().to_vec()).unwrap();
+        drop(reply);
+        eventually("it is ended", || !lives(&pid)).await;
+        assert!(!file.exists());
+        stage.pools.stop().await;
+    });
+}
+
+#[test]
 fn headers_of_the_connection_are_not_phps() {
     let headers = "function () { header('Connection: close'); header('Content-Length: 99'); header('X-Ok: yes'); header('Set-Cookie: a=1', false); header('Set-Cookie: b=2', false); return 'x'; }";
     on_runtime(async move {
