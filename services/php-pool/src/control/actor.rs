@@ -13,14 +13,12 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext as _, Context, Handler};
 
-use super::Done;
-use super::Note;
-use super::RenewError;
 use super::cores::Cores;
 use super::hatch::Watch;
 use super::launch::Launch;
 use super::start::{Numbers, Plan};
 use super::zygote::{Event, LoadError, Loaded, Zygote, exit_status};
+use super::{Done, Note, RenewError, Renewal};
 use crate::functions::Functions;
 use crate::pool::{Condition, Pool};
 use crate::process::{Fate, ProcessInfo};
@@ -59,7 +57,8 @@ pub(crate) struct PoolActor {
     booted_at: Instant,
     failed_boots: u32,
     boot_error: Option<String>,
-    boot_waiters: Vec<Done>,
+    /// Who waits for the code to be loaded, and what they asked for.
+    boot_waiters: Vec<(Renewal, Done)>,
     /// Counts renewals: a process of an earlier one is to be replaced.
     epoch: u32,
     next: Option<Next>,
@@ -162,6 +161,9 @@ impl PoolActor {
         for record in self.processes.values_mut().filter(|record| !record.up && record.ending.is_none()) {
             record.ending = Some(Instant::now());
             record.info.kill(Fate::Replaced);
+        }
+        if let Some(zygote) = self.zygote.take() {
+            zygote.kill();
         }
         self.run = None;
         let run = self.make_run(self.generation)?;

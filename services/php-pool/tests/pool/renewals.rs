@@ -155,6 +155,35 @@ fn a_pool_whose_code_never_loaded_takes_a_reload_as_its_next_try() {
     });
 }
 
+/// The boot that was under way had read the files already, and what it brought was told as the new code.
+#[test]
+fn a_reload_during_a_boot_brings_what_has_changed_meanwhile() {
+    // Loaded behind `version`; says that it is, and waits.
+    let waits = "(function () {
+        while (file_exists(__DIR__ . '/hold')) { touch(__DIR__ . '/held'); usleep(1000); clearstatcache(); }
+        return fn() => 'waited';
+    })()";
+    for isolation in [Isolation::Shared, Isolation::Fresh] {
+        on_runtime(async move {
+            let stage = Stage::start_unready(&[OLD, ("waits", waits)], |config| {
+                config.isolation = isolation;
+                std::fs::write(config.root.join("hold"), "").unwrap();
+            });
+            let is_held = || stage.root.path().join("held").exists();
+            eventually("the old code is read", is_held).await;
+            write(stage.root.path(), &[NEW]);
+            let reload = stage.pools.renew("default", Renewal::Code);
+            let another = stage.pools.renew("default", Renewal::Code);
+            std::fs::remove_file(stage.root.path().join("hold")).unwrap();
+            assert!(reload.await.is_ok(), "{isolation:?}");
+            assert_eq!(another.await, Err(RenewError::Busy), "{isolation:?}");
+            assert!(get_text(&stage.handle(), "version").await.starts_with("new "), "{isolation:?}");
+            assert_eq!(stage.load().restarts, 0, "{isolation:?}");
+            stage.pools.stop().await;
+        });
+    }
+}
+
 #[test]
 fn without_a_zygote_and_with_a_fork_for_each_call_it_works_as_well() {
     for isolation in [Isolation::Fresh, Isolation::Fork] {

@@ -181,13 +181,19 @@ impl PoolActor {
     pub(super) fn ready(&mut self, note: Note) {
         let Note::Ready { id, pid, loaded, input, output } = note else { return };
         self.forked(id, pid);
+        let Some(record) = self.processes.get_mut(&id) else { return };
+        if !record.serves() {
+            // What it has loaded is not what is asked for any more. Without its pipes it ends.
+            record.ending.get_or_insert_with(Instant::now);
+            return;
+        }
+        let epoch = record.info.epoch;
         if let Some(loaded) = &loaded
             && *self.pool.condition.borrow() != Condition::Up
         {
             self.failed_boots = 0;
             self.loaded(loaded);
         }
-        let Some(epoch) = self.processes.get(&id).map(|record| record.info.epoch) else { return };
         let welcome = epoch != self.epoch || self.is_welcome(loaded.as_ref());
         // What this process found is what it goes by, and it may be other code than the pool has been told of.
         let functions = match &loaded {

@@ -55,23 +55,26 @@ impl PoolActor {
             return refuse(done, RenewError::Stopping);
         }
         match (condition, what) {
-            (Condition::Booting, _) => self.boot_waiters.push(done),
-            (Condition::Down(_), _) => {
-                self.boot_waiters.push(done);
+            (_, Renewal::Code) if self.is_reloading() => refuse(done, RenewError::Busy),
+            (Condition::Booting, Renewal::Processes) => self.boot_waiters.push((what, done)),
+            // A boot that is under way may have read what has changed since.
+            (Condition::Booting | Condition::Down(_), _) => {
+                self.boot_waiters.push((what, done));
                 self.boot(context);
             }
             (Condition::Up, Renewal::Processes) => self.begin_roll(Some(done), false),
-            (Condition::Up, Renewal::Code) => {
-                let under_way = self.next.is_some() || self.roll.as_ref().is_some_and(|roll| roll.unproven);
-                if under_way {
-                    return refuse(done, RenewError::Busy);
-                }
-                match self.launch.forks {
-                    true => self.load_next(context, done),
-                    false => self.begin_roll(Some(done), true),
-                }
-            }
+            (Condition::Up, Renewal::Code) => match self.launch.forks {
+                true => self.load_next(context, done),
+                false => self.begin_roll(Some(done), true),
+            },
         }
+    }
+
+    /// Whether code is being loaded because somebody asked for it.
+    fn is_reloading(&self) -> bool {
+        self.next.is_some()
+            || self.roll.as_ref().is_some_and(|roll| roll.unproven)
+            || self.boot_waiters.iter().any(|(what, _)| *what == Renewal::Code)
     }
 
     // === the next generation ===
@@ -268,7 +271,7 @@ impl PoolActor {
     /// Whoever waits for the code to be loaded hears that it is, or is not.
     pub(super) fn answer_boot_waiters(&mut self, error: Option<&str>) {
         let renewed = Renewed { replaced: 0, functions: self.pool.functions.load().names().len() };
-        for done in self.boot_waiters.drain(..) {
+        for (_, done) in self.boot_waiters.drain(..) {
             let _ = done.send(error.map_or(Ok(renewed), |why| Err(RenewError::Down(why.to_owned()))));
         }
     }
