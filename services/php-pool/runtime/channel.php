@@ -37,6 +37,8 @@ final class Channel
     /** Flag of HEAD: the function asked for no stream; the reply is in pieces because it is long, or because it is finished early. */
     public const FINITE = 2;
 
+    /** The longest payload of a frame from here; of READY alone it may be more where no zygote has told what was loaded. */
+    public const LONGEST = 1 << 20;
     /** The longest body of one DATA frame: what a pipe takes at once. */
     public const PIECE = 65536;
 

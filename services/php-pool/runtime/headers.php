@@ -9,6 +9,9 @@ use Troupe\Cache;
 /** The response head as header() and its family build it: PHP's rules, PHP's warnings. */
 final class Headers
 {
+    /** What a head may take, so that a frame holds it and the longest body that is sent with it. */
+    private const LONGEST = Channel::LONGEST - Output::WHOLE;
+
     public static int $status = 200;
 
     /**
@@ -133,9 +136,27 @@ final class Headers
             self::takeStatus();
         }
         if (!isset(self::$lines['content-type']) && self::$status !== 204 && self::$status !== 304) {
-            return (Reset::isChanged() ? self::type() : self::$type ??= self::type()) . implode('', self::$lines);
+            $head = (Reset::isChanged() ? self::type() : self::$type ??= self::type()) . implode('', self::$lines);
+        } else {
+            $head = implode('', self::$lines);
         }
-        return implode('', self::$lines);
+        return strlen($head) > self::LONGEST ? self::shorten($head) : $head;
+    }
+
+    /** The lines that there is room for. php-pool, which sends far fewer on, says of those it drops which they are. */
+    private static function shorten(string $head): string
+    {
+        $kept = '';
+        $dropped = 0;
+        foreach (explode("\n", substr($head, 0, -1)) as $line) {
+            if (strlen($kept) + strlen($line) < self::LONGEST) {
+                $kept .= "$line\n";
+            } else {
+                $dropped++;
+            }
+        }
+        error_log("dropped $dropped headers of the reply: all of them take " . strlen($head) . ' bytes, and ' . self::LONGEST . ' are sent at most');
+        return $kept;
     }
 
     /** Not to an error, and not where the function or its session says otherwise; what it says of this answer comes first. */

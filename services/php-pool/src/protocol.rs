@@ -120,6 +120,11 @@ pub(crate) struct BadFrame(pub(crate) &'static str);
 impl FrameHeader {
     /// Reads a header; `None` while it is incomplete.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Option<Self>, BadFrame> {
+        Self::decode_within(bytes, MAX_PAYLOAD)
+    }
+
+    /// As [`FrameHeader::decode`], of a frame whose payload may have up to `longest` bytes.
+    pub(crate) fn decode_within(bytes: &[u8], longest: usize) -> Result<Option<Self>, BadFrame> {
         let Some(bytes) = bytes.first_chunk::<REPLY_HEADER>() else {
             return Ok(None);
         };
@@ -136,7 +141,7 @@ impl FrameHeader {
             _ => return Err(BadFrame("a frame of an unknown kind")),
         };
         let (len, head_len) = (word(0) as usize, word(8) as usize);
-        if len > MAX_PAYLOAD {
+        if len > longest {
             return Err(BadFrame("a frame that is too long"));
         }
         if head_len > len {

@@ -11,12 +11,12 @@ use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
 use super::launch::Launch;
-use super::zygote::Loaded;
+use super::zygote::{LONGEST_EVENT, Loaded};
 use super::{Note, capture};
 use crate::pool::Pool;
 use crate::printed::Channel;
 use crate::process::ProcessInfo;
-use crate::protocol::{FrameHeader, FromPhp, REPLY_HEADER};
+use crate::protocol::{FrameHeader, FromPhp, MAX_PAYLOAD, REPLY_HEADER};
 use crate::rundir::{Fifo, RunDir};
 
 /// The pipes of a process that is about to be.
@@ -25,6 +25,8 @@ pub(crate) struct Nest {
     fifos: [Fifo; 4],
     input: OwnedFd,
     output: OwnedFd,
+    /// Bytes that READY may have: more than a frame of a call where it tells, as no zygote has, what was loaded.
+    longest_ready: usize,
 }
 
 /// The tasks that look after a process.
@@ -55,11 +57,12 @@ impl Nest {
             run.fifo(&format!("{id}.stderr"))?,
         ];
         let (writer, reader) = (input.packet_writer()?, output.reader()?);
-        Ok(Self { fifos: [input, output, stdout, stderr], input: writer, output: reader })
+        Ok(Self { fifos: [input, output, stdout, stderr], input: writer, output: reader, longest_ready: MAX_PAYLOAD })
     }
 
     /// Starts a process of its own instead of having one forked.
-    pub(crate) fn exec(&self, launch: &Launch, run: &RunDir, id: u32) -> io::Result<tokio::process::Child> {
+    pub(crate) fn exec(&mut self, launch: &Launch, run: &RunDir, id: u32) -> io::Result<tokio::process::Child> {
+        self.longest_ready = LONGEST_EVENT;
         let [_, _, stdout, stderr] = &self.fifos;
         let mut command = launch.command(run, "process.php")?;
         command.arg(id.to_string()).stdout(stdout.blocking_writer()?).stderr(stderr.blocking_writer()?);
@@ -96,7 +99,7 @@ impl Nest {
         let mut output = pipe::Receiver::from_owned_fd_unchecked(self.output)?;
         let mut buffer = BytesMut::new();
         let header = loop {
-            match FrameHeader::decode(&buffer).map_err(io::Error::other)? {
+            match FrameHeader::decode_within(&buffer, self.longest_ready).map_err(io::Error::other)? {
                 Some(header) if buffer.len() >= REPLY_HEADER + header.len => break header,
                 _ => {}
             }

@@ -23,7 +23,7 @@ const TAIL_LINES: usize = 20;
 /// Programs that may stand between what was started and PHP, as a script that does not `exec` it does.
 const MAX_WRAPPERS: usize = 3;
 /// The longest event: what a hundred thousand functions are called.
-const LONGEST_EVENT: usize = 16 << 20;
+pub(crate) const LONGEST_EVENT: usize = 16 << 20;
 
 /// A zygote that was started.
 #[derive(Debug)]

@@ -417,6 +417,30 @@ fn headers_of_the_connection_are_not_phps() {
     });
 }
 
+/// The frame was too long, and its process taken for one that breaks the protocol.
+#[test]
+fn headers_beyond_all_measure_are_dropped_and_the_reply_is_sent() {
+    let many = "for ($i = 0; $i < 200; $i++) { header(\"X-$i: \" . str_repeat('a', 6000)); }";
+    let long = "header('X-Long: ' . str_repeat('a', 2 << 20)); header('X-Short: yes');";
+    let (whole, streamed) = ("return 'ok';", "echo 'ok'; flush();");
+    let function = |headers, end| format!("function () {{ {headers} {end} }}");
+    let functions = [function(many, whole), function(many, streamed), function(long, whole), function(long, streamed)];
+    on_runtime(async move {
+        let names = ["many", "many-streamed", "long", "long-streamed"];
+        let functions: Vec<_> = names.iter().zip(&functions).map(|(name, code)| (*name, code.as_str())).collect();
+        let stage = Stage::start(&functions, |_| {}).await;
+        let pool = stage.handle();
+        for name in names {
+            let reply = get(&pool, name).await.unwrap();
+            let short = reply.head.field("x-short");
+            assert_eq!(short.is_some(), name.starts_with("long"), "what there is room for is sent");
+            assert_eq!(text(reply.body).await, "ok", "{name}");
+        }
+        assert_eq!(stage.load().restarts, 0);
+        stage.pools.stop().await;
+    });
+}
+
 #[test]
 fn slow_uploads_hold_no_process() {
     on_runtime(async {

@@ -228,6 +228,25 @@ fn an_error_with_a_page_for_a_message_is_one_function_less_and_no_more() {
     });
 }
 
+/// Without a zygote each process tells it in its first frame.
+#[test]
+fn errors_of_many_functions_keep_no_process_from_coming_up() {
+    on_runtime(async {
+        let stage = Stage::start_unready(&[HELLO], |config| {
+            config.isolation = Isolation::Fresh;
+            for number in 0..300 {
+                let code = "<?php throw new Exception(str_repeat('x', 4096));";
+                write_code(&config.root, &format!("broken-{number}.php"), code);
+            }
+        });
+        assert_eq!(stage.pools.booted().await, []);
+        let pool = stage.handle();
+        assert_eq!(get(&pool, "hello").await.unwrap().head.status(), 200);
+        assert_eq!(get(&pool, "broken-299").await.unwrap_err().outcome, Outcome::Internal, "it is known, and broken");
+        stage.pools.stop().await;
+    });
+}
+
 #[test]
 fn code_that_closes_standard_input_leaves_the_others_where_they_are() {
     on_runtime(async {

@@ -134,7 +134,7 @@ impl PoolActor {
 
     fn try_start(&mut self, id: u32) -> std::io::Result<bool> {
         let Some(run) = &self.run else { return Ok(false) };
-        let nest = Nest::build(run, id)?;
+        let mut nest = Nest::build(run, id)?;
         let info = Arc::new(ProcessInfo::new(id, self.epoch));
         if self.launch.forks {
             if !self.zygote.as_mut().is_some_and(|zygote| zygote.command(&format!("fork {id}"))) {
