@@ -42,6 +42,9 @@ final class Channel
     /** The longest body of one DATA frame: what a pipe takes at once. */
     public const PIECE = 65536;
 
+    /** How php-pool is told what was loaded: names and messages are the code's, and may be no text. */
+    public const JSON = JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE | JSON_INVALID_UTF8_SUBSTITUTE;
+
     /** @var resource */
     public static $in;
 

@@ -49,7 +49,7 @@ final class Loop
         Superglobals::remember();
         Shutdown::$functions = [];
         Shutdown::$hook = $this->ended(...);
-        Channel::send(Channel::READY, body: (string) json_encode(['pid' => self::$pid, 'memory' => memory_get_usage(true)] + $ready));
+        Channel::send(Channel::READY, body: (string) json_encode(['pid' => self::$pid, 'memory' => memory_get_usage(true)] + $ready, Channel::JSON));
         $this->run();
         Shutdown::$hook = null;
     }

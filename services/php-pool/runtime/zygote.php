@@ -162,7 +162,7 @@ final class Zygote
     /** @param array<string, mixed> $event */
     private function tell(array $event): void
     {
-        @fwrite($this->events, json_encode($event, JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE | JSON_INVALID_UTF8_SUBSTITUTE) . "\n");
+        @fwrite($this->events, json_encode($event, Channel::JSON) . "\n");
     }
 }
 

@@ -247,6 +247,22 @@ fn errors_of_many_functions_keep_no_process_from_coming_up() {
     });
 }
 
+/// The message is cut, here in the middle of a letter; no JSON was made of what is left, and so none of all the rest.
+#[test]
+fn an_error_that_is_no_text_keeps_no_process_from_coming_up() {
+    for isolation in [Isolation::Shared, Isolation::Fresh] {
+        on_runtime(async move {
+            let stage = Stage::start_unready(&[HELLO], |config| {
+                config.isolation = isolation;
+                write_code(&config.root, "long.php", "<?php throw new Exception('x' . str_repeat('é', 4096));");
+            });
+            assert_eq!(stage.pools.booted().await, [], "{isolation:?}");
+            assert_eq!(get(&stage.handle(), "hello").await.unwrap().head.status(), 200, "{isolation:?}");
+            stage.pools.stop().await;
+        });
+    }
+}
+
 #[test]
 fn code_that_closes_standard_input_leaves_the_others_where_they_are() {
     on_runtime(async {
