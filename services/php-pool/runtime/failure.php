@@ -41,17 +41,6 @@ final class Failure
         }
     }
 
-    /** The last chance of a process that ends in the middle of a call: its outermost output buffer is being closed. */
-    public static function lastWords(): void
-    {
-        if (Call::$stage === Call::IDLE || getmypid() !== Loop::$pid) {
-            return;
-        }
-        Call::$stage = Call::IDLE;
-        $error = error_get_last() ?? ['type' => E_ERROR, 'message' => 'the process ended during the call', 'file' => '', 'line' => 0];
-        Channel::send(Channel::ERROR, Channel::RECYCLE, 500, '', self::describeFatal($error), Call::micros());
-    }
-
     private static function encode(string $class, string $message, string $file, int $line, string $trace): string
     {
         $message = substr($message, 0, self::MESSAGE);

@@ -42,10 +42,6 @@ final class Loop
         self::$pid = (int) getmypid();
         mt_srand();
         Reset::$seeded = false;
-        // lcg_value() cannot be seeded: a number of steps of its own sets this process apart from the other forks.
-        for ($steps = random_int(1, 1000); $steps > 0; $steps--) {
-            lcg_value();
-        }
         Superglobals::remember();
         Shutdown::$functions = [];
         Shutdown::$hook = $this->ended(...);

@@ -176,6 +176,10 @@ final class Zygote
         exit(0);
     }
     unset($zygote);
+    // lcg_value() cannot be seeded: so many steps set this process apart from the 63 forked before it, and the 63 after it.
+    for ($steps = (int) $id % 64 * 16 + random_int(1, 16); $steps > 0; $steps--) {
+        lcg_value();
+    }
     Stdio::reopen("$run/$id.stdout", "$run/$id.stderr");
     Stdio::defineConstants();
     Channel::open("$run/$id");
