@@ -1,5 +1,6 @@
 //! The commands, one module each.
 
+mod answer;
 mod check;
 mod client;
 mod config;

@@ -8,12 +8,13 @@
 //! | [`shutdown`] | readiness, then the stages of the drain in their order |
 //! | [`telemetry`], [`metrics`] | logs; the registry of metrics and the process's own figures |
 //! | [`notices`], [`limits`] | what is wrong with this process, in words; what the kernel lets it hold |
-//! | [`html`] | text in pages of HTML |
+//! | [`html`], [`figures`] | text in pages of HTML; quantities as people read them |
 
 pub mod config;
 pub mod units;
 
 pub mod admin;
+pub mod figures;
 pub mod html;
 pub mod limits;
 pub mod metrics;

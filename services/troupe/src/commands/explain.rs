@@ -4,8 +4,9 @@ use serde_json::Value;
 use troupe_gateway::explain::explain;
 use troupe_gateway::router::{OwnPages, RouteTable};
 
+use super::answer::{list, number, text};
 use super::client::{Admin, encoded};
-use super::table::{list, micros, number, text};
+use super::table::micros;
 use crate::cli::ExplainArgs;
 use crate::config;
 use crate::failure::{Code, CommandError};

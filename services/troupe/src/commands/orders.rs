@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::answer::{list, number, text};
 use super::client::{Admin, LONG_PATIENCE, PATIENCE, encoded};
-use super::table::{list, number, text};
 use crate::cli::{DrainArgs, ReloadArgs, WorkerArgs};
 use crate::failure::{Code, CommandError};
 use crate::output;

@@ -2,11 +2,13 @@
 
 use serde_json::Value;
 
+use super::answer::{list, number, text};
 use super::client::Admin;
-use super::table::{columns, cut, list, micros, number, room, shortened, text, uptime, widest};
+use super::table::{columns, cut, micros, room, shortened, widest};
 use crate::cli::SlowArgs;
 use crate::failure::CommandError;
 use crate::output;
+use troupe_node::figures;
 
 /// A longer request line is cut.
 const WIDEST: usize = 44;
@@ -73,7 +75,7 @@ fn shown_as_spans(slow: &Value) -> String {
             text(request, "method"),
             text(request, "path"),
             number(request, "status"),
-            uptime(number(request, "seconds_ago")),
+            figures::span(number(request, "seconds_ago") as u64),
             text(request, "request_id"),
             text(request, "trace_id"),
         ));
@@ -111,7 +113,7 @@ fn row(request: &Value) -> Vec<String> {
     vec![
         micros(number(request, "took_us")),
         format!("{}", number(request, "status")),
-        uptime(number(request, "seconds_ago")),
+        figures::span(number(request, "seconds_ago") as u64),
         line,
         most.join(", "),
         text(request, "request_id").to_owned(),
@@ -127,7 +129,7 @@ mod tests {
     #[test]
     fn a_narrow_terminal_sees_what_is_slow_and_why_a_wide_one_the_ids_too() {
         let request = |path: &str| {
-            json!({ "took_us": 723_000, "status": 404, "seconds_ago": 91, "method": "GET", "path": path, "failed": "php-pool",
+            json!({ "took_us": 723_000, "status": 404, "seconds_ago": 5_491, "method": "GET", "path": path, "failed": "php-pool",
                 "stages": [{ "stage": "gateway", "us": 666_000 }, { "stage": "cache-l2", "us": 53_500 }],
                 "request_id": "4ad85389e00134fa697de17779fa8adb" })
         };

@@ -3,11 +3,13 @@
 use serde_json::Value;
 use troupe_contracts::invoke::UPSTREAM;
 
+use super::answer::{list, number, php, text};
 use super::client::Admin;
-use super::table::{bytes, list, micros, number, php, text, uptime};
+use super::table::micros;
 use crate::cli::AskArgs;
 use crate::failure::CommandError;
 use crate::output;
+use troupe_node::figures;
 
 pub(super) fn run(args: AskArgs) -> Result<(), CommandError> {
     let as_json = args.json;
@@ -29,7 +31,7 @@ fn shown(status: &Value) -> String {
         text(status, "service"),
         text(status, "version"),
         text(status, "instance"),
-        uptime(number(status, "uptime_seconds")),
+        figures::span(number(status, "uptime_seconds") as u64),
     );
     let mut line = |name: &str, said: String| lines.push_str(&format!("{name:<9} {said}\n"));
     if let Some(gateway) = status.get("gateway") {
@@ -54,8 +56,8 @@ fn shown(status: &Value) -> String {
             "process",
             format!(
                 "{} resident{}, {:.1} s of cpu{}, {} threads, {} descriptors of {}",
-                bytes(number(process, "resident_bytes") + php_resident),
-                of_php(bytes(php_resident)),
+                figures::bytes(number(process, "resident_bytes") + php_resident),
+                of_php(figures::bytes(php_resident)),
                 number(process, "cpu_seconds") + php_cpu,
                 of_php(format!("{php_cpu:.1} s")),
                 number(process, "threads"),

@@ -1,8 +1,6 @@
-//! Tables and numbers for people.
+//! Tables for terminals, and times that are short enough for their columns.
 
 use std::io::IsTerminal;
-
-use serde_json::Value;
 
 /// Columns of the terminal that is written to; without bound where that is none.
 pub(super) fn room() -> usize {
@@ -71,26 +69,6 @@ pub(super) fn shortened(name: &str, room: usize) -> String {
     head.chain(&['…']).chain(tail).collect()
 }
 
-/// The text at `key`; empty where there is none.
-pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value.get(key).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// The number at `key`; 0 where there is none.
-pub(super) fn number(value: &Value, key: &str) -> f64 {
-    value.get(key).and_then(Value::as_f64).unwrap_or(0.0)
-}
-
-/// The list at `key`.
-pub(super) fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-/// What the PHP pools of a status have at `key`, in sum; 0 where there is none.
-pub(super) fn php(status: &Value, key: &str) -> f64 {
-    list(status, "php").iter().map(|pool| number(pool, key)).sum()
-}
-
 /// A time of so many microseconds.
 pub(super) fn micros(us: f64) -> String {
     match us {
@@ -99,26 +77,6 @@ pub(super) fn micros(us: f64) -> String {
         us if us < 100_000.0 => format!("{:.1}ms", us / 1e3),
         us if us < 1_000_000.0 => format!("{:.0}ms", us / 1e3),
         us => format!("{:.1}s", us / 1e6),
-    }
-}
-
-/// So many bytes.
-pub(super) fn bytes(count: f64) -> String {
-    match count {
-        count if count < 1024.0 * 1024.0 => format!("{:.0} KiB", count / 1024.0),
-        count if count < 1024.0 * 1024.0 * 1024.0 => format!("{:.0} MiB", count / 1024.0 / 1024.0),
-        count => format!("{:.1} GiB", count / 1024.0 / 1024.0 / 1024.0),
-    }
-}
-
-/// So many seconds.
-pub(super) fn uptime(seconds: f64) -> String {
-    let seconds = seconds as u64;
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
     }
 }
 
@@ -145,6 +103,5 @@ mod tests {
     fn times_are_short() {
         let shown: Vec<String> = [0.0, 42.0, 1_234.0, 250_000.0, 2_500_000.0].map(micros).to_vec();
         assert_eq!(shown, ["-", "42us", "1.2ms", "250ms", "2.5s"]);
-        assert_eq!((uptime(59.9), uptime(3_725.0)), ("59 s".to_owned(), "1 h 2 min".to_owned()));
     }
 }

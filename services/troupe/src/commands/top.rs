@@ -12,8 +12,8 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::answer::{number, php};
 use super::client::Admin;
-use super::table::{number, php};
 use crate::cli::TopArgs;
 use crate::failure::{Code, CommandError};
 use crate::output::{self, Reader};

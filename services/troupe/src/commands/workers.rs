@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde_json::Value;
 use troupe_contracts::invoke::UPSTREAM;
 
+use super::answer::{list, number, text};
 use super::client::Admin;
-use super::table::{columns, columns_apart, list, micros, number, room, shortened, text, widest};
+use super::table::{columns, columns_apart, micros, room, shortened, widest};
 use crate::cli::WorkersArgs;
 use crate::failure::CommandError;
 use crate::output::{self, Reader};

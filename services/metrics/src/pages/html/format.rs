@@ -1,5 +1,7 @@
 //! Numbers and text as people read them.
 
+use troupe_node::figures;
+pub(super) use troupe_node::figures::span;
 pub(super) use troupe_node::html::escape;
 
 /// What kind of number it is.
@@ -66,20 +68,7 @@ pub(super) fn seconds(value: f32) -> String {
 }
 
 pub(super) fn bytes(value: f32) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if value < 1024.0 {
-        return format!("{value:.0} B");
-    }
-    let mut value = value / 1024.0;
-    let mut unit = UNITS[0];
-    for next in &UNITS[1..] {
-        if value < 1024.0 {
-            break;
-        }
-        value /= 1024.0;
-        unit = next;
-    }
-    if value < 10.0 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
+    figures::bytes(f64::from(value))
 }
 
 /// A share.
@@ -88,16 +77,6 @@ pub(super) fn percent(share: f32) -> String {
         nothing if nothing <= 0.0 => "0 %".to_owned(),
         little if little < 10.0 => format!("{little:.1} %"),
         more => format!("{more:.0} %"),
-    }
-}
-
-/// A time span in its two largest units.
-pub(super) fn span(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} min", seconds / 60),
-        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
     }
 }
 
@@ -115,8 +94,6 @@ mod tests {
             (seconds(0.000_42), seconds(0.004_2), seconds(0.042)),
             ("420 µs".into(), "4.20 ms".into(), "42 ms".into())
         );
-        assert_eq!((bytes(100.0), bytes(2_048.0), bytes(50e6)), ("100 B".into(), "2.0 KiB".into(), "48 MiB".into()));
         assert_eq!((percent(0.0), percent(0.012), percent(0.5)), ("0 %".into(), "1.2 %".into(), "50 %".into()));
-        assert_eq!((span(59), span(3_700), span(90_000)), ("59 s".into(), "1 h 1 min".into(), "1 d 1 h".into()));
     }
 }

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::super::table::{list, number, php};
+use super::super::answer::{list, number, php};
 use super::Rates;
 
 /// The first line. What it said in an earlier version stays in its place.

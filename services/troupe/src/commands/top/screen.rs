@@ -3,9 +3,11 @@
 use serde_json::Value;
 use troupe_contracts::invoke::UPSTREAM;
 
-use super::super::table::{bytes, cut, list, micros, number, php, shortened, text, uptime};
+use super::super::answer::{list, number, php, text};
+use super::super::table::{cut, micros, shortened};
 use super::super::workers;
 use super::{ByCause, Rates};
+use troupe_node::figures;
 
 /// Heights of the bars of the little chart.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -30,7 +32,7 @@ pub(super) fn draw(
         "{} {}  up {}  {}",
         text(status, "service"),
         text(status, "instance"),
-        uptime(number(status, "uptime_seconds")),
+        figures::span(number(status, "uptime_seconds") as u64),
         if ready { "ready" } else { "NOT READY" },
     )];
     let mut line = |name: &str, said: String| lines.push(format!("{name:<12}{said}"));
@@ -91,8 +93,8 @@ pub(super) fn draw(
             "cpu {:.0}% of a core{}, memory {}{}",
             rates.cpu * 100.0,
             of_php(format!("{:.0}%", rates.php_cpu * 100.0)),
-            bytes(number(process, "resident_bytes") + php_resident),
-            of_php(bytes(php_resident)),
+            figures::bytes(number(process, "resident_bytes") + php_resident),
+            of_php(figures::bytes(php_resident)),
         ),
     );
     line(
@@ -146,7 +148,7 @@ fn cache(cache: &Value, rates: &Rates) -> String {
         "{} hits of {:.1}/s, {} stored, {:.1}/s evicted",
         share(rates.found, rates.requests),
         rates.requests,
-        bytes(number(cache, "bytes")),
+        figures::bytes(number(cache, "bytes")),
         rates.evicted,
     );
     if cache.get("l2_lookups").and_then(Value::as_object).is_some_and(|lookups| !lookups.is_empty()) {
@@ -206,7 +208,7 @@ mod tests {
         with_php["php"] = json!([{ "resident_bytes": 1 << 20 }, { "resident_bytes": 2 << 20 }]);
         with_php["process"] = json!({ "resident_bytes": 1 << 20 });
         let lines = draw(&with_php, None, &rates, &[], (80, 24));
-        let said = "cpu 150% of a core (PHP 125%), memory 4 MiB (PHP 3 MiB)";
+        let said = "cpu 150% of a core (PHP 125%), memory 4.0 MiB (PHP 3.0 MiB)";
         assert!(lines.iter().any(|line| line.ends_with(said)), "{lines:#?}");
         let lines = draw(&status, None, &Rates::default(), &[], (80, 24));
         assert!(lines.iter().any(|line| line.contains("and 1 more")), "{lines:#?}");
@@ -234,7 +236,7 @@ mod tests {
         let status = json!({ "gateway": {}, "cache": cache });
         let shown = draw(&status, None, &rates, &[], (100, 24));
         let causes = "causes      deadline 3.0/s, broken 0.5/s; clients: reset 1.0/s; upstreams: refused 2.2/s";
-        let cache = "cache       75.0% hits of 8.0/s, 3 MiB stored, 0.0/s evicted; l2 50.0% of 2.0/s, 0.5 in vain";
+        let cache = "cache       75.0% hits of 8.0/s, 3.0 MiB stored, 0.0/s evicted; l2 50.0% of 2.0/s, 0.5 in vain";
         assert!(shown.iter().any(|line| line == causes) && shown.iter().any(|line| line == cache), "{shown:#?}");
         // What is cut off is told.
         let narrow = draw(&status, None, &rates, &[], (40, 24));
