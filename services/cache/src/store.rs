@@ -150,24 +150,25 @@ impl Store {
             return false;
         }
         let mut entry = entry;
-        {
-            let _writer = self.writer(key);
-            let before = self.objects.peek(key);
-            if before.as_deref().is_some_and(|before| is_outrun(&entry, request, before)) {
-                return false;
-            }
-            if let (206, Some(before)) = (entry.status(), &before) {
-                entry = combined(before, &entry, request, self.max_object);
-            }
-            let object = Object::with(Arc::clone(&entry), request, before.as_deref());
-            let object = Arc::new(match evictions {
-                Some(evictions) => object.counted_by(evictions.clone()),
-                None => object,
-            });
-            self.replace(key, before.as_deref(), &object);
-            self.counts.used.store(true, Ordering::Relaxed);
+        let _writer = self.writer(key);
+        let before = self.objects.peek(key);
+        if before.as_deref().is_some_and(|before| is_outrun(&entry, request, before)) {
+            return false;
         }
-        self.drop_if_purged(key, &entry, began)
+        if let (206, Some(before)) = (entry.status(), &before) {
+            entry = combined(before, &entry, request, self.max_object);
+        }
+        if self.is_purged(key, &entry, began) {
+            return false;
+        }
+        let object = Object::with(entry, request, before.as_deref());
+        let object = Arc::new(match evictions {
+            Some(evictions) => object.counted_by(evictions.clone()),
+            None => object,
+        });
+        self.replace(key, before.as_deref(), &object);
+        self.counts.used.store(true, Ordering::Relaxed);
+        true
     }
 
     /// The same for a response whose request is not at hand: it replaces the variant that was selected alike.
@@ -175,13 +176,14 @@ impl Store {
         if entry.body().len() > self.max_object {
             return false;
         }
-        {
-            let _writer = self.writer(key);
-            let before = self.objects.peek(key);
-            let object = Arc::new(Object::with_alike(Arc::clone(&entry), before.as_deref()));
-            self.replace(key, before.as_deref(), &object);
+        let _writer = self.writer(key);
+        if self.is_purged(key, &entry, began) {
+            return false;
         }
-        self.drop_if_purged(key, &entry, began)
+        let before = self.objects.peek(key);
+        let object = Arc::new(Object::with_alike(entry, before.as_deref()));
+        self.replace(key, before.as_deref(), &object);
+        true
     }
 
     /// Remembers that a URL's responses to `whose` requests are not stored, so that those do not wait for each other.
@@ -192,13 +194,10 @@ impl Store {
         self.replace(key, before.as_deref(), &object);
     }
 
-    /// Looked at when it can be found: a purge from here on finds it, one from before is in the log. Whether it stays.
-    fn drop_if_purged(&self, key: &Arc<Key>, entry: &Arc<Entry>, began: Stamp) -> bool {
-        let purged = self.purges.matches_since(began, key, &entry.terms().groups);
-        if purged {
-            self.drop_entry(key, entry);
-        }
-        !purged
+    /// Whether a purge since `began` is about it. To be asked by the part's writer, before anybody can find the entry: a purge that is
+    /// not in the log by then waits for this writer, and finds what it has brought.
+    fn is_purged(&self, key: &Key, entry: &Entry, began: Stamp) -> bool {
+        self.purges.matches_since(began, key, &entry.terms().groups)
     }
 
     /// Takes one variant out, if it is still there.

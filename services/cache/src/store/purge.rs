@@ -106,8 +106,10 @@ impl Store {
     /// Removes what `selector` is about; `soft` only makes it stale, so that it can be validated and stand in for errors.
     /// What is being fetched meanwhile is not stored. When this returns, nothing of it is answered any more.
     pub fn purge(&self, selector: &Selector, soft: bool, now: Moment) -> Purged {
-        // First in the log, then out of the store: whoever stores looks in the other order.
+        // First in the log, then out of the store: whoever stores from here on sees it there, and whoever looked before has been
+        // waited for, so that what it brought is found.
         self.purges.add(selector.clone());
+        self.await_writers(selector);
         let mut purged = Purged::default();
         let keys: Vec<Arc<Key>> = match selector {
             Selector::Url(key) => vec![Arc::new(key.clone())],
@@ -124,6 +126,14 @@ impl Store {
             purged.urls += usize::from(responses > 0);
         }
         purged
+    }
+
+    /// Waits until whoever is writing something that `selector` may be about is done.
+    fn await_writers(&self, selector: &Selector) {
+        match selector {
+            Selector::Url(key) => drop(self.writer(key)),
+            _ => self.parts.iter().for_each(|part| drop(part.writer.lock())),
+        }
     }
 
     fn purge_one(&self, key: &Arc<Key>, selector: &Selector, soft: bool, now: Moment) -> usize {

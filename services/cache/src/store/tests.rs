@@ -199,6 +199,46 @@ fn what_was_fetched_before_a_purge_is_not_stored_after_it() {
     assert!(!store.put(&one.key, &one.request, Arc::clone(&one.entry), began));
 }
 
+/// Who looks up takes no lock that a writer holds: what could be found for a moment would be given after the purge's answer.
+#[test]
+fn what_a_purge_was_about_can_be_found_at_no_moment() {
+    let store = Store::new(8 << 20, 1 << 20);
+    let one = stored("a", "/x", "g", 10);
+    let (began, writes) = (store.stamp(), store.writes(one.key.hashed()));
+    store.purge(&Selector::Group("g".into(), None), false, NOW);
+    assert!(!store.put(&one.key, &one.request, Arc::clone(&one.entry), began));
+    assert!(!store.put_again(&one.key, Arc::clone(&one.entry), began));
+    assert_eq!(store.writes(one.key.hashed()), writes, "it was there");
+}
+
+/// A writer that looked for purges just before one came makes known what it brings just after.
+#[test]
+fn a_purge_waits_for_who_writes_and_finds_what_that_brings() {
+    let one = stored("a", "/x", "g", 10);
+    let url = one.key.as_ref();
+    for selector in [
+        Selector::Url(url.clone()),
+        Selector::Prefix(url.clone()),
+        Selector::Host("a".into()),
+        Selector::Group("g".into(), None),
+        Selector::All,
+    ] {
+        let store = Store::new(8 << 20, 1 << 20);
+        let writer = store.writer(&one.key);
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| done.send(store.purge(&selector, false, NOW)));
+            // However long this is: it does not end before the writer does.
+            let early = is_done.recv_timeout(std::time::Duration::from_millis(50));
+            assert!(early.is_err(), "{selector:?} did not wait: {early:?}");
+            store.replace(&one.key, None, &Arc::new(Object::with(Arc::clone(&one.entry), &one.request, None)));
+            drop(writer);
+        });
+        assert_eq!(is_done.recv().map(|purged| purged.responses), Ok(1), "{selector:?}");
+        assert!(!there(&store, &one), "{selector:?}");
+    }
+}
+
 #[test]
 fn urls_that_are_not_stored_are_remembered() {
     let store = Store::new(8 << 20, 1 << 20);
