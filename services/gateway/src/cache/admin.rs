@@ -77,7 +77,10 @@ async fn purge(cache: &Cache, selector: &Selector, soft: bool) -> Result<Value, 
         Ok(purged) => Ok(told(&purged, soft)),
         Err(failed) => {
             let here = cache.purge(selector, soft);
-            let why = format!("{} URLs went from this gateway's memory alone: {failed}; try again", here.urls);
+            let why = format!(
+                "{} URLs went from this gateway's memory alone, and may come back from the second tier: {failed}; try again",
+                here.urls
+            );
             Err(Refusal::new(503, why))
         }
     }

@@ -98,12 +98,23 @@ impl Lack {
     /// The second tier has a version that does not answer; it may be validated, if it is newer than what there is.
     pub(super) fn learn(&mut self, entry: Arc<Entry>, reuse: Reuse) {
         let Reuse::Validate { on_error, .. } = reuse else { return };
-        let made = |entry: &Entry| entry.terms().times.received.millis().saturating_sub(entry.terms().initial_age);
         if self.stale.as_ref().is_none_or(|stale| made(stale) < made(&entry)) {
             self.on_error = on_error;
             self.stale = Some(entry);
         }
     }
+
+    /// Whether there is a later version than `theirs`, which the second tier has not been brought: of several the most recent answers (RFC
+    /// 9111 §4). Copies of one version are equally good: their times are a little apart, because each tier's clock has its say.
+    pub(super) fn is_ahead_of(&self, theirs: &Entry) -> bool {
+        self.stale.as_ref().is_some_and(|ours| made(ours) > made(theirs) && ours.digest() != theirs.digest())
+    }
+}
+
+/// When an entry was made by this machine's clock, in milliseconds since 1970.
+fn made(entry: &Entry) -> u64 {
+    let terms = entry.terms();
+    terms.times.received.millis().saturating_sub(terms.initial_age)
 }
 
 impl Cache {

@@ -3,6 +3,7 @@
 mod clauses;
 mod parts;
 mod personal;
+mod shared;
 mod short;
 mod together;
 mod warm;

@@ -33,7 +33,8 @@ impl Parts {
     pub(in crate::cache) async fn second_tier(&self, lack: &mut Lack, deadline: Deadline) -> Second {
         let Some(l2) = &self.l2 else { return Second::Fetch };
         // Who wants it from the origin neither takes what is stored nor waits for what others fetch.
-        let want = if lack.forward == Forward::Request { Want::Refresh } else { Want::Answer };
+        let anew = lack.forward == Forward::Request;
+        let mut want = if anew { Want::Refresh } else { Want::Answer };
         for _ in 0..ROUNDS {
             let began = self.cache.store.stamp();
             let untold = l2.tier.untold.now();
@@ -49,17 +50,24 @@ impl Parts {
             if answered.grant.is_some() {
                 lack.grant.set(answered.grant);
             }
+            let mut overtaken = false;
             if let Some(entry) = answered.entry.filter(|entry| !is_untold(&untold, &self.miss.key, entry)) {
                 let reuse = decide(&self.miss.asked, &entry, now(), &self.caching.policy);
-                if want == Want::Answer && is_answer(reuse) {
+                overtaken = lack.is_ahead_of(&entry);
+                if !anew && !overtaken && is_answer(reuse) {
                     self.cache.put(&self.caching, &self.miss.key, &self.call.head, Arc::clone(&entry), began);
                     return Second::Answer(entry, reuse);
                 }
                 lack.learn(entry, reuse);
             }
             let name = match answered.leased {
-                Leased::Held { name } if want == Want::Answer => name,
+                Leased::Held { name } if !anew => name,
                 Leased::Apart => return Second::Apart,
+                // Fresh there, it is what other gateways are given: what takes its place has to be brought there, which takes the right to.
+                Leased::No if overtaken && want == Want::Answer => {
+                    want = Want::Refresh;
+                    continue;
+                }
                 _ => return Second::Fetch,
             };
             // As long as the other may fetch, or half of the time that is left: the other half is for a fetch of its own.
@@ -80,7 +88,8 @@ impl Parts {
         let asked = l2.look_up(&self.caching, &self.miss.key, &self.call.head, Want::Stored);
         let answered = self.clock.count(|spent| &mut spent.l2, asked).await;
         lack.second = Some(said(lack, answered.as_ref().err().copied()));
-        let entry = answered.ok()?.entry.filter(|entry| !is_untold(&untold, &self.miss.key, entry))?;
+        let told = |entry: &Arc<Entry>| !is_untold(&untold, &self.miss.key, entry);
+        let entry = answered.ok()?.entry.filter(|entry| told(entry) && !lack.is_ahead_of(entry))?;
         let reuse = decide(&self.miss.asked, &entry, now(), &self.caching.policy);
         is_answer(reuse).then(|| {
             self.cache.put(&self.caching, &self.miss.key, &self.call.head, Arc::clone(&entry), began);
@@ -100,7 +109,8 @@ impl Parts {
             return false;
         }
         let told = |theirs: &Arc<Entry>| !is_untold(&untold, &self.miss.key, theirs);
-        if let Some(theirs) = answered.entry.filter(|theirs| told(theirs) && is_newer(theirs, entry)) {
+        let newer = |theirs: &Arc<Entry>| is_newer(theirs, entry) && !lack.is_ahead_of(theirs);
+        if let Some(theirs) = answered.entry.filter(|theirs| told(theirs) && newer(theirs)) {
             self.cache.put(&self.caching, &self.miss.key, &self.call.head, theirs, began);
             return false;
         }

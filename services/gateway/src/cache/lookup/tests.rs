@@ -44,6 +44,20 @@ fn however_long_a_fetch_takes_an_answer_lives_for_fifteen_sixteenths_of_its_time
     assert!(share(&endless, 10_000) > 0.95);
 }
 
+/// Nobody's clock is exact: by times alone each of two copies could be the later one.
+#[test]
+fn a_version_is_ahead_of_earlier_ones_and_of_no_copy_of_itself() {
+    let version = |body: &'static str, after: u64| {
+        let made = sample::entry("max-age=60", Moment::from_millis(CAME * 1000 + after));
+        Entry::new(made.terms().clone(), made.head(), body.into())
+    };
+    let mut lack = Lack::new(Forward::Stale, None, false, false, Party::default());
+    assert!(!lack.is_ahead_of(&version("one", 0)), "there is none");
+    lack.stale = Some(Arc::new(version("two", 100)));
+    assert!(lack.is_ahead_of(&version("one", 0)));
+    assert!(!lack.is_ahead_of(&version("three", 200)) && !lack.is_ahead_of(&version("two", 99)));
+}
+
 proptest! {
     #[test]
     fn nothing_is_refreshed_before_its_last_sixteenth(lifetime in 1u64..100_000, fetch in 0u64..600_000, part in 0.0f64..1.0) {
