@@ -33,8 +33,7 @@ impl Parts {
     pub(in crate::cache) async fn second_tier(&self, lack: &mut Lack, deadline: Deadline) -> Second {
         let Some(l2) = &self.l2 else { return Second::Fetch };
         // Who wants it from the origin neither takes what is stored nor waits for what others fetch.
-        let anew = lack.forward == Forward::Request;
-        let mut want = if anew { Want::Refresh } else { Want::Answer };
+        let mut want = if lack.forward == Forward::Request { Want::Refresh } else { Want::Answer };
         for _ in 0..ROUNDS {
             let began = self.cache.store.stamp();
             let untold = l2.tier.untold.now();
@@ -50,21 +49,25 @@ impl Parts {
             if answered.grant.is_some() {
                 lack.grant.set(answered.grant);
             }
-            let mut overtaken = false;
+            let mut outdated = false;
             if let Some(entry) = answered.entry.filter(|entry| !is_untold(&untold, &self.miss.key, entry)) {
                 let reuse = decide(&self.miss.asked, &entry, now(), &self.caching.policy);
-                overtaken = lack.is_ahead_of(&entry);
-                if !anew && !overtaken && is_answer(reuse) {
+                let by_request = matches!(reuse, Reuse::Validate { by_request: true, .. });
+                if by_request {
+                    lack.forward = Forward::Request;
+                }
+                outdated = by_request || lack.is_ahead_of(&entry);
+                if lack.forward != Forward::Request && !outdated && is_answer(reuse) {
                     self.cache.put(&self.caching, &self.miss.key, &self.call.head, Arc::clone(&entry), began);
                     return Second::Answer(entry, reuse);
                 }
                 lack.learn(entry, reuse);
             }
             let name = match answered.leased {
-                Leased::Held { name } if !anew => name,
+                Leased::Held { name } if lack.forward != Forward::Request => name,
                 Leased::Apart => return Second::Apart,
                 // Fresh there, it is what other gateways are given: what takes its place has to be brought there, which takes the right to.
-                Leased::No if overtaken && want == Want::Answer => {
+                Leased::No if outdated && want == Want::Answer => {
                     want = Want::Refresh;
                     continue;
                 }

@@ -152,3 +152,26 @@ fn what_the_second_tier_missed_is_not_undone_by_what_it_has() {
     await_shared(&gateways[1], "version 3");
     assert_eq!(calls.count(), 3);
 }
+
+/// A reload at a gateway that has nothing itself is a reload for all: the others went on with what was there before.
+#[test]
+fn what_a_request_wants_anew_is_anew_for_every_gateway() {
+    for control in ["no-cache", "max-age=50", "min-fresh=550"] {
+        let shared = Shared::start();
+        let (calls, service) = versions(&[100]);
+        let gateways = [1, 2].map(|uid| shared.gateway(uid, service.clone()));
+        get(&gateways[0]);
+        await_shared(&gateways[0], "version 1");
+        let anew = asked(&gateways[1], &format!("Cache-Control: {control}"));
+        assert_eq!(anew.text(), "version 2", "{control}");
+        let told = status(&anew);
+        assert!(told.starts_with("troupe-l2; fwd=request, troupe-l1; fwd=request; ttl="), "{control}: {told}");
+        // It is brought behind its answer.
+        let began = Instant::now();
+        while get(&gateways[0]).text() != "version 2" {
+            assert!(began.elapsed() < PATIENCE, "{control}");
+            pause(Duration::from_millis(10));
+        }
+        assert_eq!(calls.count(), 2, "{control}");
+    }
+}
