@@ -197,6 +197,13 @@ fn judge_final(
     if usable && opened { Ok(terms) } else { Err(Refusal::NoFreshness) }
 }
 
+/// Whether an answer with this status is to whoever asked, and says nothing of what others are answered: an error in the request, in who
+/// sends it or when. The rest of RFC 9110 §15.5 is about the resource: it is not there (404, 410), is not to be had by GET (405) or
+/// under so long a URL (414), or must not be given any more (451, RFC 7725 §3).
+pub fn is_for_one(status: u16) -> bool {
+    matches!(status, 400..=499) && !matches!(status, 404 | 405 | 410 | 414 | 451)
+}
+
 fn can_be_validated(response: &ResponseHead) -> bool {
     response.status() == 200
         && (EntityTag::of(response).is_some()

@@ -15,7 +15,7 @@ use troupe_cache::object::Whose;
 use troupe_cache::policy::Policy;
 use troupe_cache::reuse::Reuse;
 use troupe_cache::store::Stamp;
-use troupe_cache::storing::{Refusal, Terms, judge};
+use troupe_cache::storing::{Refusal, Terms, is_for_one, judge};
 use troupe_cache::time::Moment;
 use troupe_contracts::invoke::{Invoke, Reply};
 use troupe_mesh::body::Body;
@@ -380,8 +380,8 @@ impl Fetch {
         let terms = match judge(head, &reply.head, times, &caching.policy) {
             Ok(terms) => terms,
             Err(refusal) => {
-                // What the client's own conditions and range brought about says nothing about others.
-                let own_doing = lack.apart && matches!(status, 304 | 412 | 416);
+                // What its own request brought about, or its own conditions did, says nothing about others.
+                let own_doing = is_for_one(status) || lack.apart && status == 304;
                 if let Some(stale) = lack.stale.as_ref().filter(|_| !own_doing && !self.is_own_doing(refusal)) {
                     // It is not what the URL stands for any more.
                     cache.store.drop_entry(&miss.key, stale);

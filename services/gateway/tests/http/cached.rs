@@ -1,6 +1,7 @@
 //! The cache, through the gateway: what is answered out of it, what is shared, what is never kept.
 
 mod clauses;
+mod errors;
 mod parts;
 mod personal;
 mod shared;
