@@ -9,10 +9,10 @@ use crate::validators::is_listed;
 
 /// Whether the client's copy is as good as the entry: it is answered 304.
 ///
-/// `If-None-Match` is compared weakly and takes precedence over `If-Modified-Since` (RFC 9110 §13.2.2). Only a 200 is
-/// compared: for other statuses the condition means nothing (RFC 9110 §13.1).
+/// `If-None-Match` is compared weakly and takes precedence over `If-Modified-Since` (RFC 9110 §13.2.2), and both come before `Range`: so
+/// what answers from a part is compared as well. For other statuses the condition means nothing (RFC 9110 §13.1).
 pub fn is_unmodified(request: &RequestHead, entry: &Entry) -> bool {
-    if entry.status() != 200 {
+    if !matches!(entry.status(), 200 | 206) {
         return false;
     }
     if request.has("if-none-match") {

@@ -179,6 +179,24 @@ fn conditions_of_what_is_too_large_reach_the_origin_when_a_part_of_it_is_stored(
     assert!(status(&ask(&mut client, "/large", "0-99")).starts_with("troupe-l1; hit"), "the part is still there");
 }
 
+/// RFC 9110 §13.2.2, RFC 9111 §4.3.2: conditions come before `Range`, whether all of it is stored or a part that answers.
+#[test]
+fn a_condition_is_answered_by_a_part_that_answers() {
+    let (running, calls) = cached(on(), |envelope, _| async move { Ok(origin(&envelope, false)) });
+    let mut client = Client::connect(&running);
+    assert_eq!(client.get("/large").status, 200);
+    assert_eq!(ask(&mut client, "/large", "0-999").status, 206);
+    let mut conditional = |tag: &str| {
+        let fields = format!("Range: bytes=0-9\r\nIf-None-Match: {tag}");
+        client.send(format!("GET /large HTTP/1.1\r\nHost: a.example\r\n{fields}\r\n\r\n")).response(false)
+    };
+    let unmodified = conditional("\"v1\"");
+    assert!(unmodified.status == 304 && status(&unmodified).starts_with("troupe-l1; hit"), "{}", unmodified.head);
+    assert_eq!(unmodified.field("content-range"), None);
+    assert_eq!(conditional("\"v0\"").body, bytes(10));
+    assert_eq!(calls.count(), 2);
+}
+
 /// What one client's range brought about was kept for everybody: a URL could be made to answer 416 to all.
 #[test]
 fn a_range_that_is_not_there_is_told_to_nobody_else() {
