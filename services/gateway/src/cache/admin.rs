@@ -34,67 +34,17 @@ pub fn register(api: &Api, cache: &Arc<Cache>, cdn: Option<Arc<Cdn>>) {
         let (cache, cdn) = (Arc::clone(&cache), cdn.clone());
         async move {
             let (selector, soft) = ordered(&ask)?;
+            let mut done = Done::default();
             // What is found by another form of the URL first: the answer is that to the order itself.
-            let mut before = None;
             if let Selector::Url(key) = &selector
                 && let Some(key) = cache.stored_as(key)
             {
-                before = Some(purge(&cache, &Selector::Url(key), soft).await?);
+                done = purge(&cache, &Selector::Url(key), soft).await?;
             }
-            let purged = purge(&cache, &selector, soft).await?;
-            Ok(passed_on(cdn.as_deref(), &selector, sum(purged, before)))
+            let done = done.and(purge(&cache, &selector, soft).await?);
+            Ok(answer(done, soft, cdn.as_deref(), &selector))
         }
     });
-}
-
-/// Counts what was taken out by two orders for the same.
-fn sum(mut purged: Value, before: Option<Value>) -> Value {
-    for name in ["urls", "responses"] {
-        if let Some(more) = before.as_ref().and_then(|before| before.get(name)?.as_u64())
-            && let Some(count) = purged.get_mut(name)
-        {
-            *count = Value::from(count.as_u64().unwrap_or(0) + more);
-        }
-    }
-    purged
-}
-
-/// Behind our own: what the network fetches from then on is what is true.
-fn passed_on(cdn: Option<&Cdn>, selector: &Selector, mut purged: Value) -> Value {
-    if let (Some(cdn), Some(purged)) = (cdn, purged.as_object_mut()) {
-        cdn.tell(selector);
-        purged.insert("cdn".to_owned(), Value::from("told behind this answer"));
-    }
-    purged
-}
-
-async fn purge(cache: &Cache, selector: &Selector, soft: bool) -> Result<Value, Refusal> {
-    let Some(tier) = &cache.tier else {
-        let purged = cache.purge(selector, soft);
-        return Ok(json!({ "urls": purged.urls, "responses": purged.responses, "soft": soft }));
-    };
-    match tier.purge(selector, soft).await {
-        Ok(purged) => Ok(told(&purged, soft)),
-        Err(failed) => {
-            let here = cache.purge(selector, soft);
-            let why = format!(
-                "{} URLs went from this gateway's memory alone, and may come back from the second tier: {failed}; try again",
-                here.urls
-            );
-            Err(Refusal::new(503, why))
-        }
-    }
-}
-
-/// What is to be taken out, and whether it is only to become stale.
-fn ordered(ask: &Ask) -> Result<(Selector, bool), Refusal> {
-    let selector = selector(&|name| ask.get(name)).map_err(|why| Refusal::new(400, why))?;
-    Ok((selector, ask.flag("soft")))
-}
-
-fn told(purged: &Purged, soft: bool) -> Value {
-    let Purged { urls, responses, confirmed, lapsed } = purged;
-    json!({ "urls": urls, "responses": responses, "soft": soft, "confirmed": confirmed, "lapsed": lapsed })
 }
 
 /// Adds the page to the interface of a process with the cache service, which carries purges out by itself.
@@ -106,9 +56,71 @@ pub fn register_service(api: &Api, service: &CacheService, cdn: Option<Arc<Cdn>>
             let (selector, soft) = ordered(&ask)?;
             let call = Purge { target: Target::from(&selector), soft, source: None };
             let purged = service.purge(call).await.map_err(|failure| Refusal::new(503, failure.to_string()))?;
-            Ok(passed_on(cdn.as_deref(), &selector, told(&purged, soft)))
+            Ok(answer(purged.into(), soft, cdn.as_deref(), &selector))
         }
     });
+}
+
+/// What is to be taken out, and whether it is only to become stale.
+fn ordered(ask: &Ask) -> Result<(Selector, bool), Refusal> {
+    let selector = selector(&|name| ask.get(name)).map_err(|why| Refusal::new(400, why))?;
+    Ok((selector, ask.flag("soft")))
+}
+
+/// What an order has come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Done {
+    urls: u64,
+    responses: u64,
+    /// Gateways that have confirmed, and those that did not and have nothing fresh any more; where there is a second tier.
+    gateways: Option<(u32, u32)>,
+}
+
+impl From<Purged> for Done {
+    fn from(purged: Purged) -> Self {
+        let Purged { urls, responses, confirmed, lapsed } = purged;
+        Self { urls, responses, gateways: Some((confirmed, lapsed)) }
+    }
+}
+
+impl Done {
+    /// What two orders for the same have come to, the later one to the same gateways or fewer.
+    fn and(self, later: Self) -> Self {
+        let gateways = later.gateways.map(|(confirmed, lapsed)| {
+            let before = self.gateways.map_or(0, |(_, lapsed)| lapsed);
+            (confirmed, lapsed.max(before))
+        });
+        Self { urls: self.urls + later.urls, responses: self.responses + later.responses, gateways }
+    }
+}
+
+async fn purge(cache: &Cache, selector: &Selector, soft: bool) -> Result<Done, Refusal> {
+    let Some(tier) = &cache.tier else {
+        let purged = cache.purge(selector, soft);
+        return Ok(Done { urls: purged.urls as u64, responses: purged.responses as u64, gateways: None });
+    };
+    tier.purge(selector, soft).await.map(Done::from).map_err(|failed| {
+        let here = cache.purge(selector, soft).urls;
+        let why = format!(
+            "{here} URLs went from this gateway's memory alone, and may come back from the second tier: {failed}; try again"
+        );
+        Refusal::new(503, why)
+    })
+}
+
+/// Tells the network in front, behind our own: what it fetches from then on is what is true.
+fn answer(done: Done, soft: bool, cdn: Option<&Cdn>, selector: &Selector) -> Value {
+    let Done { urls, responses, gateways } = done;
+    let mut answer = json!({ "urls": urls, "responses": responses, "soft": soft });
+    if let Some((confirmed, lapsed)) = gateways {
+        answer["confirmed"] = confirmed.into();
+        answer["lapsed"] = lapsed.into();
+    }
+    if let Some(cdn) = cdn {
+        cdn.tell(selector);
+        answer["cdn"] = "told behind this answer".into();
+    }
+    answer
 }
 
 /// What an order is about, whose parameters `get` knows.
@@ -158,6 +170,14 @@ mod tests {
 
     fn selector(parameters: &[(&str, &'static str)]) -> Result<Selector, String> {
         super::selector(&|name| parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| *value))
+    }
+
+    #[test]
+    fn two_orders_for_the_same_count_what_both_found_and_each_gateway_once() {
+        let done = |urls, gateways| Done { urls, responses: 2 * urls, gateways };
+        assert_eq!(done(1, None).and(done(2, None)), done(3, None));
+        assert_eq!(done(1, Some((2, 1))).and(done(2, Some((2, 0)))), done(3, Some((2, 1))));
+        assert_eq!(Done::default().and(done(2, Some((3, 1)))), done(2, Some((3, 1))));
     }
 
     #[test]
