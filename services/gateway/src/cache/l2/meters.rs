@@ -38,9 +38,9 @@ pub(super) struct Meters {
     pub(super) live: Gauge,
     pub(super) cuts: Counter,
     pub(super) beats: Counter,
-    pub(super) invalidations: Counter,
+    pub(super) purges_heard: Counter,
     pub(super) doubts: Counter,
-    pub(super) purges_lost: Counter,
+    pub(super) invalidations_lost: Counter,
 }
 
 impl LookupCounts {
@@ -61,9 +61,9 @@ impl Meters {
             live: gauge!("troupe_gateway_cache_live"),
             cuts: counter!("troupe_gateway_cache_cuts_total"),
             beats: counter!("troupe_gateway_cache_beats_total"),
-            invalidations: counter!("troupe_gateway_cache_invalidations_total"),
+            purges_heard: counter!("troupe_gateway_cache_purges_heard_total"),
             doubts: counter!("troupe_gateway_cache_doubts_total"),
-            purges_lost: counter!("troupe_gateway_cache_purges_lost_total"),
+            invalidations_lost: counter!("troupe_gateway_cache_invalidations_lost_total"),
         }
     }
 
@@ -111,13 +111,13 @@ pub fn describe() {
     );
     describe_counter!("troupe_gateway_cache_cuts_total", "Times that the gateway was cut off from the cache service.");
     describe_counter!("troupe_gateway_cache_beats_total", "Beats of the gateway that the cache service answered.");
-    describe_counter!("troupe_gateway_cache_invalidations_total", "Purges that the gateway heard of.");
+    describe_counter!("troupe_gateway_cache_purges_heard_total", "Purges that the gateway heard of.");
     describe_counter!(
         "troupe_gateway_cache_doubts_total",
         "Times that the gateway made everything stale because it had missed purges."
     );
     describe_counter!(
-        "troupe_gateway_cache_purges_lost_total",
+        "troupe_gateway_cache_invalidations_lost_total",
         "Answers of unsafe requests whose invalidation could not be told to the other gateways."
     );
 }

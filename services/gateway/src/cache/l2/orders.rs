@@ -131,7 +131,7 @@ impl Tier {
         let purge = Purge { target: Target::from(selector), soft: false, source: Some(self.uid) };
         let told = self.untold.add(selector.clone());
         if self.orders.try_send(Order::Tell(purge, told)).is_err() {
-            self.meters.purges_lost.increment(1);
+            self.meters.invalidations_lost.increment(1);
         }
     }
 
@@ -151,7 +151,7 @@ pub(super) async fn carry_out(tier: &Tier, mut orders: Orders, purge: Port<Purge
                 actix_rt::spawn(async move { drop(reply.send(confirmed(&port, call).await)) });
             }
             Order::Tell(call, untold) => {
-                let (port, lost) = (purge.clone(), tier.meters.purges_lost.clone());
+                let (port, lost) = (purge.clone(), tier.meters.invalidations_lost.clone());
                 actix_rt::spawn(async move {
                     if let Err(failure) = told(&port, call).await {
                         lost.increment(1);

@@ -235,7 +235,7 @@ impl<'a> Stream<'a> {
             Some(selector) => self.cache.purge(&selector, purge.soft),
             None => Default::default(),
         };
-        self.tier.meters.invalidations.increment(1);
+        self.tier.meters.purges_heard.increment(1);
         self.tier.coherence.set_position(purge.at);
         let (urls, responses) = (found.urls as u64, found.responses as u64);
         let applied = Tell::Applied { generation: purge.at.generation, seq: purge.at.seq, urls, responses };
