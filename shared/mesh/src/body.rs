@@ -4,6 +4,7 @@
 //! reader is behind, and a reader that goes away is seen by the writer at its next write.
 
 mod pieces;
+mod recall;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 pub use pieces::Pieces;
+pub(crate) use recall::Recall;
 
 /// Bytes a stream holds between its writer and its reader: two pieces of the size links send.
 pub const STREAM_BUFFER: usize = 64 * 1024;

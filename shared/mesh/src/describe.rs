@@ -53,6 +53,10 @@ fn links() {
         "troupe_mesh_calls_cancelled_total",
         "Calls on links whose caller left, by the `peer`'s service."
     );
+    describe_counter!(
+        "troupe_mesh_bodies_given_up_total",
+        "Bodies off links that were broken off because their readers had stopped taking them and links held too much for such readers, by the `peer`'s service."
+    );
     describe_counter!("troupe_mesh_links_ended_total", "Links that ended, by the `peer`'s service and `reason`.");
     describe_counter!(
         "troupe_mesh_failed_dials_total",

@@ -12,10 +12,12 @@ mod connect;
 mod core;
 mod driver;
 mod end;
+mod memory;
 mod metrics;
 mod reader;
 mod services;
 mod signals;
+mod standstill;
 mod streams;
 mod writer;
 
@@ -23,7 +25,6 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
@@ -35,6 +36,7 @@ use troupe_wire::stream_id::{MAX_STREAMS, StreamId};
 pub use self::connect::{ConnectError, HANDSHAKE_TIME, Identity, LinkSetup, Socket, accept, dial};
 pub use self::core::LinkState;
 pub use self::end::LinkEnd;
+pub use self::memory::Memory;
 pub use self::services::Services;
 
 pub(crate) use self::connect::refuse;
@@ -42,7 +44,6 @@ pub(crate) use self::streams::{Answer, Request};
 
 use self::core::Core;
 use self::metrics::LinkMetrics;
-use self::signals::Signals;
 use self::streams::{Call, CallState, Side};
 use crate::contract::{Contract, Envelope};
 use crate::failure::{Failure, Outcome, Stage};
@@ -105,7 +106,7 @@ impl Link {
         let max_in_flight = if serves { setup.max_in_flight } else { session.peer.max_in_flight }.min(MAX_STREAMS);
         let metrics = LinkMetrics::new(&session.peer.service);
         metrics.up();
-        let core = Core::new(&session, max_in_flight, Arc::new(Signals::default()), metrics);
+        let core = Core::new(&session, max_in_flight, setup.memory.clone(), metrics);
         let services = setup.services.clone();
         let shared = Rc::new(Shared { core: RefCell::new(core), services, serves, session });
         actix_rt::spawn(driver::run(Rc::clone(&shared), reader, writer, buffer));

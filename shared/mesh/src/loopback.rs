@@ -11,7 +11,7 @@ use tokio::io::{duplex, split};
 use troupe_wire::handshake::{Handshake, Keys, Role, Session};
 
 use crate::contract::Contract;
-use crate::link::{Identity, Link, LinkSetup, Services};
+use crate::link::{Identity, Link, LinkSetup, Memory, Services};
 use crate::port::{Port, Service};
 
 /// What the pipe holds each way, like a socket's buffer.
@@ -31,9 +31,18 @@ pub fn port<C: Contract>(service: Rc<dyn Service<C>>) -> io::Result<Port<C>> {
 /// # Errors
 /// As for [`port`].
 pub fn link(services: Services) -> io::Result<Link> {
+    link_within(services, Memory::process())
+}
+
+/// The same, with both ends in memory of their own.
+///
+/// # Errors
+/// As for [`port`].
+pub fn link_within(services: Services, memory: Memory) -> io::Result<Link> {
     let calls = services.contracts();
-    let caller = LinkSetup::caller(Identity::new("loopback", "caller", 1)?, Keys::none(), calls);
-    let callee = LinkSetup::callee(Identity::new("loopback", "callee", 1)?, Keys::none(), services);
+    let mut caller = LinkSetup::caller(Identity::new("loopback", "caller", 1)?, Keys::none(), calls);
+    let mut callee = LinkSetup::callee(Identity::new("loopback", "callee", 1)?, Keys::none(), services);
+    (caller.memory, callee.memory) = (memory.clone(), memory);
     let (caller_session, callee_session) = meet(&caller, &callee)?;
     let (near, far) = duplex(PIPE);
     let ((near_reader, near_writer), (far_reader, far_writer)) = (split(near), split(far));

@@ -144,7 +144,8 @@ impl StreamReceive {
 ///
 /// While the process has memory to spare, credit comes back on arrival, so that the bytes that some slow reader leaves
 /// lying do not stop the other streams of the link (its own stream window stops that one). Without memory to spare it
-/// comes back on consumption only.
+/// comes back on consumption only, but for the reserve, which always does: what lies may be more than a window, and would
+/// stop even what nobody has to keep.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkReceive {
     window: u32,
@@ -180,13 +181,13 @@ impl LinkReceive {
         self.held
     }
 
-    /// The credit to send now, if half of the window waits to be granted. `spare` says whether the process has memory
-    /// for a whole window beside what is held already.
+    /// The credit to send now, if half of what the peer may have waits to be granted. `spare` says whether the process
+    /// has memory for a whole window beside what is held already.
     pub fn take_grant(&mut self, spare: bool) -> Option<u32> {
-        let ceiling =
-            if spare { self.window } else { self.window.saturating_sub(u32::try_from(self.held).unwrap_or(u32::MAX)) };
+        let held = if spare { 0 } else { u32::try_from(self.held).unwrap_or(u32::MAX) };
+        let ceiling = self.window.saturating_sub(held).max(LINK_RESERVE.min(self.window));
         let grant = ceiling.saturating_sub(self.credit);
-        if grant < self.window / 2 {
+        if grant < ceiling / 2 || grant == 0 {
             return None;
         }
         self.credit += grant;
@@ -287,12 +288,27 @@ mod tests {
     }
 
     #[test]
-    fn without_spare_memory_a_link_holds_one_window() {
+    fn without_spare_memory_only_the_reserve_comes_back_before_bytes_are_taken() {
         let mut receiver = LinkReceive::new(LINK_WINDOW);
         receiver.received(LINK_WINDOW).expect("within credit");
+        assert_eq!(receiver.take_grant(false), Some(LINK_RESERVE));
         assert_eq!(receiver.take_grant(false), None);
-        assert!(receiver.received(1).is_err());
-        assert_eq!(receiver.take_grant(true), Some(LINK_WINDOW));
+        assert!(receiver.received(LINK_RESERVE + 1).is_err());
+        assert_eq!(receiver.take_grant(true), Some(LINK_WINDOW - LINK_RESERVE));
+    }
+
+    #[test]
+    fn what_is_not_kept_passes_whatever_a_link_holds() {
+        let mut receiver = LinkReceive::new(LINK_WINDOW);
+        for _ in 0..10 {
+            receiver.received(LINK_WINDOW).expect("within credit");
+            receiver.take_grant(true);
+        }
+        for _ in 0..100 {
+            receiver.received(LINK_RESERVE / 2).expect("the reserve is there");
+            receiver.consumed(u64::from(LINK_RESERVE / 2));
+            receiver.take_grant(false);
+        }
     }
 
     #[test]

@@ -1,52 +1,19 @@
 //! The two directions of a stream that does not fit one frame.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use troupe_wire::credit::{SendCredit, StreamReceive};
+use troupe_wire::frame::{MAX_BODY_PIECE, ProtocolError};
 use troupe_wire::stream_id::StreamId;
 
 use super::signals::{Intake, OutboundWake, Signals};
-use crate::body::{Body, BodyWriter};
+use crate::body::{Body, BodyWriter, Recall};
 
-/// Body bytes that all links of this process may hold for readers that are behind. Beyond it links grant credit only as
-/// bytes are taken, and windows no longer grow.
-const PROCESS_BUDGET: u64 = 256 * 1024 * 1024;
-
-static PROCESS_HELD: AtomicU64 = AtomicU64::new(0);
-
-/// Counts body bytes of this process in and out.
-pub(super) struct Held(u64);
-
-impl Held {
-    pub(super) fn new() -> Self {
-        Self(0)
-    }
-
-    pub(super) fn add(&mut self, bytes: u64) {
-        self.0 += bytes;
-        PROCESS_HELD.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    pub(super) fn release(&mut self, bytes: u64) {
-        let bytes = bytes.min(self.0);
-        self.0 -= bytes;
-        PROCESS_HELD.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Whether the process may hold another window.
-    pub(super) fn spare() -> bool {
-        PROCESS_HELD.load(Ordering::Relaxed) < PROCESS_BUDGET
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.release(self.0);
-    }
-}
+/// A body's first piece: as much of it as an opening has room for.
+const FIRST_PIECE: u32 = MAX_BODY_PIECE as u32;
 
 /// Body bytes that come from the peer: towards a reader of this process.
 pub(super) struct Inbound {
@@ -65,6 +32,9 @@ pub(super) struct IntakeEntry {
     pub(super) outstanding: u64,
     /// Total seen taken.
     pub(super) seen: u64,
+    /// The tick at which bytes were last taken, or came while none lay.
+    pub(super) moved: u32,
+    pub(super) recall: Recall,
 }
 
 /// Body bytes that go to the peer.
@@ -73,10 +43,12 @@ pub(super) struct Outbound {
     /// What is left of the piece at hand.
     rest: Bytes,
     ended: Option<Ended>,
-    pub(super) credit: SendCredit,
+    credit: SendCredit,
+    /// What is left of its first piece, for which a part of the link's credit is kept.
+    first: u32,
     wake: Arc<OutboundWake>,
     waker: Waker,
-    /// Whether the stream waits for its turn in the writer's ring.
+    /// Whether the stream waits for its turn in one of the writer's rings.
     pub(super) in_ring: bool,
 }
 
@@ -100,7 +72,27 @@ impl Outbound {
     pub(super) fn new(body: Body, window: SendCredit, signals: &Arc<Signals>, stream: StreamId) -> Box<Self> {
         let wake = Arc::new(OutboundWake { signals: Arc::clone(signals), stream, queued: AtomicBool::new(false) });
         let waker = Waker::from(Arc::clone(&wake));
-        Box::new(Self { body, rest: Bytes::new(), ended: None, credit: window, wake, waker, in_ring: false })
+        let first = FIRST_PIECE;
+        Box::new(Self { body, rest: Bytes::new(), ended: None, credit: window, first, wake, waker, in_ring: false })
+    }
+
+    /// Whether its first piece is not out yet.
+    pub(super) fn is_first(&self) -> bool {
+        self.first > 0
+    }
+
+    /// Bytes that it may send now, on a link that has this much credit, and this much beyond the reserve.
+    pub(super) fn credit(&self, link: u32, beyond_reserve: u32) -> u32 {
+        self.credit.available().min(beyond_reserve.max(link.min(self.first)))
+    }
+
+    pub(super) fn spend(&mut self, bytes: u32) {
+        self.credit.spend(bytes);
+        self.first = self.first.saturating_sub(bytes);
+    }
+
+    pub(super) fn grant(&mut self, bytes: u32) -> Result<(), ProtocolError> {
+        self.credit.grant(self.wake.stream, bytes)
     }
 
     /// The link has seen this stream's signal.

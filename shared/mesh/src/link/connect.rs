@@ -12,7 +12,7 @@ use troupe_wire::handshake::{
     ContractVersion, Handshake, HandshakeError, Hello, Keys, NONCE_LEN, RefusalCode, Role, Session, Uid,
 };
 
-use super::{Link, MAX_IN_FLIGHT, Services};
+use super::{Link, MAX_IN_FLIGHT, Memory, Services};
 use crate::cause::IoCause;
 use crate::discovery::Address;
 
@@ -56,18 +56,27 @@ pub struct LinkSetup {
     pub calls: Rc<[ContractVersion]>,
     /// Calls it serves at once per link.
     pub max_in_flight: u32,
+    /// Where its links hold what readers that are behind have not taken.
+    pub memory: Memory,
 }
 
 impl LinkSetup {
     /// The setup of a side that makes calls of the contracts in `calls`.
     pub fn caller(identity: Identity, keys: Keys, calls: impl IntoIterator<Item = ContractVersion>) -> Self {
         let calls = calls.into_iter().collect();
-        Self { identity, keys, services: Services::new(), calls, max_in_flight: MAX_IN_FLIGHT }
+        Self {
+            identity,
+            keys,
+            services: Services::new(),
+            calls,
+            max_in_flight: MAX_IN_FLIGHT,
+            memory: Memory::process(),
+        }
     }
 
     /// The setup of a side that serves.
     pub fn callee(identity: Identity, keys: Keys, services: Services) -> Self {
-        Self { identity, keys, services, calls: Rc::new([]), max_in_flight: MAX_IN_FLIGHT }
+        Self { identity, keys, services, calls: Rc::new([]), max_in_flight: MAX_IN_FLIGHT, memory: Memory::process() }
     }
 
     /// The HELLO for one connection.

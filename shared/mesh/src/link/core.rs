@@ -14,12 +14,13 @@ use troupe_wire::handshake::Session;
 use troupe_wire::payload;
 use troupe_wire::stream_id::StreamId;
 
-use super::bodies::{Held, Inbound, IntakeEntry};
+use super::bodies::{Inbound, IntakeEntry};
 use super::end::LinkEnd;
+use super::memory::{Held, Memory};
 use super::metrics::LinkMetrics;
 use super::signals::{Intake, IntakeReader, Signal, Signals};
 use super::streams::{Answer, Call, CallState, Request, Serve, Side, Stream, Streams};
-use crate::body::{Body, credited};
+use crate::body::{Body, Recall, credited};
 use crate::failure::{Failure, Outcome, Stage};
 
 /// Room that heads are encoded into before it is shared out; several heads share one allocation.
@@ -29,8 +30,8 @@ const HEAD_ROOM: usize = 16 * 1024;
 /// not read is broken.
 pub(super) const MAX_CONTROL_QUEUE: usize = 1024 * 1024;
 
-/// What a caller is told to wait when a link has as many calls as it may.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// What a caller is told to wait when a link has as many calls as it may, or no memory for its body.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Round trip that is assumed until the first PONG.
 const FIRST_RTT: Duration = Duration::from_millis(1);
@@ -58,7 +59,9 @@ pub(super) struct Core {
     pub(super) streams: Streams,
     /// Streams whose REQ, RES or ERR waits to be written.
     pub(super) openings: VecDeque<StreamId>,
-    /// Streams that have body bytes to send, in turn.
+    /// Streams whose first piece waits for its turn, which the reserve is for.
+    pub(super) firsts: VecDeque<StreamId>,
+    /// Streams that have more to send, in turn.
     pub(super) ring: VecDeque<StreamId>,
     /// Encoded control frames.
     pub(super) control: BytesMut,
@@ -68,14 +71,16 @@ pub(super) struct Core {
     pub(super) peer_stream_window: u32,
     /// Longest payload the peer takes.
     pub(super) peer_max_frame: usize,
-    intakes: Slab<IntakeEntry>,
-    held: Held,
+    pub(super) intakes: Slab<IntakeEntry>,
+    pub(super) held: Held,
     heads: BytesMut,
     writer: Option<Waker>,
     taken_signals: Vec<Signal>,
     pub(super) signals: Arc<Signals>,
     pub(super) started: Instant,
     pub(super) last_received: Instant,
+    /// Ticks so far: the clock by which readers stand still. It stands still itself where the thread does.
+    pub(super) ticks: u32,
     /// The round trip without queues: near the shortest that was seen.
     pub(super) rtt: Duration,
     pub(super) pings: u32,
@@ -88,7 +93,7 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(session: &Session, max_in_flight: u32, signals: Arc<Signals>, metrics: LinkMetrics) -> Self {
+    pub(super) fn new(session: &Session, max_in_flight: u32, memory: Memory, metrics: LinkMetrics) -> Self {
         let now = Instant::now();
         Self {
             state: LinkState::Up,
@@ -97,6 +102,7 @@ impl Core {
             contracts: session.contracts.clone(),
             streams: Streams::new(max_in_flight),
             openings: VecDeque::new(),
+            firsts: VecDeque::new(),
             ring: VecDeque::new(),
             control: BytesMut::new(),
             send_link: SendCredit::new(session.peer.link_window),
@@ -104,13 +110,14 @@ impl Core {
             peer_stream_window: session.peer.stream_window,
             peer_max_frame: usize::try_from(session.peer.max_frame).unwrap_or(usize::MAX).min(MAX_OPENING_PAYLOAD),
             intakes: Slab::new(),
-            held: Held::new(),
+            held: Held::new(memory),
             heads: BytesMut::new(),
             writer: None,
             taken_signals: Vec::new(),
-            signals,
+            signals: Arc::new(Signals::default()),
             started: now,
             last_received: now,
+            ticks: 0,
             rtt: FIRST_RTT,
             pings: 0,
             goaway_ping: None,
@@ -254,8 +261,8 @@ impl Core {
     pub(super) fn poll_output(&mut self, waker: &Waker) -> Poll<usize> {
         self.signals.register(waker);
         self.take_signals();
-        let sendable = if self.send_link.beyond(LINK_RESERVE) > 0 { self.ring.len() } else { 0 };
-        let waiting = self.openings.len() + sendable + usize::from(!self.control.is_empty());
+        let (firsts, rest) = self.sendable();
+        let waiting = self.openings.len() + firsts + rest + usize::from(!self.control.is_empty());
         if waiting > 0 || self.is_finished() {
             return Poll::Ready(waiting);
         }
@@ -263,6 +270,13 @@ impl Core {
             self.writer = Some(waker.clone());
         }
         Poll::Pending
+    }
+
+    /// Streams of each ring, as far as the link has credit for it.
+    pub(super) fn sendable(&self) -> (usize, usize) {
+        let firsts = if self.send_link.available() > 0 { self.firsts.len() } else { 0 };
+        let rest = if self.send_link.beyond(LINK_RESERVE) > 0 { self.ring.len() } else { 0 };
+        (firsts, rest)
     }
 
     pub(super) fn wake_writer(&mut self) {
@@ -275,9 +289,10 @@ impl Core {
     pub(super) fn inbound_body(&mut self, id: StreamId, length: Option<u64>, first: Bytes) -> (Body, Box<Inbound>) {
         let place = self.intakes.vacant_entry();
         let intake = Intake::new(Arc::clone(&self.signals), place.key());
-        place.insert(IntakeEntry { intake: Arc::clone(&intake), stream: id, outstanding: 0, seen: 0 });
+        let (writer, reader) = credited(length, Arc::new(IntakeReader(Arc::clone(&intake))));
         let key = intake.key;
-        let (writer, reader) = credited(length, Arc::new(IntakeReader(intake)));
+        let (moved, recall) = (self.ticks, Recall::of(&writer));
+        place.insert(IntakeEntry { intake, stream: id, outstanding: 0, seen: 0, moved, recall });
         let mut inbound =
             Box::new(Inbound { stream: id, writer, credit: StreamReceive::new(STREAM_WINDOW), intake: key });
         self.push_inbound(&mut inbound, first);
@@ -289,6 +304,9 @@ impl Core {
         let bytes = piece.len() as u64;
         match self.intakes.get_mut(inbound.intake) {
             Some(entry) if entry.stream == inbound.stream => {
+                if entry.outstanding == 0 {
+                    entry.moved = self.ticks;
+                }
                 entry.outstanding += bytes;
                 self.held.add(bytes);
                 // A reader that has gone says so by a signal, which releases them.
@@ -300,12 +318,12 @@ impl Core {
 
     /// Grants the link's credit when half of it waits.
     pub(super) fn grant_link(&mut self) {
-        if let Some(grant) = self.receive_link.take_grant(Held::spare()) {
+        if let Some(grant) = self.receive_link.take_grant(self.held.memory().is_left()) {
             self.put_control(Header::new(Kind::Window, StreamId::LINK).with_aux(grant));
         }
     }
 
-    fn take_signals(&mut self) {
+    pub(super) fn take_signals(&mut self) {
         let mut signals = std::mem::take(&mut self.taken_signals);
         self.signals.take(&mut signals);
         for signal in signals.drain(..) {
@@ -323,10 +341,17 @@ impl Core {
             outbound.signalled();
             if !outbound.in_ring {
                 outbound.in_ring = true;
-                self.ring.push_back(id);
+                let first = outbound.is_first();
+                self.take_turn(id, first);
                 self.wake_writer();
             }
         }
+    }
+
+    /// Puts a stream in the ring of its piece.
+    pub(super) fn take_turn(&mut self, id: StreamId, first: bool) {
+        let ring = if first { &mut self.firsts } else { &mut self.ring };
+        ring.push_back(id);
     }
 
     fn intake_changed(&mut self, intake: &Arc<Intake>) {
@@ -336,6 +361,7 @@ impl Core {
         };
         let fresh = (taken - entry.seen).min(entry.outstanding);
         entry.seen = taken;
+        entry.moved = self.ticks;
         let released = if gone { entry.outstanding } else { fresh };
         entry.outstanding -= released;
         let id = entry.stream;
@@ -370,13 +396,14 @@ impl Core {
     fn grant_stream(&mut self, id: StreamId, key: usize, bytes: u32) {
         let now = self.started.elapsed();
         let rtt = self.rtt;
+        let plenty = self.held.memory().is_plenty();
         let Some(inbound) =
             self.streams.get_mut(id).and_then(|stream| stream.inbound.as_mut()).filter(|inbound| inbound.intake == key)
         else {
             return;
         };
         inbound.credit.consumed(bytes);
-        if let Some(growth) = inbound.credit.wants_growth(now, rtt).filter(|_| Held::spare()) {
+        if let Some(growth) = inbound.credit.wants_growth(now, rtt).filter(|_| plenty) {
             inbound.credit.widen(growth);
         }
         if let Some(grant) = inbound.credit.take_grant(now) {

@@ -17,7 +17,7 @@ use super::writer::write_loop;
 use crate::failure::{Failure, Stage};
 
 /// How often the link looks at its clocks.
-const TICK: Duration = Duration::from_millis(250);
+pub(super) const TICK: Duration = Duration::from_millis(250);
 /// Ticks between two PINGs: one second.
 const PING_TICKS: u32 = 4;
 /// Silence after which the peer is dead. A living one answers a PING each second, so three were lost; with a tick's
@@ -71,8 +71,13 @@ async fn tick_loop(shared: &Rc<Shared>) -> LinkEnd {
         let stalled = now.saturating_duration_since(last) > STALL;
         last = now;
         count = count.wrapping_add(1);
-        if let Some(end) = shared.core.borrow_mut().tick(now, count, stalled) {
+        let mut core = shared.core.borrow_mut();
+        if let Some(end) = core.tick(now, count, stalled) {
             return end;
+        }
+        let given_up = core.give_up_standing();
+        if given_up > 0 {
+            core.held.memory().report(&shared.peer_name(), given_up);
         }
     }
 }
@@ -86,6 +91,7 @@ impl Core {
         if silence > SILENCE {
             return Some(LinkEnd::Silent(silence));
         }
+        self.ticks = self.ticks.wrapping_add(1);
         if count.is_multiple_of(PING_TICKS) {
             self.ping(now);
         }

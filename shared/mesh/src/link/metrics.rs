@@ -19,6 +19,7 @@ pub(super) struct LinkMetrics {
     pub(super) in_flight: Gauge,
     pub(super) expired: Counter,
     pub(super) cancelled: Counter,
+    pub(super) given_up: Counter,
 }
 
 impl LinkMetrics {
@@ -37,6 +38,7 @@ impl LinkMetrics {
             in_flight: gauge!("troupe_mesh_calls_in_flight", "peer" => label()),
             expired: counter!("troupe_mesh_calls_expired_total", "peer" => label()),
             cancelled: counter!("troupe_mesh_calls_cancelled_total", "peer" => label()),
+            given_up: counter!("troupe_mesh_bodies_given_up_total", "peer" => label()),
             peer,
         }
     }

@@ -247,7 +247,7 @@ impl Core {
         let Some(outbound) = self.streams.get_mut(id).and_then(|stream| stream.outbound.as_mut()) else {
             return Ok(());
         };
-        outbound.credit.grant(id, header.aux)?;
+        outbound.grant(header.aux)?;
         self.outbound_ready(id);
         Ok(())
     }

@@ -171,23 +171,36 @@ impl Core {
             self.control.clear();
         }
         let now = Instant::now();
-        let bodies_wait = usize::from(!self.ring.is_empty());
+        let bodies_wait = usize::from(!(self.ring.is_empty() && self.firsts.is_empty()));
         while batch.has_room(bodies_wait) {
             let Some(id) = self.openings.pop_front() else {
                 break;
             };
             self.fill_opening(batch, id, now);
         }
-        let mut turns = self.ring.len();
-        while turns > 0 && batch.has_room(0) && self.send_link.beyond(LINK_RESERVE) > 0 {
+        let mut turns = self.firsts.len() + self.ring.len();
+        while turns > 0 && batch.has_room(0) {
+            let Some(id) = self.next_turn(turns.is_multiple_of(2)) else {
+                break;
+            };
             turns -= 1;
-            if let Some(id) = self.ring.pop_front() {
-                self.fill_piece(batch, id);
-            }
+            self.fill_piece(batch, id);
         }
         self.metrics.writes.increment(1);
         self.metrics.frames_sent.increment(batch.frames as u64);
         self.metrics.bytes_sent.increment(batch.bytes as u64);
+    }
+
+    /// Whose turn it is: of the rings that there is credit for, now the one and now the other.
+    fn next_turn(&mut self, first: bool) -> Option<StreamId> {
+        let (firsts, rest) = self.sendable();
+        if firsts > 0 && (first || rest == 0) {
+            self.firsts.pop_front()
+        } else if rest > 0 {
+            self.ring.pop_front()
+        } else {
+            None
+        }
     }
 
     fn fill_opening(&mut self, batch: &mut Batch, id: StreamId, now: Instant) {
@@ -283,24 +296,25 @@ impl Core {
         batch.count(batch.tail.len() - before + piece.len());
         batch.put_body(piece);
         if let (Some(mut outbound), Some(stream)) = (outbound, self.streams.get_mut(id)) {
-            outbound.credit.spend(bytes);
+            outbound.spend(bytes);
             outbound.in_ring = true;
+            let first = outbound.is_first();
             stream.outbound = Some(outbound);
-            self.ring.push_back(id);
+            self.take_turn(id, first);
         }
         true
     }
 
     /// One piece of the stream whose turn it is.
     fn fill_piece(&mut self, batch: &mut Batch, id: StreamId) {
-        let link_credit = self.send_link.beyond(LINK_RESERVE);
+        let (link, beyond_reserve) = (self.send_link.available(), self.send_link.beyond(LINK_RESERVE));
         let Some(stream) = self.streams.get_mut(id) else {
             return;
         };
         let Some(outbound) = stream.outbound.as_mut() else {
             return;
         };
-        let room = outbound.credit.available().min(link_credit);
+        let room = outbound.credit(link, beyond_reserve);
         let room = usize::try_from(room).unwrap_or(usize::MAX).min(MAX_BODY_PIECE).min(self.peer_max_frame);
         match outbound.next(room) {
             Piece::Data(piece, last) => {
@@ -310,7 +324,8 @@ impl Core {
                     return;
                 }
                 let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX);
-                outbound.credit.spend(bytes);
+                outbound.spend(bytes);
+                let first = outbound.is_first();
                 let header = Header::new(Kind::Data, id).with_flags(Flags::NONE.with_if(Flags::END, last));
                 batch.tail.put_slice(&header.encode(piece.len()));
                 batch.count(piece.len());
@@ -320,7 +335,7 @@ impl Core {
                     stream.outbound = None;
                     self.reply_sent_if_ended(id);
                 } else {
-                    self.ring.push_back(id);
+                    self.take_turn(id, first);
                 }
             }
             Piece::Pending => outbound.in_ring = false,
@@ -411,13 +426,11 @@ fn put_failure(batch: &mut Batch, id: StreamId, mut failure: Failure) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use troupe_wire::decoder::FrameDecoder;
     use troupe_wire::handshake::{Hello, NONCE_LEN, Session, Uid};
 
+    use super::super::memory::Memory;
     use super::super::metrics::LinkMetrics;
-    use super::super::signals::Signals;
     use super::*;
     use crate::deadline::Deadline;
 
@@ -426,7 +439,7 @@ mod tests {
         let mut peer = Hello::new(Uid([1; 16]), "callee", "b", [0; NONCE_LEN]);
         (peer.link_window, peer.stream_window) = (1 << 30, 1 << 20);
         let session = Session { protocol: peer.protocol_max, peer, contracts: vec![1], disabled: Vec::new() };
-        Core::new(&session, 10_000, Arc::new(Signals::default()), LinkMetrics::new("callee"))
+        Core::new(&session, 10_000, Memory::process(), LinkMetrics::new("callee"))
     }
 
     fn call(core: &mut Core, body: Body) -> StreamId {

@@ -7,4 +7,5 @@ mod every_wiring;
 mod hostile_peer;
 mod link_life;
 mod pools;
+mod standstill;
 mod wiring;
