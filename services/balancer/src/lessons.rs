@@ -62,12 +62,12 @@ impl Pool {
     /// The call failed after `rtt_us`. The call is still counted in.
     pub(crate) fn learn_failure(&self, worker: &Worker, failure: &Failure, rtt_us: f32, now_us: u64) {
         match failure.outcome {
-            Outcome::Overloaded => {
+            Outcome::Overloaded if failure.lacks_place() => {
                 worker.slot.learn_alive(now_us);
                 worker.slot.contend(now_us + CONTENTION_US);
                 self.wake.notify_one();
             }
-            Outcome::Refused => worker.slot.learn_alive(now_us),
+            Outcome::Overloaded | Outcome::Refused => worker.slot.learn_alive(now_us),
             Outcome::Cancelled => {}
             Outcome::Deadline => self.learn_timeout(worker, rtt_us, now_us),
             // The function threw: no more the worker's fault than a 500 that the function answers itself.

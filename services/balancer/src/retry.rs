@@ -60,7 +60,8 @@ pub(crate) enum Verdict {
 pub(crate) fn judge(failure: &Failure, idempotent: bool) -> Verdict {
     match (failure.outcome, failure.started) {
         (Outcome::Refused | Outcome::Deadline | Outcome::Cancelled, _) => Verdict::Final,
-        (Outcome::Overloaded, Started::No) => Verdict::Requeue,
+        (Outcome::Overloaded, _) if failure.lacks_place() => Verdict::Requeue,
+        (Outcome::Overloaded, _) => Verdict::Final,
         (_, Started::No) => Verdict::RetryNotStarted,
         // Not `Internal`: that is code which ran and said that it failed.
         (Outcome::Unreachable | Outcome::Broken, Started::Maybe) if idempotent => Verdict::RetryIdempotent,
@@ -83,6 +84,8 @@ mod tests {
         assert_eq!(judge(&broken.answered(), true), Verdict::Final);
         let full = Failure::overloaded(Stage::PhpPool, "full", std::time::Duration::from_secs(1));
         assert_eq!(judge(&full, false), Verdict::Requeue);
+        let exhausted = Failure::exhausted(Stage::PhpPool, "no room", std::time::Duration::from_secs(1));
+        assert_eq!(judge(&exhausted, true), Verdict::Final);
         for outcome in [Outcome::Refused, Outcome::Deadline, Outcome::Cancelled] {
             let failure = Failure::new(outcome, Stage::PhpPool, "no").not_started();
             assert_eq!(judge(&failure, true), Verdict::Final);

@@ -242,7 +242,10 @@ impl Sim {
             Answer::Fails(outcome, _) => {
                 // Only what a function throws comes from PHP itself.
                 let stage = if outcome == Outcome::Internal { Stage::Php } else { Stage::PhpPool };
-                pool.learn_failure(worker, &Failure::new(outcome, stage, "simulated"), rtt, self.now);
+                let failure = Failure::new(outcome, stage, "simulated");
+                // Who is full has started nothing.
+                let failure = if outcome == Outcome::Overloaded { failure.not_started() } else { failure };
+                pool.learn_failure(worker, &failure, rtt, self.now);
             }
             Answer::Status(..) | Answer::Never => pool.learn_abandoned(worker, rtt, true, self.now),
         }

@@ -163,6 +163,22 @@ async fn a_full_worker_is_asked_again_when_it_has_room() {
 }
 
 #[actix_rt::test]
+async fn a_refusal_that_is_not_for_want_of_a_place_is_final_and_leaves_the_worker_its_places() {
+    for refusal in [Behaviour::Exhausted, Behaviour::Fail(Outcome::Overloaded, true)] {
+        let fake = Fake::new("a", 4, Duration::ZERO);
+        let stack = start(vec![fake.clone()], queue(10, Duration::from_secs(5)), 1).await;
+        let port = stack.on_thread(0);
+        fake.behave(refusal);
+        let refused = port.call(get()).await.unwrap_err();
+        assert_eq!((refused.outcome, refused.stage), (Outcome::Overloaded, Stage::PhpPool));
+        assert_eq!(fake.calls(), 1, "it is not asked again");
+        fake.behave(Behaviour::Reply(200));
+        assert_eq!(port.call(get()).await.unwrap().head.status(), 200);
+        assert!(fake.queued.lock().is_empty(), "there was a place all the time");
+    }
+}
+
+#[actix_rt::test]
 async fn a_stream_holds_its_place_to_its_end() {
     let fake = Fake::new("one", 1, Duration::ZERO);
     fake.behave(Behaviour::Stream);

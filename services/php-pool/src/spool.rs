@@ -161,7 +161,7 @@ impl Spool {
     fn enter(&self) -> Result<Gathering<'_>, Failure> {
         let gathering = Gathering(&self.0.gathering);
         if self.0.gathering.fetch_add(1, Ordering::AcqRel) >= MAX_GATHERING {
-            return Err(Failure::overloaded(Stage::PhpPool, "too many request bodies are on their way", RETRY_AFTER));
+            return Err(Failure::exhausted(Stage::PhpPool, "too many request bodies are on their way", RETRY_AFTER));
         }
         Ok(gathering)
     }
@@ -256,7 +256,7 @@ impl SpoolFile {
         self.shared.show(used);
         if used > self.shared.quota {
             tracing::warn!(quota = self.shared.quota, "the spool's quota is used up: a request is refused");
-            return Err(Failure::overloaded(Stage::PhpPool, "no room for the request body", RETRY_AFTER));
+            return Err(Failure::exhausted(Stage::PhpPool, "no room for the request body", RETRY_AFTER));
         }
         Ok(())
     }

@@ -145,9 +145,21 @@ impl Failure {
         Self { retry_after: Some(retry_after), ..Self::new(Outcome::Overloaded, stage, reason).not_started() }
     }
 
+    /// Out of something that is no place for a call, so that waiting for a place does not help: the status says that this
+    /// is the client's answer. A peer that does not know the difference takes it for full.
+    pub fn exhausted(stage: Stage, reason: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
+        Self { status: Some(503), ..Self::overloaded(stage, reason, retry_after) }
+    }
+
     /// Declined with an HTTP status.
     pub fn refused(stage: Stage, status: u16, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { status: Some(status), ..Self::new(Outcome::Refused, stage, reason).not_started() }
+    }
+
+    /// Whether the callee had no place for the call, which it has for another one as soon as one of its own ends. A call that
+    /// may have started had a place.
+    pub fn lacks_place(&self) -> bool {
+        self.outcome == Outcome::Overloaded && self.started == Started::No && self.status.is_none()
     }
 
     /// The same failure, with proof that the call did not start.
@@ -195,6 +207,16 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn full_is_told_from_out_of_something_else_across_a_link() {
+        let full = Failure::overloaded(Stage::PhpPool, "full", Duration::from_secs(1));
+        let exhausted = Failure::exhausted(Stage::PhpPool, "no room", Duration::from_secs(1));
+        let had_a_place = Failure::new(Outcome::Overloaded, Stage::PhpPool, "too many streams");
+        for (failure, lacks) in [(full, true), (exhausted, false), (had_a_place, false)] {
+            assert_eq!(Failure::decode(&failure.encode()).unwrap().lacks_place(), lacks, "{failure}");
+        }
+    }
 
     #[test]
     fn times_travel_behind_the_rest_and_a_peer_that_knows_none_is_understood() {

@@ -38,6 +38,8 @@ pub enum Behaviour {
     Away,
     /// Its code cannot be loaded.
     Down,
+    /// It is out of something that is no place for a call.
+    Exhausted,
 }
 
 /// A php-pool instance of one pool. All threads see the same.
@@ -155,8 +157,11 @@ impl Service<Invoke> for FakeService {
                     Err(Failure::overloaded(Stage::PhpPool, "it cannot be loaded", Duration::from_secs(1))
                         .with_detail("why"))
                 }
+                Behaviour::Exhausted => {
+                    Err(Failure::exhausted(Stage::PhpPool, "no room for the body", Duration::from_secs(1)))
+                }
                 Behaviour::Hang => std::future::pending().await,
-                Behaviour::Fail(Outcome::Overloaded, _) => {
+                Behaviour::Fail(Outcome::Overloaded, false) => {
                     Err(Failure::overloaded(Stage::PhpPool, "full", Duration::from_secs(1)))
                 }
                 Behaviour::Taste(outcome) => {

@@ -225,6 +225,7 @@ fn a_spool_that_is_full_refuses_and_frees_what_it_took() {
         let pool = stage.handle();
         let failure = send(&pool, invoke("len", "PUT", "/", &[], full(vec![0; 2 << 20]))).await.unwrap_err();
         assert_eq!((failure.outcome, failure.started), (Outcome::Overloaded, Started::No));
+        assert!(!failure.lacks_place(), "the processes are idle");
         for _ in 0..5 {
             let reply = send(&pool, invoke("len", "PUT", "/", &[], full(vec![0; 900 << 10]))).await.unwrap();
             assert_eq!(text(reply.body).await, (900 << 10).to_string());
