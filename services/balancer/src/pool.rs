@@ -182,6 +182,15 @@ impl Pool {
         }
     }
 
+    /// Calls wait from now on. Where a worker is shared with other balancers and may have room by now, which none of our own
+    /// calls' ends tells, its instance is asked.
+    pub(crate) fn ask_for_room(&self) {
+        let now_us = clock::now();
+        if self.table().workers.iter().any(|worker| worker.slot.contended(now_us)) {
+            self.wake.notify_one();
+        }
+    }
+
     /// Whether a place at this worker may go straight to the next call.
     fn passes_on(&self, worker: &Worker) -> bool {
         worker.slot.state() == State::Ready && worker.slot.in_flight() <= worker.slot.cap()

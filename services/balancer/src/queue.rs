@@ -100,7 +100,8 @@ impl Queue {
     /// When `max` calls wait already.
     pub(crate) fn join(self: &Arc<Self>, shard: usize, since_us: u64, meters: &Arc<PoolMeters>) -> Result<Place, Full> {
         let max = self.max();
-        self.waiting
+        let before = self
+            .waiting
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |waiting| (waiting < max).then_some(waiting + 1))
             .map_err(|_| Full)?;
         meters.queue_depth.increment(1.0);
@@ -112,7 +113,7 @@ impl Queue {
         line.waiters.insert(ticket, Arc::clone(&waiter));
         self.shards[shard].publish_head(&line);
         drop(line);
-        Ok(Place { queue: Arc::clone(self), meters: Arc::clone(meters), shard, ticket, waiter })
+        Ok(Place { queue: Arc::clone(self), meters: Arc::clone(meters), shard, ticket, waiter, first: before == 0 })
     }
 
     /// Takes out the waiter that is next for a place freed by the thread of `shard`.
@@ -186,6 +187,14 @@ pub(crate) struct Place {
     shard: usize,
     ticket: Ticket,
     waiter: Arc<Waiter>,
+    first: bool,
+}
+
+impl Place {
+    /// Whether nobody waited before.
+    pub(crate) fn is_first(&self) -> bool {
+        self.first
+    }
 }
 
 /// Resolves with the place at a worker.

@@ -324,6 +324,9 @@ async fn queue(
         count(&local, full.with_detail(format!("pool {}: {} calls wait, the most", pool.name, pool.queue.max())))
     })?;
     pool.offer(local.shard);
+    if place.is_first() {
+        pool.ask_for_room();
+    }
     // Whatever happens from here on is counted: a call that leaves does so by dropping this.
     let left = Left { local: &local, counted: false };
     let granted = tokio::time::timeout(wait.min(remaining), place).await;

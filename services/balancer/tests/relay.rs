@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Behaviour, Fake, envelope, get, post, queue, start, until};
+use common::{Behaviour, Fake, envelope, fast_config, get, post, queue, start, start_with, until};
 use troupe_balancer::State;
+use troupe_balancer::config::BalancerConfig;
 use troupe_mesh::body::{self, Body};
 use troupe_mesh::failure::{Outcome, Stage};
 
@@ -160,6 +161,29 @@ async fn a_full_worker_is_asked_again_when_it_has_room() {
     fake.behave(Behaviour::Reply(200));
     assert_eq!(call.await.unwrap().unwrap().head.status(), 200);
     assert!(fake.calls() < 20, "asked {} times", fake.calls());
+}
+
+#[actix_rt::test]
+async fn a_shared_worker_is_asked_for_its_room_as_soon_as_a_call_waits() {
+    // So seldom that only being asked for helps.
+    let config = BalancerConfig { report_interval: troupe_node::units::Duration::from_millis(60_000), ..fast_config() };
+    let fake = Fake::new("one", 4, Duration::ZERO);
+    let stack = start_with(config, vec![fake.clone()], queue(10, WAIT), 1).await;
+    let port = stack.on_thread(0);
+    // Other balancers' calls.
+    fake.in_flight.store(4, Ordering::SeqCst);
+    fake.behave(Behaviour::Fail(Outcome::Overloaded, false));
+    let refused = actix_rt::spawn(port.call(post()));
+    until("it was asked", || fake.calls() > 0 && !stack.idle()).await;
+    refused.abort();
+    let mut asked = u64::MAX;
+    while asked != fake.reports.load(Ordering::SeqCst) {
+        asked = fake.reports.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    fake.in_flight.store(0, Ordering::SeqCst);
+    fake.behave(Behaviour::Reply(200));
+    assert_eq!(port.call(post()).await.unwrap().head.status(), 200);
 }
 
 #[actix_rt::test]

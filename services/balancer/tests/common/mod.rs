@@ -50,6 +50,8 @@ pub struct Fake {
     pub in_flight: AtomicU32,
     pub most: AtomicU32,
     pub calls: AtomicU64,
+    /// Reports it was asked for.
+    pub reports: AtomicU64,
     pub latency_us: AtomicU64,
     pub silent: AtomicBool,
     pub draining: AtomicBool,
@@ -66,6 +68,7 @@ impl Fake {
             in_flight: AtomicU32::new(0),
             most: AtomicU32::new(0),
             calls: AtomicU64::new(0),
+            reports: AtomicU64::new(0),
             latency_us: AtomicU64::new(latency.as_micros() as u64),
             silent: AtomicBool::new(false),
             draining: AtomicBool::new(false),
@@ -181,6 +184,7 @@ impl Service<Report> for FakeService {
     fn call(&self, _: Envelope<Report>) -> CallFuture<Report> {
         let fake = Arc::clone(&self.0);
         Box::pin(async move {
+            fake.reports.fetch_add(1, Ordering::SeqCst);
             if fake.silent.load(Ordering::SeqCst) {
                 return std::future::pending().await;
             }
@@ -209,13 +213,17 @@ pub fn fast_config() -> BalancerConfig {
 
 /// Starts a balancer over `fakes` and waits until it has found all of them.
 pub async fn start(fakes: Vec<Arc<Fake>>, queue: QueueConfig, threads: usize) -> Stack {
+    start_with(fast_config(), fakes, queue, threads).await
+}
+
+pub async fn start_with(config: BalancerConfig, fakes: Vec<Arc<Fake>>, queue: QueueConfig, threads: usize) -> Stack {
     let count = fakes.len();
     let listed: Arc<[Instance]> = fakes.iter().map(|fake| instance(fake)).collect();
     let (instances, source): (_, Instances) = watch::channel(listed);
     let fakes = Arc::new(Mutex::new(fakes));
     let queues = BTreeMap::from([(POOL.to_owned(), queue)]);
     let known = Arc::clone(&fakes);
-    let balancer = Balancer::start(&fast_config(), &queues, threads, ABSENT_WAIT, source, move |id| {
+    let balancer = Balancer::start(&config, &queues, threads, ABSENT_WAIT, source, move |id| {
         Port::inline(Rc::new(FakeService(find(&known, id))))
     });
     let stage = Stack { balancer, fakes, instances };
