@@ -110,7 +110,7 @@ impl Hold {
         let rtt = age_us as f32;
         let pool = &self.local.pool;
         let worker = self.worker();
-        pool.learn_reply(worker, reply.head.status(), &reply.load, rtt, now_us, self.local.turn());
+        pool.learn_reply(worker, reply.head.status(), &reply.load, rtt, now_us, self.local.next_reply());
         pool.meters.answered(age_us);
         if let Body::Stream(reader) = &mut reply.body {
             worker.slot.first_byte();

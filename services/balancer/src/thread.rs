@@ -105,6 +105,7 @@ pub(crate) struct LocalPool {
     ports: Rc<Ports>,
     view: RefCell<Rc<View>>,
     turn: Cell<usize>,
+    replies: Cell<usize>,
     unearned: Cell<u32>,
 }
 
@@ -112,7 +113,8 @@ impl LocalPool {
     fn new(pool: Arc<Pool>, shard: usize, absent_wait: Duration, ports: Rc<Ports>) -> Self {
         let view = RefCell::new(Rc::new(View::new(pool.table(), Rc::clone(&ports))));
         // Threads begin at different workers.
-        Self { pool, shard, absent_wait, ports, view, turn: Cell::new(shard), unearned: Cell::new(0) }
+        let (turn, replies, unearned) = (Cell::new(shard), Cell::new(0), Cell::new(0));
+        Self { pool, shard, absent_wait, ports, view, turn, replies, unearned }
     }
 
     /// The newest table, with this thread's ports. `true`: it is a new one.
@@ -130,14 +132,16 @@ impl LocalPool {
         self.ports.get(id)
     }
 
-    /// Counts calls up, for ties and samples.
+    /// Counts calls up that pick a worker, for ties.
     pub(crate) fn next_turn(&self) -> usize {
         self.turn.set(self.turn.get().wrapping_add(1));
         self.turn.get()
     }
 
-    pub(crate) fn turn(&self) -> usize {
-        self.turn.get()
+    /// Counts replies up, for samples. Apart from the turns, which stand still while all calls come out of the queue.
+    pub(crate) fn next_reply(&self) -> usize {
+        self.replies.set(self.replies.get().wrapping_add(1));
+        self.replies.get()
     }
 
     /// One more call for the retry budget.

@@ -120,6 +120,19 @@ async fn waiting_is_told_to_the_worker() {
 }
 
 #[actix_rt::test]
+async fn a_pool_that_is_never_without_a_queue_knows_how_long_its_replies_take() {
+    const CALLS: u32 = 200;
+    let fake = Fake::new("one", 1, Duration::from_millis(1));
+    let stack = start(vec![fake], queue(CALLS, Duration::from_secs(60)), 1).await;
+    let port = stack.on_thread(0);
+    let calls: Vec<_> = (0..CALLS).map(|_| actix_rt::spawn(port.call(get()))).collect();
+    for call in calls {
+        assert!(call.await.unwrap().is_ok());
+    }
+    until("the percentile is there", || stack.balancer.snapshot().pools[0].p95_us > 0.0).await;
+}
+
+#[actix_rt::test]
 async fn two_workers_of_one_slot_serve_three_clients_for_ever() {
     let fakes = vec![Fake::new("one", 1, Duration::from_micros(500)), Fake::new("two", 1, Duration::from_micros(500))];
     let stack = start(fakes.clone(), queue(10, LONG), 1).await;
