@@ -172,6 +172,7 @@ final class Loop
         if (!Output::$streaming) {
             Output::discard();
         }
+        Output::listen();
         $handler = set_exception_handler(null);
         restore_exception_handler();
         if ($handler === null) {
@@ -207,7 +208,7 @@ final class Loop
                 Shutdown::run();
             }
             Call::$stage = Call::SENDING;
-            Output::collect();
+            Output::collect(!Output::$finished && ($this->body === null || Output::$streaming));
             Sessions::close();
         } catch (\Throwable $error) {
             // A shutdown function, a handler of an output buffer, a session handler.
@@ -219,7 +220,7 @@ final class Loop
             gc_collect_cycles();
             $this->recycle = $this->recycle || memory_get_usage() > $this->boot->memorySoft;
         }
-        if ((Call::$flags & Call::LAST) !== 0 || Output::$gone || Output::$stuck) {
+        if ((Call::$flags & Call::LAST) !== 0 || Output::$gone || Output::$stuck || Output::$deaf) {
             $this->recycle = true;
         }
         if (!Output::$gone) {
@@ -345,10 +346,6 @@ final class Loop
 
     private function afterExit(): void
     {
-        if (Output::isDeaf()) {
-            $this->recycle = true;
-            $this->failure = new \Error('exit was called while output was being sent: what was printed is lost');
-        }
         if (Call::$stage === Call::RUNNING) {
             $this->exited = true;
             $this->body = null;
@@ -373,6 +370,7 @@ final class Loop
             Output::discard();
             Headers::$status = 500;
         }
+        Output::listen();
         $this->body = null;
         $this->exited = true;
         if (Call::$stage === Call::RUNNING) {

@@ -30,12 +30,19 @@ final class Output
     /** A buffer that its code does not let anybody end would take what later calls print: the process is not for them. */
     public static bool $stuck = false;
 
+    /** PHP has given up an outermost buffer, and considers the headers sent, as sessions notice: the process is not for later calls. */
+    public static bool $deaf = false;
+
+    /** How many buffers are the runtime's own: a second one where PHP has given up the first. */
+    public static int $own = 0;
+
     /** What the handler of the outermost buffer could not throw. */
     private static ?\Throwable $thrown = null;
 
     public static function capture(): void
     {
         ob_start([self::class, 'sink'], 1, PHP_OUTPUT_HANDLER_CLEANABLE | PHP_OUTPUT_HANDLER_FLUSHABLE);
+        self::$own = count(ob_list_handlers());
     }
 
     /** The handler of the outermost buffer. */
@@ -60,14 +67,27 @@ final class Output
         return '';
     }
 
-    /** Moves what is left in a function's own buffers to `$pending`, as PHP does at the end of a request. */
-    public static function collect(): void
+    /**
+     * Moves what is left in a function's own buffers to `$pending`, as PHP does at the end of a request.
+     *
+     * @param bool $needed the reply is what was printed: without all of it there is none
+     */
+    public static function collect(bool $needed = true): void
     {
-        while (count(ob_list_handlers()) > 1 && ob_end_flush()) {
+        $top = ob_get_status();
+        while ($top['level'] >= self::$own && ob_end_flush()) {
+            $top = ob_get_status();
         }
-        self::$stuck = count(ob_list_handlers()) > 1;
+        self::$stuck = $top['level'] >= self::$own;
         if (self::$stuck) {
             self::$pending .= ob_get_contents();
+            $top = ob_get_status(true)[self::$own - 1];
+        }
+        if (($top['flags'] & PHP_OUTPUT_HANDLER_DISABLED) !== 0) {
+            self::replace();
+            if ($needed) {
+                self::$thrown ??= new \Error('what was printed is lost: PHP gives up the output of a script that prints while an exception or an exit is on its way');
+            }
         }
         if (self::$thrown !== null) {
             [$thrown, self::$thrown] = [self::$thrown, null];
@@ -75,18 +95,30 @@ final class Output
         }
     }
 
-    /** Whether PHP calls the handler of the outermost buffer no more: it was left by an exit. */
-    public static function isDeaf(): bool
+    /**
+     * Hears what is printed from now on. PHP calls no handler while an exception is pending (`echo []` prints although the error
+     * handler has thrown, an ob_start() callback that throws is stepped over), takes that for a failure, and never calls it again.
+     */
+    public static function listen(): void
     {
-        return ((ob_get_status(true)[0]['flags'] ?? 0) & PHP_OUTPUT_HANDLER_DISABLED) !== 0;
+        if (((ob_get_status()['flags'] ?? 0) & PHP_OUTPUT_HANDLER_DISABLED) !== 0) {
+            self::replace();
+        }
+    }
+
+    /** Above the one that nobody can remove. */
+    private static function replace(): void
+    {
+        self::$deaf = true;
+        self::capture();
     }
 
     /** Forgets everything that is not sent. */
     public static function discard(): void
     {
-        while (count(ob_list_handlers()) > 1 && ob_end_clean()) {
+        while (($count = count(ob_list_handlers())) > self::$own && ob_end_clean()) {
         }
-        self::$stuck = count(ob_list_handlers()) > 1;
+        self::$stuck = $count > self::$own;
         self::$pending = '';
         self::$thrown = null;
     }

@@ -14,7 +14,7 @@ function flush(): void
 /** The runtime's own buffer does not count: `while (ob_get_level()) ob_end_clean();` must end. */
 function ob_get_level(): int
 {
-    return count(ob_list_handlers()) - 1;
+    return count(ob_list_handlers()) - Output::$own;
 }
 
 /** Completes the reply for the client; the function goes on, and the process takes no other call until it has ended. */
