@@ -33,7 +33,7 @@ final class Code
     /** To be called after each call of a function, before the flags are asked for. */
     public static function update(): void
     {
-        if (self::$loads && !self::$surroundings && count(get_included_files()) !== self::$count) {
+        if (self::$loads && !(self::$surroundings && self::$globals) && count(get_included_files()) !== self::$count) {
             self::look();
         }
     }
@@ -48,11 +48,16 @@ final class Code
                 continue;
             }
             self::$read[$file] = true;
-            $text = (string) Quiet::call(static fn () => file_get_contents($file));
+            $text = Quiet::call(static fn () => file_get_contents($file));
+            if (!is_string($text)) {
+                // Written, loaded and removed in one call, as some template engines do: it may say anything.
+                self::$fibers = self::$surroundings = self::$globals = self::$loads = true;
+                continue;
+            }
             self::$fibers = self::$fibers || preg_match('~\bFiber\b~i', $text) === 1;
             self::$surroundings = self::$surroundings || preg_match('~\b(?:chdir|umask|putenv|eval)\b~i', $text) === 1;
-            self::$globals = self::$globals || preg_match('~\b(?:global|GLOBALS)\b~i', $text) === 1;
-            self::$loads = self::$loads || preg_match('~\b(?:include|require)(?:_once)?\b~i', $text) === 1;
+            self::$globals = self::$globals || preg_match('~\b(?:global|GLOBALS|eval)\b~i', $text) === 1;
+            self::$loads = self::$loads || preg_match('~\b(?:(?:include|require)(?:_once)?|spl_autoload\w*)\b~i', $text) === 1;
         }
         if (self::$count > self::COUNTED) {
             self::$surroundings = self::$globals = true;

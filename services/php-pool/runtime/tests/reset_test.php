@@ -61,6 +61,45 @@ return [
         $pool->close();
     },
 
+    'globals of code that is loaded late are gone, whatever the code before it mentions' => static function (): void {
+        foreach (['chdir', 'umask', 'putenv', 'eval'] as $word) {
+            $pool = new Pool([
+                'set.php' => "/* $word */ return function () { require_once __DIR__ . '/_late.inc'; remember_user(\$_GET['user']); };",
+                '_late.inc' => 'function remember_user($user) { global $who; $who = $user; } function remembered_user() { global $who; return ["who" => $who]; }',
+                'see.php' => 'return fn () => remembered_user();',
+            ]);
+            $p = $pool->process();
+            same(204, $p->call('set', ['QUERY_STRING' => 'user=alice'])['status']);
+            same('{"who":null}', $p->call('see')['body'], $word);
+            $pool->close();
+        }
+    },
+
+    'globals of code that nobody can read any more are gone' => static function (): void {
+        // Encoded, so that the code that makes it mentions nothing.
+        $late = base64_encode('<?php function remember_user() { global $who; return $who .= $_GET["user"]; }');
+        $pool = new Pool([
+            'made.php' => 'return function () {
+                $file = __DIR__ . "/_made.inc";
+                if (!function_exists("remember_user")) { file_put_contents($file, base64_decode("' . $late . '")); include $file; unlink($file); }
+                return ["who" => remember_user()];
+            };',
+        ]);
+        $p = $pool->process();
+        foreach (['alice', 'bob'] as $user) {
+            same(json_encode(['who' => $user]), $p->call('made', ['QUERY_STRING' => "user=$user"])['body']);
+        }
+        $pool->close();
+        $pool = new Pool([
+            'evaluated.php' => 'return function () { return ["who" => eval(base64_decode("' . base64_encode('global $me; return $me .= $_GET["user"];') . '"))]; };',
+        ]);
+        $p = $pool->process();
+        foreach (['alice', 'bob'] as $user) {
+            same(json_encode(['who' => $user]), $p->call('evaluated', ['QUERY_STRING' => "user=$user"])['body']);
+        }
+        $pool->close();
+    },
+
     'what sessions were set to ends with the call' => static function (): void {
         $pool = new Pool([
             'options.php' => 'return function () { session_start(["name" => "ADMIN", "cookie_path" => "/admin", "cookie_lifetime" => 99]); $_SESSION["n"] = 1; return session_name(); };',
