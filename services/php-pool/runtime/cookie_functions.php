@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 use Troupe\Runtime\Cookies;
 use Troupe\Runtime\Headers;
+use Troupe\Runtime\Sessions;
 
 function setcookie(string $name, string $value = '', int|array $expires_or_options = 0, string $path = '', string $domain = '', bool $secure = false, bool $httponly = false): bool
 {
@@ -24,6 +25,7 @@ function troupe_add_cookie(string $name, string $value, int|array $options, stri
     if (is_int($options)) {
         $options = ['expires' => $options, 'path' => $path, 'domain' => $domain, 'secure' => $secure, 'httponly' => $httponly];
     }
+    Sessions::addHeaders();
     Headers::put('set-cookie', 'Set-Cookie: ' . Cookies::line($name, $value, $options, $raw) . "\n", false);
     return true;
 }

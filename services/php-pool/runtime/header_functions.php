@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 use Troupe\Runtime\Headers;
 use Troupe\Runtime\Output;
+use Troupe\Runtime\Sessions;
 
 /*
  * The header() family, in the place of the built-in functions, which do nothing on the command line. Every caller in PHP code
@@ -20,6 +21,7 @@ function header_remove(?string $name = null): void
     if (!Headers::writable()) {
         return;
     }
+    Sessions::addHeaders();
     if ($name === null) {
         Headers::$lines = [];
     } else {
@@ -30,6 +32,7 @@ function header_remove(?string $name = null): void
 /** @return list<string> */
 function headers_list(): array
 {
+    Sessions::addHeaders();
     return array_map(rtrim(...), array_values(Headers::$lines));
 }
 

@@ -35,6 +35,7 @@ final class Headers
 
     public static function add(string $line, bool $replace, int $status): void
     {
+        Sessions::addHeaders();
         $line = rtrim($line, " \n\r\t\v\f");
         if (!self::writable() || $line === '') {
             return;
@@ -96,6 +97,16 @@ final class Headers
                 static fn (string|int $other): bool => !str_starts_with((string) $other, "$key\n"),
                 ARRAY_FILTER_USE_KEY,
             );
+        }
+    }
+
+    /** All cookies of this name. */
+    public static function removeCookie(string $name): void
+    {
+        foreach (self::$lines as $key => $line) {
+            if (strncasecmp($line, "Set-Cookie: $name=", strlen("Set-Cookie: $name=")) === 0) {
+                unset(self::$lines[$key]);
+            }
         }
     }
 

@@ -59,6 +59,7 @@ final class Reply
     /** @return string|iterable<mixed> */
     private static function response(Response $response): string|iterable
     {
+        Sessions::addHeaders();
         Headers::$status = $response->status;
         foreach ($response->headers as $name => $values) {
             $replace = true;

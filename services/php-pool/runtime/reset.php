@@ -59,6 +59,9 @@ final class Reset
     /** ini_set(), with a note of what to put back. */
     public static function set(string $option, string|int|float|bool|null $value): string|false
     {
+        if (str_starts_with($option, 'session.')) {
+            Sessions::addHeaders();
+        }
         // The other name of ini_set(), which the runtime has redeclared.
         $before = ini_alter($option, $value);
         if ($before !== false && !array_key_exists($option, self::$ini)) {

@@ -3,6 +3,7 @@
 declare(strict_types=1);
 
 use Troupe\Runtime\Reset;
+use Troupe\Runtime\Sessions;
 use Troupe\Runtime\Shutdown;
 
 /*
@@ -19,7 +20,7 @@ function session_write_close(): bool
     if (count(debug_backtrace(DEBUG_BACKTRACE_IGNORE_ARGS, 2)) === 1) {
         Shutdown::ending();
     }
-    return session_commit();
+    return Sessions::commit();
 }
 
 function session_name(?string $name = null): string|false

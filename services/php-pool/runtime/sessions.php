@@ -7,8 +7,9 @@ namespace Troupe\Runtime;
 /**
  * PHP's own sessions, made to end with the request.
  *
- * session_start() finds its cookie in $_COOKIE, but sends its headers past the redeclared header(): they are added here. And
- * PHP keeps the session's id until the process ends, so that the next request would get the same session: only destroying a
+ * session_start() finds its cookie in $_COOKIE, but sends its headers past the redeclared header(), and has no other name by
+ * which a function in its place could call it. So its headers are added when something else asks for the head or changes it:
+ * before that, nobody can tell the difference. And PHP keeps the session's id until the process ends, so that the next request would get the same session: only destroying a
  * session frees the id, so after each request that used one, another one, of a handler that stores nothing, is destroyed.
  */
 final class Sessions
@@ -16,6 +17,15 @@ final class Sessions
     private static bool $available = false;
 
     private static string $module = 'files';
+
+    /** A session was active when it was last looked for one. */
+    private static bool $active = false;
+
+    /** The id in the cookie that was last added; '' before the first session of a call. */
+    private static string $told = '';
+
+    /** A session of this call was seen, active or already closed. */
+    private static bool $seen = false;
 
     private static ?\SessionHandlerInterface $void = null;
 
@@ -51,32 +61,63 @@ final class Sessions
     public static function close(): void
     {
         if (self::$available && session_id() !== '' && session_status() === PHP_SESSION_ACTIVE) {
-            session_commit();
+            self::commit();
         }
     }
 
-    /** Adds the cookie of a new session, and the headers that keep caches away. */
+    /** session_write_close(), by its other name. */
+    public static function commit(): bool
+    {
+        self::addHeaders();
+        self::$active = false;
+        return session_commit();
+    }
+
+    /**
+     * Adds what PHP has sent since the last time: the cookie of a session that began or got another id, and the headers that keep
+     * caches away, in the place of those the function has set before. Goes before whatever changes the head, so that what comes
+     * later wins; and before a session ends, of which nothing tells any more.
+     */
     public static function addHeaders(): void
     {
-        if (!self::$available || ($id = session_id()) === '' || !ini_get('session.use_cookies')) {
+        if (!self::$available || (session_id() === '' && !isset($_SESSION)) || Output::$streaming) {
             return;
         }
-        $name = session_name();
-        if ($id !== (Superglobals::$cookies[$name] ?? null)) {
-            $options = session_get_cookie_params();
-            $options['expires'] = $options['lifetime'] > 0 ? time() + $options['lifetime'] : 0;
-            Headers::put('set-cookie', 'Set-Cookie: ' . Cookies::line($name, $id, $options) . "\n", false);
-        }
-        foreach (self::limiter() as $line) {
-            $key = strtolower(strstr($line, ':', true));
-            if (!isset(Headers::$lines[$key])) {
-                Headers::put($key, "$line\n", true);
+        $active = session_status() === PHP_SESSION_ACTIVE;
+        // One that has ended meanwhile, by session_commit() or session_destroy(), has left its variables.
+        $started = $active ? !self::$active : !self::$seen && isset($_SESSION);
+        self::$active = $active;
+        if ($started) {
+            foreach (self::limiter() as $line) {
+                Headers::put(strtolower(strstr($line, ':', true)), "$line\n", true);
             }
         }
+        if ($started || $active) {
+            self::addCookie($started && self::$seen);
+            self::$seen = true;
+        }
+    }
+
+    /** @param bool $again this is not the first session of the call: PHP sends the cookie even if the client has it */
+    private static function addCookie(bool $again): void
+    {
+        $name = session_name();
+        $id = session_id();
+        $known = self::$told !== '' ? self::$told : Superglobals::$cookies[$name] ?? '';
+        if ($id === '' || ($id === $known && !$again) || !ini_get('session.use_cookies')) {
+            return;
+        }
+        self::$told = $id;
+        Headers::removeCookie($name);
+        $options = session_get_cookie_params();
+        $options['expires'] = $options['lifetime'] > 0 ? time() + $options['lifetime'] : 0;
+        Headers::put('set-cookie', 'Set-Cookie: ' . Cookies::line($name, $id, $options) . "\n", false);
     }
 
     public static function reset(): void
     {
+        self::$active = self::$seen = false;
+        self::$told = '';
         // One that was destroyed has no id any more; its handler and the settings that session_start() was given are left.
         if (!self::$available || (session_id() === '' && !isset($_SESSION) && session_module_name() === self::$module)) {
             return;

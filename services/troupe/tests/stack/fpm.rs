@@ -59,6 +59,24 @@ const CASES: &[(&str, &str)] = &[
     ("finished", "echo 'done'; fastcgi_finish_request(); echo 'not seen';"),
     ("not_modified", "http_response_code(304); header('ETag: W/x');"),
     ("session", "session_start(); $_SESSION['n'] = ($_SESSION['n'] ?? 0) + 1; echo $_SESSION['n'];"),
+    ("session_after", "header('Cache-Control: public, max-age=60'); header('Pragma: x'); session_start(); echo count(headers_list());"),
+    ("session_before", "session_start(); header('Cache-Control: public, max-age=60'); echo count(headers_list());"),
+    ("session_removed", "session_start(); header_remove('Set-Cookie'); header_remove('Cache-Control'); header_remove('Expires'); echo 'x';"),
+    ("session_all_removed", "setcookie('a', '1'); session_start(); session_commit(); header_remove(); setcookie('b', '1'); echo 'x';"),
+    ("session_unstarted", "session_id('abcdefabcdefabcdefabcdefab'); echo 'x';"),
+    ("session_named", "session_id('abcdefabcdefabcdefabcdefab'); session_start(); echo 'x';"),
+    ("session_renewed", "session_start(); setcookie('a', '1'); session_regenerate_id(); echo count(headers_list());"),
+    ("session_logout", "session_start(); setcookie(session_name(), '', 1); session_destroy(); echo 'x';"),
+    ("session_own_cookie", "setcookie(session_name(), 'mine'); setcookie('a', '1'); session_start(); echo 'x';"),
+    ("session_twice", "session_start(); session_write_close(); header('Cache-Control: private'); session_start(); echo session_write_close() ? 1 : 0;"),
+    ("session_read", "session_start(['read_and_close' => true, 'cache_limiter' => 'private_no_expire']); header_remove('Last-Modified'); echo session_status();"),
+    ("session_no_cookie", "session_start(['use_cookies' => 0, 'use_only_cookies' => 0]); echo 'x';"),
+    (
+        "session_settings",
+        "session_set_cookie_params(['lifetime' => 100, 'path' => '/q', 'samesite' => 'Strict', 'secure' => true]); session_cache_limiter('private');
+         session_cache_expire(5); session_start(); session_abort(); session_cache_limiter('public'); session_set_cookie_params(5); header_remove('Last-Modified'); echo 'x';",
+    ),
+    ("session_callback", "header_register_callback(function () { header_remove('Set-Cookie'); header('Pragma: cb'); }); session_start(); echo 'x';"),
 ];
 
 /// Fields that say who answered, when, or how the bytes are framed.
