@@ -22,6 +22,9 @@ final class Code
     /** Code that may make global variables. */
     public static bool $globals = false;
 
+    /** Code that may print while an exception is on its way, or load such code, which is read when it is too late. */
+    public static bool $buffers = false;
+
     /** Code that may load more code. */
     private static bool $loads = false;
 
@@ -51,16 +54,18 @@ final class Code
             $text = Quiet::call(static fn () => file_get_contents($file));
             if (!is_string($text)) {
                 // Written, loaded and removed in one call, as some template engines do: it may say anything.
-                self::$fibers = self::$surroundings = self::$globals = self::$loads = true;
+                self::$fibers = self::$surroundings = self::$globals = self::$buffers = self::$loads = true;
                 continue;
             }
             self::$fibers = self::$fibers || preg_match('~\bFiber\b~i', $text) === 1;
             self::$surroundings = self::$surroundings || preg_match('~\b(?:chdir|umask|putenv|eval)\b~i', $text) === 1;
             self::$globals = self::$globals || preg_match('~\b(?:global|GLOBALS|eval)\b~i', $text) === 1;
+            self::$buffers = self::$buffers || preg_match('~\b(?:ob_start|set_error_handler|header_register_callback|stream_wrapper_register|__debugInfo)\b~i', $text) === 1;
             self::$loads = self::$loads || preg_match('~\b(?:(?:include|require)(?:_once)?|spl_autoload\w*)\b~i', $text) === 1;
         }
+        self::$buffers = self::$buffers || self::$loads;
         if (self::$count > self::COUNTED) {
-            self::$surroundings = self::$globals = true;
+            self::$surroundings = self::$globals = self::$buffers = true;
         }
     }
 }

@@ -74,16 +74,14 @@ final class Output
      */
     public static function collect(bool $needed = true): void
     {
-        $top = ob_get_status();
-        while ($top['level'] >= self::$own && ob_end_flush()) {
-            $top = ob_get_status();
+        while (($count = count(ob_list_handlers())) > self::$own && ob_end_flush()) {
         }
-        self::$stuck = $top['level'] >= self::$own;
+        self::$stuck = $count > self::$own;
         if (self::$stuck) {
             self::$pending .= ob_get_contents();
-            $top = ob_get_status(true)[self::$own - 1];
         }
-        if (($top['flags'] & PHP_OUTPUT_HANDLER_DISABLED) !== 0) {
+        // Asking costs as much as all the rest: only where the code may have done it, or where an empty reply would be the consequence.
+        if ((Code::$buffers || $needed && self::$pending === '') && self::isDeaf()) {
             self::replace();
             if ($needed) {
                 self::$thrown ??= new \Error('what was printed is lost: PHP gives up the output of a script that prints while an exception or an exit is on its way');
@@ -101,9 +99,15 @@ final class Output
      */
     public static function listen(): void
     {
-        if (((ob_get_status()['flags'] ?? 0) & PHP_OUTPUT_HANDLER_DISABLED) !== 0) {
+        if (count(ob_list_handlers()) === self::$own && self::isDeaf()) {
             self::replace();
         }
+    }
+
+    private static function isDeaf(): bool
+    {
+        $outermost = self::$stuck ? ob_get_status(true)[self::$own - 1] : ob_get_status();
+        return ($outermost['flags'] & PHP_OUTPUT_HANDLER_DISABLED) !== 0;
     }
 
     /** Above the one that nobody can remove. */

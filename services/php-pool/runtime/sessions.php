@@ -116,12 +116,12 @@ final class Sessions
 
     public static function reset(): void
     {
-        self::$active = self::$seen = false;
-        self::$told = '';
         // One that was destroyed has no id any more; its handler and the settings that session_start() was given are left.
-        if (!self::$available || (session_id() === '' && !isset($_SESSION) && session_module_name() === self::$module)) {
+        if (!self::$available || (session_id() === '' && !isset($_SESSION) && session_module_name() === self::$module && !self::$seen)) {
             return;
         }
+        self::$active = self::$seen = false;
+        self::$told = '';
         if (session_status() === PHP_SESSION_ACTIVE) {
             session_commit();
         }
