@@ -93,6 +93,8 @@ final class Reset
         if (Code::$surroundings) {
             self::surroundings();
         }
+        // PHP remembers what it last asked of one file until the end of a request. No system call.
+        clearstatcache();
         error_clear_last();
     }
 

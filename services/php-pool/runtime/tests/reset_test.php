@@ -100,6 +100,18 @@ return [
         $pool->close();
     },
 
+    'what a file was like in one call is not believed in the next' => static function (): void {
+        $pool = new Pool(['state.php' => 'return function () { $file = __DIR__ . "/flag"; return [is_file($file), @filesize($file)]; };']);
+        $p = $pool->process();
+        file_put_contents("$pool->root/flag", 'x');
+        same('[true,1]', $p->call('state')['body']);
+        file_put_contents("$pool->root/flag", 'longer');
+        same('[true,6]', $p->call('state')['body']);
+        unlink("$pool->root/flag");
+        same('[false,false]', $p->call('state')['body']);
+        $pool->close();
+    },
+
     'what sessions were set to ends with the call' => static function (): void {
         $pool = new Pool([
             'options.php' => 'return function () { session_start(["name" => "ADMIN", "cookie_path" => "/admin", "cookie_lifetime" => 99]); $_SESSION["n"] = 1; return session_name(); };',
