@@ -2,18 +2,20 @@
 
 declare(strict_types=1);
 
+use Troupe\Runtime\Callback;
 use Troupe\Runtime\Headers;
 use Troupe\Runtime\Output;
 use Troupe\Runtime\Sessions;
 
 /*
  * The header() family, in the place of the built-in functions, which do nothing on the command line. Every caller in PHP code
- * finds these: from a namespace, by `\header`, through call_user_func() or as a first-class callable.
+ * finds these: from a namespace, by `\header`, through call_user_func() or as a first-class callable. Like built-in ones they take
+ * null for any scalar.
  */
 
-function header(string $header, bool $replace = true, int $response_code = 0): void
+function header(?string $header, ?bool $replace = true, ?int $response_code = 0): void
 {
-    Headers::add($header, $replace, $response_code);
+    Headers::add((string) $header, (bool) $replace, (int) $response_code);
 }
 
 function header_remove(?string $name = null): void
@@ -43,16 +45,16 @@ function headers_sent(mixed &$filename = null, mixed &$line = null): bool
     return Output::$streaming;
 }
 
-function header_register_callback(callable $callback): bool
+function header_register_callback(mixed $callback): bool
 {
-    Headers::$callback = $callback;
+    Headers::$callback = Callback::take(__FUNCTION__, $callback);
     return true;
 }
 
-function http_response_code(int $response_code = 0): int|bool
+function http_response_code(?int $response_code = 0): int|bool
 {
     $before = Headers::$status;
-    if ($response_code !== 0 && Headers::writable()) {
+    if ((int) $response_code !== 0 && Headers::writable()) {
         Headers::$status = $response_code;
     }
     return $before;

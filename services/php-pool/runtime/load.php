@@ -24,7 +24,7 @@ if (function_exists('header')) {
 }
 
 foreach ([
-    'quiet', 'channel', 'call', 'headers', 'header_functions', 'cookies', 'cookie_functions', 'input', 'uploads', 'upload_functions',
+    'quiet', 'channel', 'call', 'headers', 'callback', 'header_functions', 'cookies', 'cookie_functions', 'input', 'uploads', 'upload_functions',
     'superglobals', 'sessions', 'session_functions', 'reset', 'reset_functions', 'shutdown', 'shutdown_functions',
     'output_functions', 'sapi_functions', 'failure', 'reply', 'code', 'request', 'response', 'cache', 'descriptors', 'boot', 'loop',
 ] as $file) {

@@ -27,9 +27,9 @@ function apache_request_headers(): array
 }
 
 /** @internal */
-function troupe_input(int $type): array
+function troupe_input(?int $type): array
 {
-    return match ($type) {
+    return match ((int) $type) {
         INPUT_GET => $_GET,
         INPUT_POST => $_POST,
         INPUT_COOKIE => $_COOKIE,
@@ -39,13 +39,14 @@ function troupe_input(int $type): array
     };
 }
 
-function filter_has_var(int $input_type, string $var_name): bool
+function filter_has_var(?int $input_type, ?string $var_name): bool
 {
-    return array_key_exists($var_name, troupe_input($input_type));
+    return array_key_exists((string) $var_name, troupe_input($input_type));
 }
 
-function filter_input(int $type, string $var_name, int $filter = FILTER_DEFAULT, array|int $options = 0): mixed
+function filter_input(?int $type, ?string $var_name, ?int $filter = FILTER_DEFAULT, array|int|null $options = 0): mixed
 {
+    [$var_name, $filter, $options] = [(string) $var_name, (int) $filter, $options ?? 0];
     $input = troupe_input($type);
     if (array_key_exists($var_name, $input)) {
         return filter_var($input[$var_name], $filter, $options);
@@ -58,8 +59,8 @@ function filter_input(int $type, string $var_name, int $filter = FILTER_DEFAULT,
     return ($flags & FILTER_NULL_ON_FAILURE) !== 0 ? false : null;
 }
 
-function filter_input_array(int $type, array|int $options = FILTER_DEFAULT, bool $add_empty = true): array|false|null
+function filter_input_array(?int $type, array|int|null $options = FILTER_DEFAULT, ?bool $add_empty = true): array|false|null
 {
     $input = troupe_input($type);
-    return $input === [] ? null : filter_var_array($input, $options, $add_empty);
+    return $input === [] ? null : filter_var_array($input, $options ?? 0, (bool) $add_empty);
 }

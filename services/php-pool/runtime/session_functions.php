@@ -47,11 +47,11 @@ function session_save_path(?string $path = null): string|false
     return $path !== null && Reset::set('session.save_path', $path) === false ? false : $before;
 }
 
-function session_set_cookie_params(int|array $lifetime_or_options, ?string $path = null, ?string $domain = null, ?bool $secure = null, ?bool $httponly = null): bool
+function session_set_cookie_params(int|array|null $lifetime_or_options, ?string $path = null, ?string $domain = null, ?bool $secure = null, ?bool $httponly = null): bool
 {
     $options = is_array($lifetime_or_options)
         ? array_change_key_case($lifetime_or_options)
-        : ['lifetime' => $lifetime_or_options, 'path' => $path, 'domain' => $domain, 'secure' => $secure, 'httponly' => $httponly];
+        : ['lifetime' => (int) $lifetime_or_options, 'path' => $path, 'domain' => $domain, 'secure' => $secure, 'httponly' => $httponly];
     foreach (['lifetime', 'path', 'domain', 'secure', 'httponly', 'samesite'] as $name) {
         $value = $options[$name] ?? null;
         if ($value !== null && Reset::set("session.cookie_$name", is_bool($value) ? (int) $value : $value) === false) {

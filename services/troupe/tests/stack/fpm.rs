@@ -58,6 +58,25 @@ const CASES: &[(&str, &str)] = &[
     ("callback", "header_register_callback(function () { header('X-Cb: 1'); }); echo 'x';"),
     ("finished", "echo 'done'; fastcgi_finish_request(); echo 'not seen';"),
     ("not_modified", "http_response_code(304); header('ETag: W/x');"),
+    (
+        "nulls",
+        "@setcookie('a', null, -1, '/'); @setcookie('b', 'x', null, null, null, null, null); @setrawcookie('c', 'y', 0, null); @header('X-A: 1', null, null);
+         @header('X-A: 2', null); @header(null); echo json_encode([@http_response_code(null), @is_uploaded_file(null), @move_uploaded_file(null, null),
+         @filter_has_var(INPUT_GET, null), @filter_input(INPUT_GET, null), @filter_input(INPUT_GET, 'a', FILTER_DEFAULT, null)]);",
+    ),
+    (
+        "private_callbacks",
+        "class Own { private function late() { echo 'late'; } private static function last($x) { echo \"last $x\"; } public function head() { header('X-Cb: 1'); }
+             public function go() { register_shutdown_function([$this, 'late']); register_shutdown_function([self::class, 'last'], 1); register_shutdown_function('Own::last', 2);
+                 call_user_func('register_shutdown_function', fn() => $this->late()); call_user_func('register_shutdown_function', [$this, 'late']); header_register_callback([$this, 'head']); }
+             public function __call($n, $a) { echo 'magic'; } }
+         (new Own)->go(); register_shutdown_function([new Own, 'late']);
+         foreach ([['Own', 'last'], 'nothing_of_that_name', [1], 5, ['Own', 'nothing']] as $callback) {
+             foreach (['register_shutdown_function', 'header_register_callback'] as $function) {
+                 try { $function($callback); echo 'taken'; } catch (TypeError $error) { echo $error->getMessage(), PHP_EOL; }
+             }
+         }",
+    ),
     ("session", "session_start(); $_SESSION['n'] = ($_SESSION['n'] ?? 0) + 1; echo $_SESSION['n'];"),
     ("session_after", "header('Cache-Control: public, max-age=60'); header('Pragma: x'); session_start(); echo count(headers_list());"),
     ("session_before", "session_start(); header('Cache-Control: public, max-age=60'); echo count(headers_list());"),
