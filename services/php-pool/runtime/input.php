@@ -215,6 +215,40 @@ final class Input
         };
     }
 
+    /** From here on what PHP's own wrapper cannot do either. Of a method that is missing PHP warns, even where it only tries. */
+    public function url_stat(string $path, int $flags): array|false
+    {
+        return false;
+    }
+
+    public function mkdir(string $path, int $mode, int $options): bool
+    {
+        return false;
+    }
+
+    public function rmdir(string $path, int $options): bool
+    {
+        return false;
+    }
+
+    public function unlink(string $path): bool
+    {
+        trigger_error('unlink(): PHP does not allow unlinking', E_USER_WARNING);
+        return false;
+    }
+
+    public function rename(string $from, string $to): bool
+    {
+        trigger_error('rename(): PHP wrapper does not support renaming', E_USER_WARNING);
+        return false;
+    }
+
+    public function stream_metadata(string $path, int $option, mixed $value): bool
+    {
+        trigger_error('Cannot change what describes a php:// stream', E_USER_WARNING);
+        return false;
+    }
+
     /** @return resource|false */
     public function stream_cast(int $as)
     {

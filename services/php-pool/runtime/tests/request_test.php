@@ -71,6 +71,30 @@ return [
         $pool->close();
     },
 
+    'php:// in a call with a body does what it does without one, and does not what it does not' => static function (): void {
+        $pool = new Pool([
+            'files.php' => 'return function () {
+                $said = [];
+                set_error_handler(function ($level, $message) use (&$said) { $said[] = $message; return true; });
+                $file = new SplTempFileObject();
+                $file->fwrite("one\ntwo\n");
+                $file->rewind();
+                $copied = copy("php://input", __DIR__ . "/copy");
+                $lines = [...new SplFileObject("php://input")];
+                return [$file->fgets(), $copied, @file_get_contents(__DIR__ . "/copy"), $lines, file_exists("php://input"), mkdir("php://x"), rmdir("php://x"), $said];
+            };',
+            'refused.php' => 'return function () {
+                $said = [];
+                set_error_handler(function ($level, $message) use (&$said) { $said[] = $message; return true; });
+                return [unlink("php://input"), rename("php://input", "php://x"), touch("php://input"), chmod("php://input", 0600), opendir("php://input"), count($said), preg_grep("~implemented!~", $said)];
+            };',
+        ]);
+        $p = $pool->process();
+        same('["one\\n",true,"body",["body"],false,false,false,[]]', ($r = $p->call('files', ['REQUEST_METHOD' => 'POST'], 'body'))['error']['message'] ?? $r['body']);
+        same('[false,false,false,false,false,5,[]]', $p->call('refused', ['REQUEST_METHOD' => 'POST'], 'body')['body']);
+        $pool->close();
+    },
+
     'a body is no code' => static function (): void {
         $pool = new Pool([
             'include.php' => 'return function () { return [@include "php://input", @include "php://filter/read=string.tolower/resource=php://input", @include "php://filter/resource=data:,<?php return 1;", is_object(include "php://filter/resource=" . __FILE__)]; };',
