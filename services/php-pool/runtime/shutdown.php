@@ -16,6 +16,12 @@ final class Shutdown
 {
     private const FATAL = E_ERROR | E_PARSE | E_CORE_ERROR | E_COMPILE_ERROR | E_USER_ERROR | E_RECOVERABLE_ERROR;
 
+    /**
+     * The C stack of a Fiber that calls run in: as much as the kernel gives a process, which plain calls have. PHP's own 2 MB end
+     * it in a recursion through array_map() or usort() of a third of the depth. Memory is only reserved.
+     */
+    private const STACK = '8M';
+
     /** @var list<array{callable, array<mixed>}> given to register_shutdown_function() during this call */
     public static array $functions = [];
 
@@ -70,7 +76,10 @@ final class Shutdown
                     $again = $step($error);
                 }
             });
+            $size = ini_alter('fiber.stack_size', self::STACK);
             $fiber->start();
+            // Not for Fibers of the function's own, of which there may be thousands.
+            ini_alter('fiber.stack_size', (string) $size);
             unset($fiber);
             $error = self::fatalError();
             if ($again && $error !== null) {

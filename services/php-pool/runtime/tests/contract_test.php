@@ -98,6 +98,20 @@ return [
         $pool->close();
     },
 
+    'a recursion through PHP itself goes as deep after an exit as before' => static function (): void {
+        // Code that mentions Fibers would be replaced after an exit.
+        $pool = new Pool([
+            'bye.php' => 'return function () { exit("bye"); };',
+            'deep.php' => 'function descend(int $depth): int { return $depth === 0 ? 0 : 1 + array_map("descend", [$depth - 1])[0]; } return fn () => ["depth" => descend(6000), "stack" => ini_get("fib" . "er.stack_size")];',
+        ]);
+        $p = $pool->process();
+        for ($i = 0; $i < 3; $i++) {
+            same('{"depth":6000,"stack":""}', $p->call('deep')['body'] ?? 'ended', "after $i exits");
+            same('bye', $p->call('bye')['body']);
+        }
+        $pool->close();
+    },
+
     'Fibers work; after an exit the process is replaced' => static function (): void {
         $pool = new Pool([
             'fiber.php' => 'return function () { $f = new Fiber(fn () => Fiber::suspend(1) + 1); $a = $f->start(); $f->resume(2); return [$a, $f->getReturn()]; };',
