@@ -127,23 +127,23 @@ final class Output
         self::$thrown = null;
     }
 
-    /** Sends what is pending, with the head if that is still to be sent; ends the function when nobody reads. */
+    /** Sends what is pending, with the head if that is still to be sent; ends the function when nobody reads and it minds. */
     public static function flush(int $flags = 0): void
     {
         if (!Call::isOpen() || self::$finished) {
             return;
         }
-        if (!self::write($flags)) {
+        if (!self::write($flags) && !ini_get('ignore_user_abort')) {
             // As under php-fpm: no `finally` runs, the shutdown functions do.
             exit;
         }
     }
 
-    /** Completes the reply for the client, while the function runs on; ends it when nobody reads. */
+    /** Completes the reply for the client, while the function runs on; ends it when nobody reads and it minds. */
     public static function finish(): void
     {
         self::flush(Channel::FINITE);
-        if (!self::$finished && !self::done()) {
+        if (!self::$finished && !self::done() && !ini_get('ignore_user_abort')) {
             exit;
         }
     }

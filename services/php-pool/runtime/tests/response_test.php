@@ -142,6 +142,28 @@ return [
         $pool->close();
     },
 
+    'a function that ignores that its reader went away runs to its end' => static function (): void {
+        $pool = new Pool([
+            'on.php' => 'return function () {
+                $before = ignore_user_abort(true);
+                while (!connection_aborted()) { echo "x"; flush(); usleep(1000); }
+                echo "y"; flush();
+                file_put_contents(__DIR__ . "/end", json_encode([$before, ignore_user_abort(), connection_aborted(), connection_status()]));
+            };',
+            'ignore.php' => 'return fn () => [ignore_user_abort(true), ignore_user_abort(), connection_aborted(), connection_status()];',
+        ]);
+        $p = $pool->process();
+        for ($i = 0; $i < 2; $i++) {
+            same('[0,1,0,0]', $p->call('ignore')['body'], 'until the end of the call');
+        }
+        $p->send('on');
+        same('head', $p->frame()['kind']);
+        fclose($p->out);
+        same(0, $pool->event('exited')['code']);
+        same('[0,1,1,1]', file_get_contents("$pool->root/end"));
+        $pool->close();
+    },
+
     'expired calls do not start; two calls at once keep their order' => static function (): void {
         $pool = new Pool(['n.php' => 'return function () { static $n = 0; return ["n" => ++$n, "q" => $_GET["q"] ?? null]; };']);
         $p = $pool->process();
