@@ -72,7 +72,7 @@ final class Superglobals
         }
         if ($fields !== null && $fields !== '') {
             parse_str($fields, $_POST);
-            $_REQUEST = array_replace($_GET, $_POST);
+            $_REQUEST = array_replace_recursive($_GET, $_POST);
         }
         // As under php-fpm, php://input has no multipart body.
         if ($files === null && ($body !== '' || $spool !== null || Input::$streamed)) {

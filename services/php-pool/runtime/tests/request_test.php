@@ -30,6 +30,13 @@ return [
         $pool->close();
     },
 
+    '$_REQUEST has of an array what either of query and form has' => static function (): void {
+        $pool = new Pool(['request.php' => 'return fn () => $_REQUEST;']);
+        $r = $pool->process()->call('request', ['REQUEST_METHOD' => 'POST', 'QUERY_STRING' => 'a[x]=1&a[z][]=0&b=1&c[]=0', 'CONTENT_TYPE' => 'application/x-www-form-urlencoded'], 'a[y]=2&a[z][k]=3&b[]=2&c[]=5');
+        same('{"a":{"x":"1","z":{"0":"0","k":"3"},"y":"2"},"b":["2"],"c":["5"]}', $r['body']);
+        $pool->close();
+    },
+
     'the Request object' => static function (): void {
         $pool = new Pool(['r.php' => 'use Troupe\Request; return fn (Request $r) => [$r->method(), $r->path(), $r->query("a"), $r->query("z", 5), $r->query(), $r->form("x"), $r->cookie("c"), $r->header("x-thing"), $r->header("Content-Type"), $r->json(), $r->id(), $r->ip(), $r->isSecure(), $r->file("none")];']);
         $p = $pool->process();

@@ -140,7 +140,7 @@ const REQUESTS: [Request; 6] = [
     GET,
     Request {
         method: "POST",
-        query: "?a=q",
+        query: "?a=q&k[y]=2&k[x]=3&k[]=4",
         fields: &[
             ("Content-Type", "application/x-www-form-urlencoded"),
             ("Cookie", "a=1; b=%41+x; c[d]=2; a=3; e"),
@@ -148,7 +148,7 @@ const REQUESTS: [Request; 6] = [
             ("X_Under", "1"),
             ("0", "zero"),
         ],
-        body: b"a=b&k[x]=1&sp+ace=%00z&a=c",
+        body: b"a=b&k[x]=1&k[]=5&sp+ace=%00z&a=c",
     },
     Request {
         method: "POST",
