@@ -2,6 +2,8 @@
 
 declare(strict_types=1);
 
+use Troupe\Runtime\Superglobals;
+
 /* Functions that php-fpm has and the command line lacks, or has without anything in them. */
 
 /** @return array<string, string> the request's headers, by their usual spelling */
@@ -27,27 +29,20 @@ function apache_request_headers(): array
 }
 
 /** @internal */
-function troupe_input(?int $type): array
+function troupe_input(string $function, string $parameter, ?int $type): array
 {
-    return match ((int) $type) {
-        INPUT_GET => $_GET,
-        INPUT_POST => $_POST,
-        INPUT_COOKIE => $_COOKIE,
-        INPUT_SERVER => $_SERVER,
-        INPUT_ENV => $_ENV,
-        default => throw new ValueError('filter_input(): Argument #1 ($type) must be an INPUT_* constant'),
-    };
+    return Superglobals::input((int) $type) ?? throw new ValueError("$function(): Argument #1 (\$$parameter) must be an INPUT_* constant");
 }
 
 function filter_has_var(?int $input_type, ?string $var_name): bool
 {
-    return array_key_exists((string) $var_name, troupe_input($input_type));
+    return array_key_exists((string) $var_name, troupe_input(__FUNCTION__, 'input_type', $input_type));
 }
 
 function filter_input(?int $type, ?string $var_name, ?int $filter = FILTER_DEFAULT, array|int|null $options = 0): mixed
 {
     [$var_name, $filter, $options] = [(string) $var_name, (int) $filter, $options ?? 0];
-    $input = troupe_input($type);
+    $input = troupe_input(__FUNCTION__, 'type', $type);
     if (array_key_exists($var_name, $input)) {
         return filter_var($input[$var_name], $filter, $options);
     }
@@ -61,6 +56,6 @@ function filter_input(?int $type, ?string $var_name, ?int $filter = FILTER_DEFAU
 
 function filter_input_array(?int $type, array|int|null $options = FILTER_DEFAULT, ?bool $add_empty = true): array|false|null
 {
-    $input = troupe_input($type);
+    $input = troupe_input(__FUNCTION__, 'type', $type);
     return $input === [] ? null : filter_var_array($input, $options ?? 0, (bool) $add_empty);
 }

@@ -10,6 +10,12 @@ final class Superglobals
     /** @var array<string|int, mixed> $_COOKIE as it came, whatever the function did to it */
     public static array $cookies = [];
 
+    /** @var array<string, string> $_SERVER as it came */
+    private static array $server = [];
+
+    /** @var array<string|int, mixed> $_POST as it came */
+    private static array $post = [];
+
     /** @var array<string, mixed> */
     private static array $environment = [];
 
@@ -42,8 +48,8 @@ final class Superglobals
         if (isset($variables['HTTP_AUTHORIZATION'])) {
             $variables += self::authorization($variables['HTTP_AUTHORIZATION']);
         }
-        $_SERVER = $variables;
-        $_GET = $_POST = $_FILES = $_REQUEST = $_COOKIE = self::$cookies = [];
+        $_SERVER = self::$server = $variables;
+        $_GET = $_POST = $_FILES = $_REQUEST = $_COOKIE = self::$cookies = self::$post = [];
         if (isset($variables['HTTP_COOKIE'])) {
             $_COOKIE = self::$cookies = Cookies::parse($variables['HTTP_COOKIE']);
         }
@@ -72,12 +78,37 @@ final class Superglobals
         }
         if ($fields !== null && $fields !== '') {
             parse_str($fields, $_POST);
+            self::$post = $_POST;
             $_REQUEST = array_replace_recursive($_GET, $_POST);
         }
         // As under php-fpm, php://input has no multipart body.
         if ($files === null && ($body !== '' || $spool !== null || Input::$streamed)) {
             Input::install();
         }
+    }
+
+    /**
+     * What the client sent, for filter_input(), whatever the function did to the superglobals. The query is taken apart again: few
+     * ask for it.
+     *
+     * @return ?array<string|int, mixed> null for what is no INPUT_* constant
+     */
+    public static function input(int $type): ?array
+    {
+        if ($type === INPUT_GET) {
+            // That it has too many variables was said when it was taken apart first.
+            Quiet::call(static function () use (&$query): void {
+                parse_str(self::$server['QUERY_STRING'] ?? '', $query);
+            });
+        }
+        return match ($type) {
+            INPUT_GET => $query,
+            INPUT_POST => self::$post,
+            INPUT_COOKIE => self::$cookies,
+            INPUT_SERVER => self::$server,
+            INPUT_ENV => self::$environment,
+            default => null,
+        };
     }
 
     /**
@@ -112,6 +143,7 @@ final class Superglobals
             }
         }
         $_ENV = self::$environment;
+        self::$post = [];
     }
 
     /** @return array<string, string> */

@@ -37,6 +37,19 @@ return [
         $pool->close();
     },
 
+    'filter_input() has what the client sent, not what the function made of it' => static function (): void {
+        $read = 'filter_input(INPUT_GET, "a"), filter_input(INPUT_POST, "b"), filter_input(INPUT_COOKIE, "c"), filter_input(INPUT_SERVER, "REQUEST_METHOD")';
+        $pool = new Pool([
+            'changed.php' => 'return function () { $_GET = $_POST = $_COOKIE = $_SERVER = ["a" => "x", "b" => "x", "c" => "x", "REQUEST_METHOD" => "x"]; return [' . $read . ']; };',
+            'next.php' => 'return fn () => [' . $read . '];',
+        ]);
+        $p = $pool->process();
+        $r = $p->call('changed', ['REQUEST_METHOD' => 'POST', 'QUERY_STRING' => 'a=1', 'HTTP_COOKIE' => 'c=3', 'CONTENT_TYPE' => 'application/x-www-form-urlencoded'], 'b=2');
+        same('["1","2","3","POST"]', $r['body']);
+        same('[null,null,null,"GET"]', $p->call('next')['body'], 'nothing of it is left');
+        $pool->close();
+    },
+
     'the Request object' => static function (): void {
         $pool = new Pool(['r.php' => 'use Troupe\Request; return fn (Request $r) => [$r->method(), $r->path(), $r->query("a"), $r->query("z", 5), $r->query(), $r->form("x"), $r->cookie("c"), $r->header("x-thing"), $r->header("Content-Type"), $r->json(), $r->id(), $r->ip(), $r->isSecure(), $r->file("none")];']);
         $p = $pool->process();

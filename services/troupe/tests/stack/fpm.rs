@@ -24,6 +24,13 @@ const CASES: &[(&str, &str)] = &[
         "echo json_encode([file_get_contents('php://input'), filter_input(INPUT_GET, 'a'), filter_input(INPUT_SERVER, 'REQUEST_METHOD')]);",
     ),
     (
+        "filtered",
+        "$_GET = $_POST = $_COOKIE = $_SERVER = ['a' => 'changed']; echo json_encode([filter_input(INPUT_GET, 'a'), filter_has_var(INPUT_GET, 'c_d'),
+         filter_input(INPUT_POST, 'a'), filter_input(INPUT_POST, 'k', FILTER_DEFAULT, FILTER_REQUIRE_ARRAY), filter_input(INPUT_COOKIE, 'b'),
+         filter_input(INPUT_SERVER, 'REQUEST_METHOD'), filter_input_array(INPUT_GET, ['b' => ['flags' => FILTER_REQUIRE_ARRAY], 'z' => FILTER_VALIDATE_INT])]);
+         foreach (['filter_input', 'filter_has_var'] as $f) { try { $f(77, 'a'); } catch (ValueError $e) { echo $e->getMessage(); } }",
+    ),
+    (
         "headers",
         "header('X-A: 1'); header('X-A: 2', false); header('X-B: 1'); header('X-B: 2'); header('X-C:nospace'); header('X-Utf: ü');
          setcookie('a', 'b c'); setcookie('d', 'e', ['expires' => 2000000000, 'path' => '/p', 'domain' => 'x.test', 'secure' => true,
@@ -177,7 +184,8 @@ fn php_sees_and_says_what_it_does_under_php_fpm() {
         (stack.get("/status").status == 404).then_some(())
     });
     for (name, _) in CASES {
-        let requests = if matches!(*name, "server" | "globals" | "input") { &REQUESTS[..] } else { &[GET][..] };
+        let requests =
+            if matches!(*name, "server" | "globals" | "input" | "filtered") { &REQUESTS[..] } else { &[GET][..] };
         for request in requests {
             let there = ask(fpm.address, &format!("/{name}.php"), request);
             let here = ask(stack.address(), &format!("/{name}"), request);
