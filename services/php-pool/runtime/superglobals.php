@@ -49,7 +49,7 @@ final class Superglobals
             $variables += self::authorization($variables['HTTP_AUTHORIZATION']);
         }
         $_SERVER = self::$server = $variables;
-        $_GET = $_POST = $_FILES = $_REQUEST = $_COOKIE = self::$cookies = self::$post = [];
+        $_GET = $_POST = $_FILES = $_REQUEST = $_COOKIE = self::$cookies = [];
         if (isset($variables['HTTP_COOKIE'])) {
             $_COOKIE = self::$cookies = Cookies::parse($variables['HTTP_COOKIE']);
         }
@@ -143,7 +143,9 @@ final class Superglobals
             }
         }
         $_ENV = self::$environment;
-        self::$post = [];
+        if (self::$post !== []) {
+            self::$post = [];
+        }
     }
 
     /** @return array<string, string> */
