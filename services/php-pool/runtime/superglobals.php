@@ -70,7 +70,8 @@ final class Superglobals
         Input::$body = $body;
         Input::$spool = $spool;
         if ($files !== null) {
-            $_FILES = Uploads::accept($files);
+            // First of all: whatever the form does to an error handler, they are removed with the call.
+            Uploads::take($files);
         }
         if ($fields === null && !Input::$streamed && $_SERVER['REQUEST_METHOD'] === 'POST'
             && strncasecmp($_SERVER['CONTENT_TYPE'] ?? '', 'application/x-www-form-urlencoded', 33) === 0) {
@@ -80,6 +81,9 @@ final class Superglobals
             parse_str($fields, $_POST);
             self::$post = $_POST;
             $_REQUEST = array_replace_recursive($_GET, $_POST);
+        }
+        if ($files !== null) {
+            $_FILES = Uploads::accept($files, $_POST);
         }
         // As under php-fpm, php://input has no multipart body.
         if ($files === null && ($body !== '' || $spool !== null || Input::$streamed)) {

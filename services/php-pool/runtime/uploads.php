@@ -10,17 +10,30 @@ final class Uploads
     /** @var array<string, true> the temporary files of this request that nobody has moved away yet */
     private static array $paths = [];
 
+    /** @param list<array{string, string, string, string, int, int}> $files as accept() has them */
+    public static function take(array $files): void
+    {
+        foreach ($files as [, , , $path]) {
+            if ($path !== '') {
+                self::$paths[$path] = true;
+            }
+        }
+    }
+
     /**
      * @param list<array{string, string, string, string, int, int}> $files field name, client's file name, type, path, error, size
+     * @param array<string|int, mixed> $form
      *
      * @return array<string|int, mixed> in PHP's shape: `docs[a][]` becomes $_FILES['docs']['name']['a'][0]
      */
-    public static function accept(array $files): array
+    public static function accept(array $files, array $form): array
     {
         $query = [];
+        $longest = self::longest($form);
         foreach ($files as [$field, $name, $type, $path, $error, $size]) {
-            if ($path !== '') {
-                self::$paths[$path] = true;
+            if ($longest > 0 && $size > $longest) {
+                // The file itself goes with the others that nobody has moved away.
+                [$path, $error, $size] = ['', UPLOAD_ERR_FORM_SIZE, 0];
             }
             $bracket = strpos($field, '[');
             $base = $bracket === false ? $field : substr($field, 0, $bracket);
@@ -49,6 +62,16 @@ final class Uploads
             }
         }
         return $result;
+    }
+
+    /**
+     * How long the form itself says that a file may be, by a field of this name however it is spelt; 0 for any length. PHP heeds it
+     * for the files behind it; here, where nobody knows what came first, it is for all.
+     */
+    private static function longest(array $form): int
+    {
+        $fields = array_change_key_case($form);
+        return is_string($fields['max_file_size'] ?? null) ? (int) $fields['max_file_size'] : 0;
     }
 
     public static function isUploaded(string $path): bool

@@ -37,6 +37,26 @@ return [
         $pool->close();
     },
 
+    'a file that is longer than its form allows is refused and removed' => static function (): void {
+        $pool = new Pool(['files.php' => 'return fn () => array_map(fn ($file) => [$file["error"], $file["size"], $file["tmp_name"] !== "", is_uploaded_file($file["tmp_name"])], $_FILES);']);
+        $p = $pool->process();
+        $form = static function (string $fields) use ($pool): array {
+            foreach (['short' => '123', 'long' => '1234'] as $name => $content) {
+                file_put_contents("$pool->run/$name", $content);
+            }
+            return ['p' => $fields, 'f' => [['short', 's.txt', 'text/plain', "$pool->run/short", 0, 3], ['long', 'l.txt', 'text/plain', "$pool->run/long", 0, 4], ['none', '', '', '', 4, 0]]];
+        };
+        foreach (['MAX_FILE_SIZE=3', 'a=b&max_file_size=3'] as $fields) {
+            same('{"short":[0,3,true,true],"long":[2,0,false,false],"none":[4,0,false,false]}', $p->call('files', ['REQUEST_METHOD' => 'POST'], '', $form($fields))['body'], $fields);
+        }
+        foreach (['', 'MAX_FILE_SIZE=0', 'MAX_FILE_SIZE=4', 'MAX_FILE_SIZE[]=3', 'MAX_FILE_SIZE=much'] as $fields) {
+            contains('"long":[0,4,true,true]', $p->call('files', ['REQUEST_METHOD' => 'POST'], '', $form($fields))['body'], $fields);
+        }
+        $p->call('files');
+        same([false, false], [is_file("$pool->run/short"), is_file("$pool->run/long")]);
+        $pool->close();
+    },
+
     'filter_input() has what the client sent, not what the function made of it' => static function (): void {
         $read = 'filter_input(INPUT_GET, "a"), filter_input(INPUT_POST, "b"), filter_input(INPUT_COOKIE, "c"), filter_input(INPUT_SERVER, "REQUEST_METHOD")';
         $pool = new Pool([

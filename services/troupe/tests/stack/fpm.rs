@@ -162,6 +162,8 @@ const REQUESTS: [Request; 6] = [
         query: "",
         fields: &[("Content-Type", "multipart/form-data; boundary=XX")],
         body: b"--XX\r\nContent-Disposition: form-data; name=\"f\"\r\n\r\nv\r\n\
+            --XX\r\nContent-Disposition: form-data; name=\"MAX_FILE_SIZE\"\r\n\r\n5\r\n\
+            --XX\r\nContent-Disposition: form-data; name=\"l\"; filename=\"l.txt\"\r\nContent-Type: text/plain\r\n\r\nlonger\r\n\
             --XX\r\nContent-Disposition: form-data; name=\"a[x][]\"; filename=\"C:\\d\\t.txt\"\r\nContent-Type: text/plain\r\n\r\nhello\r\n\
             --XX\r\nContent-Disposition: form-data; name=\"e\"; filename=\"\"\r\n\r\n\r\n--XX--\r\n",
     },
