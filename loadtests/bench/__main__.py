@@ -161,7 +161,9 @@ def compare(options: argparse.Namespace, settings: Settings, peers: list[Peer]) 
     )
     print(report.markdown(run))
     if not options.no_store:
-        target = options.reports / f"{run.date[:10]}-{facts['commit']}{'-quick' if options.quick else ''}"
+        # Figures of a tree that nobody can check out are told by their name.
+        marks = "".join(mark for mark, holds in [("-dirty", facts["dirty"]), ("-quick", options.quick)] if holds)
+        target = options.reports / f"{run.date[:10]}-{facts['commit']}{marks}"
         report.store(run, target)
         say(f"stored in {target}")
     return 0 if goals.met(run.verdicts) else 1
